@@ -1,0 +1,31 @@
+"""What a run leaves behind: request records, batches, totals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched_env.config import SimConfig
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One finished (or cut off) run.
+
+    ``requests`` (N,) layout.REQUEST, row i is request i; ``batches`` (M,) layout.BATCH, empty unless
+    the batches were logged; ``bins`` (K+1,) layout.BIN; ``servers`` (S,) layout.SERVER; ``lane`` ()
+    layout.LANE: counts and integrals; ``itl_histogram`` (ITL_BINS,) int64; ``wall_s`` time of the
+    compiled kernel alone.  The first ``warmup`` requests were simulated and are not to be scored.
+    """
+
+    config: SimConfig
+    requests: NDArray
+    batches: NDArray
+    bins: NDArray
+    servers: NDArray
+    lane: np.void
+    itl_histogram: NDArray[np.int64]
+    wall_s: float
+    warmup: int = 0

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from llmsched_env import datafiles
 
 FORMS = ("split", "tokens", "batch-length")
+
+COEFFICIENTS = {
+    "split": ("d0", "d1", "d2", "p0", "p1", "p2"),
+    "tokens": ("w0", "e0", "w1", "a_p", "a_d"),
+    "batch-length": ("a", "beta", "g"),
+}
+"""Names of the coefficients of every form, in ms and tokens (docs/semantics.md has the formulas)."""
+
+LENGTHS = ("output", "total")
+SCHEMA = "llmsched-profile/v1"
+UNITS = "ms; tokens"
+_REQUIRED = ("schema", "name", "form", "units", "coefficients", "kv_tokens")
 
 
 @dataclass(frozen=True)
@@ -17,9 +38,113 @@ class Profile:
 
     name: str
     form: str
-    coefficients: dict[str, float]
+    coefficients: dict[str, float] = field(hash=False)
     kv_tokens: float  # KV capacity in tokens, inf where there is no limit
     tensor_parallel: int = 1
     length: str = "output"  # batch-length only: "output" or "total"
     noise_sigma: float = 0.0
     meta: dict = field(default_factory=dict, hash=False, compare=False)  # gpu, model, source, errors, caveats
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise ValueError(f"form={self.form!r} is not known: choose one of {', '.join(FORMS)}.")
+        if not isinstance(self.coefficients, dict):
+            raise ValueError(f"coefficients={self.coefficients!r} is not allowed: give an object of names and numbers.")
+        wanted = COEFFICIENTS[self.form]
+        for name in wanted:
+            if name not in self.coefficients:
+                raise ValueError(f"coefficients.{name} is missing: the form {self.form} needs {', '.join(wanted)}.")
+            _check(f"coefficients.{name}", self.coefficients[name], 0.0, math.inf, "a finite number of at least 0")
+        for name in self.coefficients:
+            if name not in wanted:
+                raise ValueError(f"coefficients.{name} is not known: the form {self.form} has {', '.join(wanted)}.")
+        if not self.kv_tokens == math.inf:
+            _check("kv_tokens", self.kv_tokens, 2, math.inf, "at least 2 tokens, or no limit (null in JSON)")
+        if not _is_number(self.tensor_parallel) or self.tensor_parallel != int(self.tensor_parallel):
+            raise ValueError(f"tensor_parallel={self.tensor_parallel!r} is not allowed: give a whole number of GPUs.")
+        _check("tensor_parallel", self.tensor_parallel, 1, math.inf, "at least 1 GPU")
+        if self.length not in LENGTHS:
+            raise ValueError(f"length={self.length!r} is not known: choose one of {', '.join(LENGTHS)}.")
+        _check("noise_sigma", self.noise_sigma, 0.0, 1.0, "a number from 0 to 1")
+
+    def prefill_ms(self, prompts: ArrayLike) -> float:
+        """Time in ms to prefill one batch, given the prompt lengths of its members (tokens)."""
+        lengths = np.atleast_1d(np.asarray(prompts, dtype=np.float64))
+        total, squares, c = float(lengths.sum()), float((lengths**2).sum()), self.coefficients
+        if self.form == "split":
+            return max(c["p0"], c["p1"] * total + c["p2"] * squares)
+        if self.form == "tokens":
+            return max(c["w0"], c["e0"] + c["w1"] * total) + c["a_p"] * squares
+        return c["a"]
+
+    def decode_step_ms(self, batch: float, kv_tokens: float) -> float:
+        """Time in ms of one decode step of ``batch`` sequences that hold ``kv_tokens`` tokens together."""
+        c = self.coefficients
+        if self.form == "split":
+            return c["d0"] + c["d1"] * batch + c["d2"] * kv_tokens
+        if self.form == "tokens":
+            return max(c["w0"], c["e0"] + c["w1"] * batch) + c["a_d"] * kv_tokens
+        return c["beta"] * (1.0 + c["g"] * (batch - 1) / batch)
+
+
+def shipped_profiles() -> list[str]:
+    """Names of the profiles that come with the package, sorted."""
+    return datafiles.shipped("profiles")
+
+
+def load_profile(name_or_path: str | Path) -> Profile:
+    """Read a shipped profile by name, or any profile by the path of its JSON file.
+
+    Raises ``ValueError`` with one line that names the file, the field and what is allowed.
+    """
+    text = str(name_or_path)
+    known = shipped_profiles()
+    if text in known:
+        return _read(datafiles.data_dir("profiles") / f"{text}.json")
+    path = Path(text)
+    if path.is_file():
+        return _read(path)
+    if path.suffix == ".json" or len(path.parts) > 1:
+        raise ValueError(f"profile {text!r}: there is no such file.")
+    close = datafiles.nearest(text, known)
+    raise ValueError(f"profile {text!r} is not known.{close} Shipped: {', '.join(known)}; or give a JSON file.")
+
+
+def _read(path: Path) -> Profile:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"profile {path}: not readable as JSON ({error}).") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"profile {path}: not a JSON object but {type(raw).__name__}.")
+    try:
+        return _from_json(raw)
+    except ValueError as error:
+        raise ValueError(f"profile {path}: {error}") from error
+
+
+def _from_json(raw: dict[str, Any]) -> Profile:
+    for name in _REQUIRED:
+        if name not in raw:
+            raise ValueError(f"the field {name!r} is missing (needed: {', '.join(_REQUIRED)}).")
+    if raw["schema"] != SCHEMA:
+        raise ValueError(f"schema={raw['schema']!r} is not supported: this version reads {SCHEMA!r}.")
+    if raw["units"] != UNITS:
+        raise ValueError(f"units={raw['units']!r} is not supported: give times and lengths in {UNITS!r}.")
+    if not isinstance(raw["name"], str) or not raw["name"]:
+        raise ValueError(f"name={raw['name']!r} is not allowed: give a text.")
+    if raw["form"] == "batch-length" and "length" not in raw:
+        raise ValueError("the field 'length' is missing: a batch-length profile needs \"output\" or \"total\".")
+    own = ("name", "form", "coefficients", "tensor_parallel", "length", "noise_sigma")
+    kv_tokens = math.inf if raw["kv_tokens"] is None else raw["kv_tokens"]
+    meta = {k: v for k, v in raw.items() if k not in (*own, "kv_tokens")}
+    return Profile(kv_tokens=kv_tokens, meta=meta, **{k: raw[k] for k in own if k in raw})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _check(name: str, value: Any, low: float, high: float, wanted: str) -> None:
+    if not _is_number(value) or not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"{name}={value!r} is not allowed: give {wanted}.")

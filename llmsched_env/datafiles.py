@@ -1,0 +1,33 @@
+"""Where the shipped numbers lie: ``data/`` beside the package in a checkout, inside it in a wheel."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_CANDIDATES = (_PACKAGE / "data", _PACKAGE.parent / "data")
+
+
+def data_dir(kind: str) -> Path:
+    """Folder of the shipped JSON files of one kind, ``"profiles"`` or ``"generators"``.
+
+    Raises ``FileNotFoundError`` where neither a checkout nor an installed wheel has it.
+    """
+    for root in _CANDIDATES:
+        if (root / kind).is_dir():
+            return root / kind
+    looked = " and ".join(str(root / kind) for root in _CANDIDATES)
+    raise FileNotFoundError(f"the shipped {kind} are missing: looked in {looked}. Install the package again.")
+
+
+def shipped(kind: str) -> list[str]:
+    """Names of the shipped files of one kind, sorted, without ``.json``."""
+    return sorted(path.stem for path in data_dir(kind).glob("*.json"))
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """``" Did you mean ...?"`` for the known name closest to ``name``, or an empty string."""
+    lowered = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.4)
+    return f" Did you mean {lowered[close[0]]}?" if close else ""

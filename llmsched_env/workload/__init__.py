@@ -1,0 +1,1 @@
+"""Workloads: which requests come when, drawn from a seed or read from a trace."""

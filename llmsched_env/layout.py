@@ -81,14 +81,13 @@ SERVER = np.dtype(
         ("eta", "f8"),  # KV capacity, tokens
         ("form", "i4"),  # SPLIT, TOKENS or BATCH_LENGTH
         ("total_length", "i4"),  # batch-length: 1 when L counts the prompt too
-        ("c", "f8", (6,)),  # coefficients in s and tokens, in the order of latency.COEFFICIENTS
+        ("c", "f8", (6,)),  # coefficients in s and tokens, in the order of profiles.COEFFICIENTS
         ("noise_sigma", "f8"),
-        ("parked", "i4"),  # 1: not asked again before the next event
         ("choice", "i4"),  # bin (or K) of the running batch
         ("size", "i4"),  # members of the running batch that complete in it
         ("late", "i4"),  # ... of which this many complete after their deadline
         ("tpot_misses", "i4"),  # ... of which this many miss their TPOT target only
-        ("dropped", "i4"),  # 1: the batch ends with a drop
+        ("drop", "i4"),  # the request that is dropped at its end, or NONE
         ("sum_l", "f8"),  # sum of prompt + output of those members
         ("sum_l2", "f8"),
         ("worst_e2e", "f8"),  # largest E2E of those members, s
@@ -99,7 +98,8 @@ SERVER = np.dtype(
         ("decode_s", "f8"),  # time of those steps
         ("reserved", "f8"),  # KV reservation of the running batch, tokens
         ("peak", "f8"),  # most KV tokens of the running batch
-        ("evict_first", "i4"),  # next of its evictions still to come (a list through REQUEST.next), or NONE
+        ("evict_head", "i4"),  # its evictions still to come, a list through REQUEST.next, or NONE
+        ("evict_tail", "i4"),
         ("busy_s", "f8"),  # total
         ("peak_ever", "f8"),
         ("batches", "i4"),  # completed
@@ -121,7 +121,10 @@ LANE = np.dtype(
         ("max_batch", "i4"),
         ("next_arrival", "i8"),  # number of the next request to arrive
         ("asked", "i4"),  # server whose decision is pending, or NONE
-        ("round", "i4"),  # server to ask next at this instant
+        ("round", "i4"),  # first server that may still be asked at this instant
+        ("free", "i4"),  # free servers
+        ("oldest", "i8"),  # keyed bins only: no request before this number waits
+        ("warmup", "i8"),  # first request that is scored
         ("waiting", "i4"),
         ("in_service", "i4"),
         ("keyed", "i4"),  # 1: bins are heaps by key
@@ -132,7 +135,7 @@ LANE = np.dtype(
         ("horizon", "f8"),
         ("hold", "f8"),
         ("tick", "f8"),
-        ("next_tick", "i8"),  # multiple of `tick` that comes next
+        ("next_tick", "i8"),  # multiple of `tick` that comes next, as last computed
         ("tick_spent", "i4"),  # 1: a tick woke the servers and nothing has happened since
         ("at_tick", "i4"),  # 1: now is a tick
         ("max_tokens", "f8"),

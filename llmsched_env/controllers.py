@@ -1,0 +1,91 @@
+"""The two batch-size controllers of "Optimizing LLM Inference Throughput via Memory-aware and SLA-constrained
+Dynamic Batching" (arXiv 2503.05248), one pair per bin and one for `any` (docs/semantics.md, Controllers).
+
+A controller lives in a BIN record; its parameters lie in the LANE record.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from llmsched_env.config import L0_EVERY
+
+
+@njit(cache=True)
+def reset_controller(lane, row):
+    """State before the first completed batch: memory target max_batch, SLA midpoint."""
+    row.batches = 0
+    row.mean_l = row.mean_l2 = row.buffer = 0.0
+    row.memory_target = lane.max_batch
+    row.memory_updates = row.decode_seen = row.sla_updates = 0
+    row.tau = row.mean_batch = 0.0
+    row.low, row.high = lane.b_min, lane.max_batch
+    set_target(lane, row)
+
+
+@njit(cache=True)
+def set_target(lane, row):
+    """Target = min of the memory and the SLA target, from b_min to max_batch."""
+    sla = math.floor((row.low + row.high) / 2.0)
+    row.target = int(min(max(min(sla, row.memory_target), lane.b_min), lane.max_batch))
+
+
+@njit(cache=True)
+def gaussian_batch(mean, variance, theta, eta):
+    """Largest b with b mu + theta sqrt(b s2) <= eta (Algorithm 1's closed form), a float."""
+    spread = theta * math.sqrt(variance)
+    return ((math.sqrt(spread * spread + 4.0 * mean * eta) - spread) / (2.0 * mean)) ** 2
+
+
+@njit(cache=True)
+def update_memory(lane, row, size, sum_l, sum_l2, steps):
+    """Algorithm 1, after a batch in which ``size`` >= 1 requests of total lengths summing to ``sum_l`` completed."""
+    weight = lane.ema if row.batches > 1 else 1.0
+    row.mean_l += weight * (sum_l / size - row.mean_l)
+    row.mean_l2 += weight * (sum_l2 / size - row.mean_l2)
+    if steps > 0:
+        row.decode_seen = 1
+    if not row.decode_seen:
+        return
+    row.decode_seen = 0
+    if lane.eta_min == math.inf:
+        row.memory_target = lane.max_batch
+        return
+    if row.memory_updates % L0_EVERY == 0:
+        variance = max(0.0, row.mean_l2 - row.mean_l * row.mean_l)
+        row.buffer = lane.eta_min - row.mean_l * gaussian_batch(row.mean_l, variance, lane.theta, lane.eta_min)
+    row.memory_updates += 1
+    target = math.floor((lane.eta_min - row.buffer) / row.mean_l)
+    row.memory_target = min(max(target, lane.b_min), lane.max_batch)
+
+
+@njit(cache=True)
+def update_sla(lane, row, steps, decode_s, member_steps):
+    """Algorithm 2, after a batch with ``steps`` >= 1 decode steps."""
+    weight = lane.ema if row.sla_updates > 0 else 1.0
+    row.sla_updates += 1
+    row.tau += weight * (decode_s / steps - row.tau)
+    row.mean_batch += weight * (member_steps / steps - row.mean_batch)
+    mean, low, high = row.mean_batch, row.low, row.high
+    if row.tau > lane.tbt + lane.eps:
+        row.high = max(mean, low + lane.alpha)
+        row.low = max(low - lane.delta, lane.b_min)
+    elif row.tau < lane.tbt - lane.eps:
+        row.low = min(mean, high - lane.alpha)
+        row.high = min(high + lane.delta, lane.max_batch)
+    else:
+        row.high = min(mean + lane.alpha / 2.0, lane.max_batch)
+        row.low = max(mean - lane.alpha / 2.0, lane.b_min)
+
+
+@njit(cache=True)
+def feed(lane, row, server):
+    """Update one controller with the batch that ``server`` has just completed."""
+    if server.size > 0:
+        row.batches += 1
+        update_memory(lane, row, server.size, server.sum_l, server.sum_l2, server.steps)
+    if server.steps > 0:
+        update_sla(lane, row, server.steps, server.decode_s, server.member_steps)
+    set_target(lane, row)

@@ -1,0 +1,81 @@
+"""The compiled run: one lane from start to stop under a compiled policy.  No allocation, no Python."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, types, typeof
+
+from llmsched_env.decide import DECIDE_TYPE
+from llmsched_env.events import advance, apply
+from llmsched_env.layout import BATCH, BIN, DECIDE, LANE, RECORD, REQUEST, SERVER, SLO_ROW
+from llmsched_env.record import write_record
+from llmsched_env.state import State
+
+ARRAYS = types.Tuple(
+    [
+        typeof(np.zeros((1,) * dimensions, dtype))
+        for dtype, dimensions in (
+            (LANE, 1),
+            (BIN, 2),
+            (SERVER, 2),
+            (REQUEST, 2),
+            (np.int32, 3),
+            (SLO_ROW, 2),
+            (np.int32, 2),
+            (BATCH, 2),
+            (np.int64, 2),
+        )
+    ]
+)
+"""The state arrays of all lanes, in the order of state.State, each with a leading lane axis."""
+
+
+@njit(inline="always")  # a State holds records, which a compiled function cannot return
+def lane_state(arrays, i):
+    """Lane ``i`` of the state arrays."""
+    return State(
+        arrays[0][i],
+        arrays[1][i],
+        arrays[2][i],
+        arrays[3][i],
+        arrays[4][i],
+        arrays[5][i],
+        arrays[6][i],
+        arrays[7][i],
+        arrays[8][i],
+    )
+
+
+@njit(
+    types.int64(
+        ARRAYS,
+        typeof(np.zeros(1, RECORD)),
+        DECIDE_TYPE,
+        types.float64[::1],
+        types.float64[::1],
+        typeof(np.random.default_rng(0)),
+        types.boolean,
+        types.int64,
+    ),
+    cache=True,
+    nogil=True,
+)
+def run_lane(arrays, record, decide, params, memory, rng, details, limit):
+    """Run lane 0 under ``decide`` until it stops or ``limit`` decisions were made.
+
+    Returns DECIDE (the limit), DRAINED, HORIZON, NEED_MORE, or BAD_BIN / BAD_SIZE with the answer left
+    in ``record[0].last_size`` (bin) and ``record[0].server_batches`` (size).
+    """
+    state = lane_state(arrays, 0)
+    row = record[0]
+    for _ in range(limit):
+        status = advance(state)
+        if status != DECIDE:
+            return status
+        write_record(state, row, details)
+        choice, size = decide(row, params, memory, rng)
+        status = apply(state, choice, size)
+        if status != DECIDE:
+            row.last_size, row.server_batches = choice, size
+            return status
+    return DECIDE

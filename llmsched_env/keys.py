@@ -1,0 +1,53 @@
+"""Static keys that order the requests inside a bin, one per discipline: smallest first, ties by number."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched_env.config import SimConfig
+from llmsched_env.profiles import Profile
+from llmsched_env.requests import Requests
+
+PRIORITY_REFERENCE_TOKENS = 64.0
+"""Predicted outputs shorter than this gain priority in the discipline `priority`."""
+
+
+def alone_s(profile: Profile, prompt: NDArray, output: NDArray) -> NDArray[np.float64]:
+    """Service time of each request served alone, (N,) s, for outputs of ``output`` tokens."""
+    c, prompt, output = profile.coefficients, prompt.astype(np.float64), output.astype(np.float64)
+    if profile.form == "batch-length":
+        return (c["a"] + c["beta"] * (output + (prompt if profile.length == "total" else 0.0))) / 1000.0
+    steps = output - 1.0
+    if profile.form == "split":
+        prefill = np.maximum(c["p0"], c["p1"] * prompt + c["p2"] * prompt**2)
+        base, slope = c["d0"] + c["d1"], c["d2"]
+    else:
+        prefill = np.maximum(c["w0"], c["e0"] + c["w1"] * prompt) + c["a_p"] * prompt**2
+        base, slope = max(c["w0"], c["e0"] + c["w1"]), c["a_d"]
+    return (prefill + steps * (base + slope * prompt) + slope * steps * (steps + 1.0) / 2.0) / 1000.0
+
+
+def deadlines(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
+    """Deadline of each request, (N,) s: arrival + its class's E2E target, else TTFT target, else the arrival."""
+    targets = [next((t for t in (slo.e2e_s, slo.ttft_s) if np.isfinite(t)), 0.0) for slo in config.slos]
+    return requests.arrival_s + np.asarray(targets)[requests.slo_class]
+
+
+def keys(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
+    """Key of each request, (N,), for the discipline of ``config``."""
+    queueing = config.queueing
+    if queueing.discipline == "sjf":
+        return requests.predicted_tokens.astype(np.float64)
+    if queueing.discipline == "oracle-sjf":
+        return requests.output_tokens.astype(np.float64)
+    if queueing.discipline == "edf":
+        return deadlines(config, requests)
+    if queueing.discipline == "slack":
+        alone = alone_s(config.servers[0].profile, requests.prompt_tokens, requests.predicted_tokens)
+        return deadlines(config, requests) - alone
+    if queueing.discipline == "priority":
+        patience = queueing.max_wait_s if np.isfinite(queueing.max_wait_s) else 1.0
+        shortness = np.maximum(0.0, 1.0 - requests.predicted_tokens / PRIORITY_REFERENCE_TOKENS)
+        return requests.arrival_s / patience - shortness
+    return requests.arrival_s

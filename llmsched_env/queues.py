@@ -1,0 +1,183 @@
+"""Bins: FIFO linked lists through the request records, or heaps by a static key; and their merge, `any`.
+
+Requests that were evicted and returned (``generated`` > 0) stand before all others, by number.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from llmsched_env.layout import NONE, WAITING
+
+
+@njit(cache=True)
+def _less(requests, i, j):
+    a, b = requests[i].key, requests[j].key
+    return a < b or (a == b and i < j)
+
+
+@njit(cache=True)
+def precedes(state, i, j):
+    """Whether waiting request ``i`` comes before ``j`` in the order of `any`."""
+    returned_i, returned_j = state.requests[i].generated > 0, state.requests[j].generated > 0
+    if returned_i != returned_j:
+        return returned_i
+    if returned_i or not state.lane.keyed:
+        return i < j
+    return _less(state.requests, i, j)
+
+
+@njit(cache=True)
+def _heap_push(state, k, i):
+    heap, row = state.heap[k], state.bins[k]
+    at = row.heap_size
+    row.heap_size += 1
+    while at > 0:
+        parent = (at - 1) >> 1
+        if not _less(state.requests, i, heap[parent]):
+            break
+        heap[at] = heap[parent]
+        at = parent
+    heap[at] = i
+
+
+@njit(cache=True)
+def _heap_pop(state, k):
+    heap, row = state.heap[k], state.bins[k]
+    top = heap[0]
+    row.heap_size -= 1
+    size = row.heap_size
+    last = heap[size]
+    at = 0
+    while 2 * at + 1 < size:
+        child = 2 * at + 1
+        if child + 1 < size and _less(state.requests, heap[child + 1], heap[child]):
+            child += 1
+        if not _less(state.requests, heap[child], last):
+            break
+        heap[at] = heap[child]
+        at = child
+    heap[at] = last
+    return top
+
+
+@njit(cache=True)
+def push(state, i):
+    """Put the arriving request ``i`` into its bin."""
+    k = state.requests[i].bin
+    row = state.bins[k]
+    row.length += 1
+    state.lane.waiting += 1
+    if state.lane.keyed:
+        _heap_push(state, k, i)
+        return
+    state.requests[i].next = NONE
+    if row.tail == NONE:
+        row.head = i
+    else:
+        state.requests[row.tail].next = i
+    row.tail = i
+
+
+@njit(cache=True)
+def push_returned(state, i):
+    """Put the evicted request ``i`` back into its bin, before the others, among the returned by number."""
+    requests = state.requests
+    row = state.bins[requests[i].bin]
+    row.length += 1
+    state.lane.waiting += 1
+    state.lane.oldest = min(state.lane.oldest, i)
+    before = NONE  # the returned request behind which it goes
+    if row.returned != NONE:
+        if row.returned < i:
+            before = row.returned
+        elif row.head < i:
+            before = row.head
+            while requests[before].next < i:
+                before = requests[before].next
+    if before == NONE:
+        requests[i].next = row.head
+        row.head = i
+    else:
+        requests[i].next = requests[before].next
+        requests[before].next = i
+    if row.returned == before:
+        row.returned = i
+    if requests[i].next == NONE:
+        row.tail = i
+
+
+@njit(cache=True)
+def head(state, k):
+    """First request of bin ``k``, or NONE."""
+    row = state.bins[k]
+    if row.head != NONE:
+        return row.head
+    if row.heap_size > 0:
+        return state.heap[k, 0]
+    return NONE
+
+
+@njit(cache=True)
+def first_bin(state):
+    """Bin whose head is first in the order of `any`, or NONE when nothing waits."""
+    if state.lane.num_bins == 1:
+        return 0 if state.bins[0].length > 0 else NONE
+    best, best_head = NONE, NONE
+    for k in range(state.lane.num_bins):
+        i = head(state, k)
+        if i != NONE and (best == NONE or precedes(state, i, best_head)):
+            best, best_head = k, i
+    return best
+
+
+@njit(cache=True)
+def pop(state, k):
+    """Take the first request out of bin ``k``, which is not empty, and return its number."""
+    row = state.bins[k]
+    row.length -= 1
+    state.lane.waiting -= 1
+    i = row.head
+    if i == NONE:
+        return _heap_pop(state, k)
+    row.head = state.requests[i].next
+    if row.returned == i:
+        row.returned = NONE
+    if row.head == NONE:
+        row.tail = NONE
+    return i
+
+
+@njit(cache=True)
+def unpop(state, i):
+    """Undo ``pop`` of request ``i`` where several were taken and are put back last first."""
+    row = state.bins[state.requests[i].bin]
+    if state.requests[i].generated > 0:
+        push_returned(state, i)
+        return
+    row.length += 1
+    state.lane.waiting += 1
+    if state.lane.keyed:
+        _heap_push(state, state.requests[i].bin, i)
+        return
+    state.requests[i].next = row.head
+    row.head = i
+    if row.tail == NONE:
+        row.tail = i
+
+
+@njit(cache=True)
+def oldest_waiting(state):
+    """Smallest number of a waiting request; something waits."""
+    lane = state.lane
+    if not lane.keyed:
+        oldest = np.int64(2**62)
+        for k in range(lane.num_bins):
+            i = state.bins[k].head
+            if i != NONE:
+                oldest = min(oldest, i)
+        return oldest
+    while state.requests[lane.oldest].status != WAITING:
+        lane.oldest += 1
+    return lane.oldest

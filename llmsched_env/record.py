@@ -1,0 +1,129 @@
+"""The decision record: everything a scheduler may know, written from the state (no true output length is read)."""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from llmsched_env.batch_engine import fits
+from llmsched_env.events import can_wait
+from llmsched_env.latency import decode_until_s, prefill_s
+from llmsched_env.layout import NONE
+from llmsched_env.queues import first_bin, head, oldest_waiting, pop, unpop
+
+OVERDUE_S = 1e-3
+"""Predicted remaining time of a server that is busy for longer than was predicted."""
+
+
+@njit(cache=True)
+def write_record(state, record, details):
+    """Fill ``record`` for the server that is asked; the costly fields only with ``details``."""
+    lane = state.lane
+    server = state.servers[lane.asked]
+    record.now = lane.now
+    record.num_bins = lane.num_bins
+    record.num_servers = lane.num_servers
+    record.server = lane.asked
+    record.max_batch = lane.max_batch
+    record.can_wait = can_wait(state)
+    record.at_tick = lane.at_tick
+    record.free_servers = lane.free
+    record.waiting = lane.waiting
+    record.in_service = lane.in_service
+    record.oldest_arrival = state.requests[oldest_waiting(state)].arrival
+    record.last_arrival = lane.last_arrival
+    record.rate_fast = 1.0 / lane.gap_fast if lane.gap_fast > 0.0 else 0.0
+    record.rate_slow = 1.0 / lane.gap_slow if lane.gap_slow > 0.0 else 0.0
+    record.completed = lane.completed
+    record.slo_ttft = state.slos[0].ttft
+    record.slo_tpot = state.slos[0].tpot
+    record.slo_e2e = state.slos[0].e2e
+    record.kv_tokens = server.eta
+    record.server_batches = server.batches
+    record.last_size = server.last_size
+    record.last_service = server.last_service
+    record.last_e2e = server.last_e2e
+    record.last_kv_share = server.last_kv_share
+    reserved = 0.0
+    for s in range(lane.num_servers):
+        reserved += state.servers[s].reserved / state.servers[s].eta
+    record.kv_reserved_share = reserved / lane.num_servers
+    for k in range(lane.num_bins):
+        write_bin(state, record, k, head(state, k), state.bins[k].length)
+    write_bin(state, record, lane.num_bins, head(state, first_bin(state)), lane.waiting)
+    if details:
+        write_details(state, record)
+
+
+@njit(cache=True)
+def write_bin(state, record, k, i, length):
+    """Row ``k`` of the per-bin fields: ``length`` requests wait there and ``i`` is the first, or NONE."""
+    row = state.bins[k]
+    record.queue_length[k] = length
+    record.head_number[k] = i
+    if i == NONE:
+        record.head_arrival[k] = math.inf
+        record.head_deadline[k] = math.inf
+        record.head_prompt[k] = 0
+        record.head_predicted[k] = 0
+    else:
+        request = state.requests[i]
+        slo = state.slos[request.slo_class]
+        record.head_arrival[k] = request.arrival
+        record.head_deadline[k] = request.arrival + min(slo.ttft, slo.e2e)
+        record.head_prompt[k] = request.prompt + request.generated
+        record.head_predicted[k] = request.predicted - request.generated
+    record.target[k] = row.target
+    record.low[k] = row.low
+    record.high[k] = row.high
+    record.tau[k] = row.tau
+    record.mean_batch[k] = row.mean_batch
+    record.mean_tokens[k] = row.mean_l
+
+
+@njit(cache=True)
+def write_details(state, record):
+    """The fields that look into the queues: predicted time and slack of every head batch, load of every server."""
+    lane = state.lane
+    for s in range(lane.num_servers):
+        server = state.servers[s]
+        record.busy[s] = 0.0 if server.end == math.inf else max(server.predicted_end - lane.now, OVERDUE_S)
+    for k in range(lane.num_bins + 1):
+        if record.queue_length[k] == 0:
+            record.batch_time[k] = 0.0
+            record.slack[k] = math.inf
+        else:
+            record.batch_time[k] = head_batch_time(state, k, state.bins[k].target)
+            record.slack[k] = record.head_deadline[k] - lane.now - record.batch_time[k]
+
+
+@njit(cache=True)
+def head_batch_time(state, choice, size):
+    """Predicted service time on the asked server of the first ``size`` requests of bin ``choice`` (K: any)."""
+    lane = state.lane
+    server = state.servers[lane.asked]
+    n, reserved, tokens = 0, 0.0, 0.0
+    prompts, squares, guess, total = 0.0, 0.0, 1, 0
+    while n < size and lane.waiting > 0:
+        k = first_bin(state) if choice == lane.num_bins else choice
+        i = head(state, k)
+        if i == NONE or not fits(state, server, i, n, reserved, tokens):
+            break
+        pop(state, k)
+        state.members[n] = i
+        n += 1
+        request = state.requests[i]
+        reserved += min(request.prompt + request.predicted, server.eta)
+        tokens += request.predicted
+        prompt = float(request.prompt + request.generated)
+        prompts += prompt
+        squares += prompt * prompt
+        guess = max(guess, request.predicted - request.generated)
+        total = max(total, request.prompt + request.predicted)
+    for m in range(n - 1, -1, -1):
+        unpop(state, state.members[m])
+    if n == 0:
+        return 0.0
+    prefill = prefill_s(server, prompts, squares)
+    return lane.overhead + prefill + decode_until_s(server, n, prompts, total - guess, guess)

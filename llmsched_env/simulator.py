@@ -1,0 +1,265 @@
+"""The simulator: owns the state arrays, loads requests, and is the only caller of the kernels."""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from statistics import NormalDist
+
+import numpy as np
+from numba import config as numba_config
+from numpy.typing import NDArray
+
+from llmsched_env import layout
+from llmsched_env.config import SimConfig
+from llmsched_env.controllers import reset_controller
+from llmsched_env.kernel import run_lane
+from llmsched_env.keys import keys
+from llmsched_env.profiles import COEFFICIENTS, FORMS
+from llmsched_env.requests import Requests
+from llmsched_env.result import RunResult
+
+DECISIONS_PER_CALL = 2_000_000
+"""Decisions between two looks at the keyboard (Ctrl-C), a second or less."""
+
+
+def step_s(server, batch: int, kv_tokens: float) -> float:
+    """Seconds of one decode step of ``batch`` sequences with ``kv_tokens`` in the cache on a config.Server."""
+    return server.profile.decode_step_ms(batch, kv_tokens) / 1000.0
+
+
+def safe_tbt_s(config: SimConfig) -> float:
+    """D of the SLA controller: the one asked for, or with a warning the smallest that no band can ratchet down.
+
+    Refused is D with D - eps < tau(1), tau(1) being the step of a batch of one with one token (docs/semantics.md).
+    """
+    asked = config.tbt_s
+    least = max(step_s(server, 1, 1.0) for server in config.servers) + config.controller.eps_s
+    if config.controller.kind == "paper" and asked < least:
+        warnings.warn(
+            f"target time between tokens {asked * 1e3:g} ms is refused: a batch of one takes "
+            f"{(least - config.controller.eps_s) * 1e3:.4g} ms, so the controller could hold a small batch for ever; "
+            f"{least * 1e3:.4g} ms is used. Give tpot (or tbt) of at least that.",
+            stacklevel=3,
+        )
+        return least
+    return asked
+
+
+def _records(array: NDArray) -> NDArray:
+    """Rows with attribute access, which compiled code has anyway and plain NumPy rows have not."""
+    return array.view(np.recarray) if numba_config.DISABLE_JIT else array
+
+
+class Simulator:
+    """N independent lanes of one configuration.
+
+    Memory is taken once, for ``capacity`` requests a lane; loading and running allocate nothing.
+    """
+
+    def __init__(
+        self, config: SimConfig, capacity: int, *, lanes: int = 1, log: int = 0, gaps: bool = False, track: bool = False
+    ) -> None:
+        bins, servers = config.queueing.num_bins, len(config.servers)
+        keyed = config.queueing.discipline != "fifo"
+        self.config = config
+        self.capacity = capacity
+        self.edges = np.asarray(config.queueing.edges, dtype=np.int64)
+        self.arrays = tuple(
+            _records(array)
+            for array in (
+                np.zeros(lanes, layout.LANE),
+                np.zeros((lanes, bins + 1), layout.BIN),
+                np.zeros((lanes, servers), layout.SERVER),
+                np.zeros((lanes, capacity), layout.REQUEST),
+                np.zeros((lanes, bins, capacity) if keyed else (lanes, 1, 1), np.int32),
+                np.zeros((lanes, len(config.slos)), layout.SLO_ROW),
+                np.zeros((lanes, config.max_batch), np.int32),
+                np.zeros((lanes, log), layout.BATCH),
+                np.zeros((lanes, layout.ITL_BINS if gaps else 0), np.int64),
+            )
+        )
+        self.lane, self.bins, self.servers, self.requests, _, self.slos, _, self.log, self.gaps = self.arrays
+        self.record = _records(np.zeros(lanes, layout.RECORD))
+        self._blank = self._template(track)
+
+    def _template(self, track: bool) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+        """The rows of a lane before its first event: lane, bins, servers, slos."""
+        config, controller, queueing = self.config, self.config.controller, self.config.queueing
+        lane = _records(np.zeros(1, layout.LANE))
+        values = {
+            "num_bins": queueing.num_bins,
+            "num_servers": len(config.servers),
+            "max_batch": config.max_batch,
+            "asked": layout.NONE,
+            "free": len(config.servers),
+            "keyed": queueing.discipline != "fifo",
+            "release_own": config.release == "own",
+            "track": track,
+            "max_eta": config.max_eta,
+            "overhead": config.overhead_s,
+            "horizon": config.horizon_s,
+            "hold": queueing.hold_s,
+            "tick": queueing.tick_s,
+            "max_tokens": queueing.max_tokens,
+            "max_wait": queueing.max_wait_s,
+            "tbt": safe_tbt_s(config),
+            "eps": controller.eps_s,
+            "alpha": controller.alpha,
+            "delta": controller.delta,
+            "b_min": controller.b_min,
+            "theta": NormalDist().inv_cdf(1.0 - controller.eps_memory),
+            "ema": controller.ema,
+            "eta_min": min(server.eta for server in config.servers),
+            "peer": controller.kind == "peer",
+            "last_arrival": math.nan,
+            "gap_fast": math.nan,
+            "gap_slow": math.nan,
+        }
+        for name, value in values.items():
+            lane[name] = value
+        bins = _records(np.zeros(queueing.num_bins + 1, layout.BIN))
+        for name in ("head", "tail", "returned"):
+            bins[name] = layout.NONE
+        for k in range(len(bins)):
+            reset_controller(lane[0], bins[k])
+        slos = np.zeros(len(config.slos), layout.SLO_ROW)
+        for row, slo in zip(slos, config.slos, strict=True):
+            row["ttft"], row["tpot"], row["e2e"] = slo.ttft_s, slo.tpot_s, slo.e2e_s
+        return lane, bins, _server_rows(config), slos
+
+    def load(self, lane: int, requests: Requests, *, final: bool = True, noise_key: int = 0, warmup: int = 0) -> None:
+        """Put lane ``lane`` before its first event with these requests (at most ``capacity``)."""
+        n = len(requests)
+        if n > self.capacity:
+            raise ValueError(f"{n} requests do not fit: this simulator was made for {self.capacity}.")
+        blank_lane, blank_bins, blank_servers, blank_slos = self._blank
+        self.lane[lane] = blank_lane[0]
+        self.bins[lane], self.servers[lane], self.slos[lane] = blank_bins, blank_servers, blank_slos
+        self.gaps[lane] = 0
+        fill_rows(self.requests[lane, :n], self.config, self.edges, requests)
+        row = self.lane[lane : lane + 1]
+        row["loaded"], row["final"], row["noise_key"], row["warmup"] = n, final, noise_key, warmup
+
+    def run(
+        self,
+        decide: Callable,
+        params: NDArray[np.float64],
+        memory: NDArray[np.float64],
+        rng: np.random.Generator,
+        *,
+        details: bool = False,
+    ) -> int:
+        """Run lane 0 under a compiled policy until it stops; returns layout.DRAINED, HORIZON or NEED_MORE.
+
+        Raises ``ValueError`` when the policy answers a bin or a size that does not exist.
+        """
+        status = layout.DECIDE
+        while status == layout.DECIDE:
+            status = run_lane(self.arrays, self.record, decide, params, memory, rng, details, DECISIONS_PER_CALL)
+        if status in (layout.BAD_BIN, layout.BAD_SIZE):
+            choice, size = int(self.record[0]["last_size"]), int(self.record[0]["server_batches"])
+            raise ValueError(
+                f"the policy answered bin {choice}, size {size}: bins are 0 to {self.config.queueing.num_bins} "
+                f"(the last means any), sizes 0 (wait) to {self.config.max_batch}."
+            )
+        return status
+
+
+def fill_rows(rows: NDArray, config: SimConfig, edges: NDArray[np.int64], requests: Requests) -> None:
+    """Write requests that have not arrived yet into REQUEST rows (N,)."""
+    if requests.slo_class.max(initial=0) >= len(config.slos):
+        raise ValueError(f"slo_class {requests.slo_class.max()} has no SLO: {len(config.slos)} are given.")
+    for name, values in (
+        ("arrival", requests.arrival_s),
+        ("prompt", requests.prompt_tokens),
+        ("output", requests.output_tokens),
+        ("predicted", requests.predicted_tokens),
+        ("slo_class", requests.slo_class),
+        ("bin", np.searchsorted(edges, requests.predicted_tokens, side="right")),
+        ("key", keys(config, requests)),
+        ("generated", 0),
+        ("missed", 0),
+        ("evictions", 0),
+        ("next", layout.NONE),
+        ("batch", layout.NONE),
+        ("status", layout.PENDING),
+    ):
+        rows[name] = values
+    for name in ("dispatch", "first_token", "last_token", "completion"):
+        rows[name] = math.nan
+
+
+def _server_rows(config: SimConfig) -> NDArray:
+    rows = np.zeros(len(config.servers), layout.SERVER)
+    for row, server in zip(rows, config.servers, strict=True):
+        profile = server.profile
+        row["form"] = FORMS.index(profile.form)
+        row["total_length"] = profile.length == "total"
+        for place, name in enumerate(COEFFICIENTS[profile.form]):
+            # g of batch-length is a pure number; everything else is in ms
+            row["c"][place] = profile.coefficients[name] * (1.0 if name == "g" else 1e-3)
+        row["eta"] = server.eta
+        row["noise_sigma"] = profile.noise_sigma
+        for name in ("next_event", "end", "predicted_end"):
+            row[name] = math.inf
+        row["evict_head"] = row["evict_tail"] = row["drop"] = layout.NONE
+    return rows
+
+
+def finish(rows: NDArray, until: float) -> None:
+    """Take back the stamps of what had not ended by ``until``: they were settled ahead at dispatch."""
+    open_rows = rows["status"] != layout.COMPLETED
+    for name in ("last_token", "completion"):
+        rows[name] = np.where(open_rows, math.nan, rows[name])
+    rows["first_token"] = np.where(rows["first_token"] > until, math.nan, rows["first_token"])
+
+
+def close(rows: NDArray, until: float) -> None:
+    """Give every request in service whose batch had ended by ``until`` its final status."""
+    done = (rows["status"] == layout.IN_SERVICE) & (rows["completion"] <= until)
+    rows["status"] = np.where(done, layout.COMPLETED, rows["status"])
+
+
+def simulate(
+    config: SimConfig,
+    requests: Requests,
+    decide: Callable,
+    *,
+    params: Sequence[float] = (),
+    memory_size: int = 0,
+    rng: np.random.Generator | None = None,
+    details: bool = False,
+    log_batches: bool = False,
+    noise_key: int = 0,
+    warmup: int = 0,
+) -> RunResult:
+    """Simulate ``requests`` to the end (or to ``config.horizon_s``) under a compiled policy.
+
+    ``decide`` is a function compiled with decide.compile_policy; ``rng`` is the policy's own stream.  Equal
+    arguments give equal bytes.
+    """
+    simulator = Simulator(config, len(requests), log=2 * len(requests) if log_batches else 0, gaps=True)
+    simulator.load(0, requests, noise_key=noise_key, warmup=warmup)
+    memory = np.zeros(max(1, memory_size))
+    generator = np.random.default_rng(0) if rng is None else rng
+    began = time.perf_counter()
+    simulator.run(decide, np.asarray(params, dtype=np.float64), memory, generator, details=details)
+    wall_s = time.perf_counter() - began
+    lane = simulator.lane[0].copy()
+    rows = simulator.requests[0]
+    close(rows, float(lane["now"]))
+    finish(rows, float(lane["now"]))
+    return RunResult(
+        config=config,
+        requests=rows,
+        batches=simulator.log[0][: int(lane["logged"])],
+        bins=simulator.bins[0],
+        servers=simulator.servers[0],
+        lane=lane,
+        itl_histogram=simulator.gaps[0],
+        wall_s=wall_s,
+        warmup=warmup,
+    )

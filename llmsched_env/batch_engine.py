@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
+from llmsched_env.compiled import part
 from llmsched_env.gaps import add_gaps, add_stall
 from llmsched_env.latency import decode_until_s, noise_factor, prefill_s, step_base_s, step_per_token_s, steps_s
 from llmsched_env.layout import BATCH_LENGTH, IN_SERVICE, NONE
 from llmsched_env.queues import first_bin, head, pop
 
 
-@njit(cache=True)
+@part
 def fits(state, server, i, size, reserved, tokens):
     """Whether request ``i`` may join a batch of ``size`` members with ``reserved`` KV and ``tokens`` predicted."""
     lane, request = state.lane, state.requests[i]
@@ -29,7 +28,7 @@ def fits(state, server, i, size, reserved, tokens):
     return lane.now >= request.arrival + lane.max_wait
 
 
-@njit(cache=True)
+@part
 def admit(state, server, choice, size):
     """Move up to ``size`` requests from bin ``choice`` (K: any) into ``state.members``; return how many."""
     lane = state.lane
@@ -50,7 +49,7 @@ def admit(state, server, choice, size):
     return n
 
 
-@njit(cache=True)
+@part
 def misses_deadline(state, i):
     """Whether request ``i``, with all its stamps set, misses its TTFT or E2E target."""
     request = state.requests[i]
@@ -58,7 +57,7 @@ def misses_deadline(state, i):
     return request.first_token > request.arrival + slo.ttft or request.completion > request.arrival + slo.e2e
 
 
-@njit(cache=True)
+@part
 def misses_tpot(state, i):
     """Whether request ``i``, with all its stamps set, misses its TPOT target (met with a single token)."""
     request = state.requests[i]
@@ -67,7 +66,7 @@ def misses_tpot(state, i):
     return request.last_token - request.first_token > state.slos[request.slo_class].tpot * (request.output - 1)
 
 
-@njit(cache=True)
+@part
 def settle(state, server, n, end):
     """Stamp the release of the members that complete at ``end`` and keep their sums for the completion event."""
     lane = state.lane
@@ -92,7 +91,7 @@ def settle(state, server, n, end):
                 server.tpot_misses += 1
 
 
-@njit(cache=True)
+@part
 def run_through(state, server, n, factor, first, prompts, longest):
     """All steps of a batch that fits in memory: stamp every member's last token, return the end."""
     base = step_base_s(server, n) * factor
@@ -116,7 +115,7 @@ def run_through(state, server, n, factor, first, prompts, longest):
     return end
 
 
-@njit(cache=True)
+@part
 def latest_unfinished(state, n, tokens):
     """Place in ``members`` of the member of largest number that has more than ``tokens`` to produce, and the most."""
     place, longest = NONE, tokens
@@ -130,7 +129,7 @@ def latest_unfinished(state, n, tokens):
     return place, longest
 
 
-@njit(cache=True)
+@part
 def stamp_finished(state, server, n, time, span, factor, prompts, batch):
     """Stamp the members whose last token falls in the steps ``span`` = [j0, j1), which begin at ``time``."""
     base, slope = step_base_s(server, batch) * factor, step_per_token_s(server) * factor
@@ -144,7 +143,7 @@ def stamp_finished(state, server, n, time, span, factor, prompts, batch):
     return steps_s(span[0], span[1], base, slope, prompts, batch)
 
 
-@njit(cache=True)
+@part
 def leave(state, server, i, tokens, time):
     """Request ``i`` leaves the batch at ``time`` with ``tokens`` more; its return waits in the server's list."""
     request = state.requests[i]
@@ -160,7 +159,7 @@ def leave(state, server, i, tokens, time):
     server.evict_tail = i
 
 
-@njit(cache=True)
+@part
 def run_with_evictions(state, server, n, factor, first, prompts, longest):
     """All steps of a batch that outgrows the memory; return its end.  Leavers become NONE in ``members``."""
     for m in range(n):
@@ -195,7 +194,7 @@ def run_with_evictions(state, server, n, factor, first, prompts, longest):
     return time
 
 
-@njit(cache=True)
+@part
 def launch(state, s, choice, size):
     """Form a batch on server ``s`` and settle its future; return its size, 0 when not even the first fits."""
     lane, server = state.lane, state.servers[s]
@@ -240,7 +239,7 @@ def launch(state, s, choice, size):
     return n
 
 
-@njit(cache=True)
+@part
 def log_batch(state, s, server, n):
     """Append the batch just launched to the log while there is room."""
     lane = state.lane

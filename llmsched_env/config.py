@@ -154,15 +154,16 @@ class SimConfig:
     def __post_init__(self) -> None:
         check_number("servers", len(self.servers), 1, MAX_SERVERS, remedy="At least one server is needed.")
         check_number("max_batch", self.max_batch, 1, MAX_BATCH_LIMIT)
-        check_number("controller b_min", self.controller.b_min, 1, self.max_batch, remedy="b_min cannot exceed max_batch.")
+        check_number("controller b_min", self.controller.b_min, 1, self.max_batch, remedy="It cannot exceed max_batch.")
         check_choice("release", self.release, RELEASES)
         check_number("overhead_s", self.overhead_s, 0.0, 1e6)
         if not self.horizon_s > 0:
             raise ValueError(f"horizon_s={self.horizon_s!r} is not allowed: give a time above 0, or inf.")
         if not self.slos:
             raise ValueError("slos is empty: give at least one SLO (all targets may be inf).")
-        if abs(sum(slo.share for slo in self.slos) - 1.0) > 1e-9:
-            raise ValueError(f"the shares of the SLO classes add up to {sum(s.share for s in self.slos):g}: make them 1.")
+        total = sum(slo.share for slo in self.slos)
+        if abs(total - 1.0) > 1e-9:
+            raise ValueError(f"the shares of the SLO classes add up to {total:g}: make them 1.")
 
     @property
     def max_eta(self) -> float:

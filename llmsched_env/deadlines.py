@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from numba import njit
+from llmsched_env.compiled import part
 
 
-@njit(cache=True)
+@part
 def accrue(state, until):
     """Let time pass from now to ``until`` (nothing happens in between)."""
     lane = state.lane
@@ -19,7 +19,7 @@ def accrue(state, until):
             slo.next_e2e = _sweep(state, c, slo.next_e2e, slo.e2e, until, False)
 
 
-@njit(cache=True)
+@part
 def _sweep(state, c, i, target, until, ttft):
     """Charge the requests of class ``c`` from number ``i`` on whose deadline passes by ``until``."""
     lane, requests = state.lane, state.requests
@@ -37,7 +37,7 @@ def _sweep(state, c, i, target, until, ttft):
     return i
 
 
-@njit(cache=True)
+@part
 def charge(state, request):
     """Count one SLO miss, once per request."""
     request.missed = 1

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from llmsched_env.batch_engine import launch
+from llmsched_env.compiled import part
 from llmsched_env.controllers import feed
 from llmsched_env.deadlines import accrue, charge
 from llmsched_env.layout import (
@@ -28,7 +27,7 @@ from llmsched_env.layout import (
 from llmsched_env.queues import oldest_waiting, push, push_returned
 
 
-@njit(cache=True)
+@part
 def next_server_event(state):
     """Time of the first eviction or completion, inf when all servers are free."""
     time = math.inf
@@ -37,7 +36,7 @@ def next_server_event(state):
     return time
 
 
-@njit(cache=True)
+@part
 def next_timer(state):
     """Time of the next hold timer or tick, inf when there is none; only while a server is free and something waits."""
     lane = state.lane
@@ -56,7 +55,7 @@ def next_timer(state):
     return time
 
 
-@njit(cache=True)
+@part
 def can_wait(state):
     """Whether any event can come if all free servers are parked."""
     lane = state.lane
@@ -65,7 +64,7 @@ def can_wait(state):
     return next_timer(state) < math.inf
 
 
-@njit(cache=True)
+@part
 def evict(state, server):
     """The next member to leave the batch of ``server`` goes back to its bin."""
     i = server.evict_head
@@ -77,7 +76,7 @@ def evict(state, server):
     server.next_event = server.end if server.evict_head == NONE else state.requests[server.evict_head].last_token
 
 
-@njit(cache=True)
+@part
 def drop(state, i):
     """Request ``i`` was alone on its server and still did not fit."""
     lane, request = state.lane, state.requests[i]
@@ -91,7 +90,7 @@ def drop(state, i):
             charge(state, request)
 
 
-@njit(cache=True)
+@part
 def complete(state, server):
     """The batch of ``server`` ends: its members are released, the controllers learn of it."""
     lane = state.lane
@@ -116,7 +115,7 @@ def complete(state, server):
     lane.free += 1
 
 
-@njit(cache=True)
+@part
 def arrive(state):
     """The next request arrives: rejected when it can fit nowhere, else it waits in its bin."""
     lane = state.lane
@@ -142,7 +141,7 @@ def arrive(state):
     push(state, i)
 
 
-@njit(cache=True)
+@part
 def arrivals_before(state, limit):
     """Let all requests arrive that come before ``limit`` while every server is busy: nobody is asked."""
     lane = state.lane
@@ -159,7 +158,7 @@ def arrivals_before(state, limit):
         lane.tick_spent = 0
 
 
-@njit(cache=True)
+@part
 def happen(state, time):
     """All events of the instant ``time``, in order; afterwards every free server may be asked."""
     lane = state.lane
@@ -186,7 +185,7 @@ def happen(state, time):
     lane.round = 0
 
 
-@njit(cache=True)
+@part
 def advance(state):
     """Run events until a server must be asked (DECIDE) or the run stops (DRAINED, HORIZON, NEED_MORE)."""
     lane = state.lane
@@ -216,7 +215,7 @@ def advance(state):
         happen(state, time)
 
 
-@njit(cache=True)
+@part
 def apply(state, choice, size):
     """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
     lane = state.lane

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from llmsched_env.compiled import part
 from llmsched_env.layout import ITL_BINS, ITL_LOW_S, ITL_RATIO
 
 _LOG_RATIO = math.log(ITL_RATIO)
@@ -17,7 +17,7 @@ def gap_edges() -> np.ndarray:
     return ITL_LOW_S * ITL_RATIO ** np.arange(ITL_BINS)
 
 
-@njit(cache=True)
+@part
 def gap_bin(gap):
     """Bin of a gap of ``gap`` seconds."""
     if gap <= ITL_LOW_S:
@@ -25,7 +25,7 @@ def gap_bin(gap):
     return min(ITL_BINS - 1, int(math.ceil(math.log(gap / ITL_LOW_S) / _LOG_RATIO)))
 
 
-@njit(cache=True)
+@part
 def _count(state, n, low, high):
     """Gaps of the members of the batch at the steps low + 1, ..., high."""
     count = 0
@@ -36,7 +36,7 @@ def _count(state, n, low, high):
     return count
 
 
-@njit(cache=True)
+@part
 def add_gaps(state, n, base, slope, first, last):
     """Add the gaps of steps first, ..., last - 1; step j takes base + slope * j for each member still decoding."""
     if len(state.gaps) == 0 or last <= first:
@@ -65,7 +65,7 @@ def add_gaps(state, n, base, slope, first, last):
         place += 1
 
 
-@njit(cache=True)
+@part
 def add_stall(state, i, gap):
     """Add the gap that an eviction tore between two tokens of request ``i``."""
     if len(state.gaps) == 0 or i < state.lane.warmup:

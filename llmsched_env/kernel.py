@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numba import njit, types, typeof
+from collections.abc import Callable
 
+import numpy as np
+from numba import njit, typeof, types
+
+from llmsched_env.borrow import borrow
+from llmsched_env.compiled import fingerprint
 from llmsched_env.decide import DECIDE_TYPE
 from llmsched_env.events import advance, apply
 from llmsched_env.layout import BATCH, BIN, DECIDE, LANE, RECORD, REQUEST, SERVER, SLO_ROW
@@ -35,47 +39,55 @@ def lane_state(arrays, i):
     """Lane ``i`` of the state arrays."""
     return State(
         arrays[0][i],
-        arrays[1][i],
-        arrays[2][i],
-        arrays[3][i],
-        arrays[4][i],
-        arrays[5][i],
-        arrays[6][i],
-        arrays[7][i],
-        arrays[8][i],
+        borrow(arrays[1][i]),
+        borrow(arrays[2][i]),
+        borrow(arrays[3][i]),
+        borrow(arrays[4][i]),
+        borrow(arrays[5][i]),
+        borrow(arrays[6][i]),
+        borrow(arrays[7][i]),
+        borrow(arrays[8][i]),
     )
 
 
-@njit(
-    types.int64(
-        ARRAYS,
-        typeof(np.zeros(1, RECORD)),
-        DECIDE_TYPE,
-        types.float64[::1],
-        types.float64[::1],
-        typeof(np.random.default_rng(0)),
-        types.boolean,
-        types.int64,
-    ),
-    cache=True,
-    nogil=True,
+RUN_SIGNATURE = types.int64(
+    ARRAYS,
+    typeof(np.zeros(1, RECORD)),
+    DECIDE_TYPE,
+    types.float64[::1],
+    types.float64[::1],
+    typeof(np.random.default_rng(0)),
+    types.boolean,
+    types.int64,
 )
-def run_lane(arrays, record, decide, params, memory, rng, details, limit):
-    """Run lane 0 under ``decide`` until it stops or ``limit`` decisions were made.
 
-    Returns DECIDE (the limit), DRAINED, HORIZON, NEED_MORE, or BAD_BIN / BAD_SIZE with the answer left
-    in ``record[0].last_size`` (bin) and ``record[0].server_batches`` (size).
-    """
-    state = lane_state(arrays, 0)
-    row = record[0]
-    for _ in range(limit):
-        status = advance(state)
-        if status != DECIDE:
-            return status
-        write_record(state, row, details)
-        choice, size = decide(row, params, memory, rng)
-        status = apply(state, choice, size)
-        if status != DECIDE:
-            row.last_size, row.server_batches = choice, size
-            return status
-    return DECIDE
+
+def entries(sources: str) -> Callable:
+    """The compiled entries; ``sources`` (compiled.fingerprint) is a closure variable and so part of their cache key."""
+
+    @njit(RUN_SIGNATURE, cache=True, nogil=True)
+    def run_lane(arrays, record, decide, params, memory, rng, details, limit):
+        """Run lane 0 under ``decide`` until it stops or ``limit`` decisions were made.
+
+        Returns DECIDE (the limit), DRAINED, HORIZON, NEED_MORE, or BAD_BIN / BAD_SIZE with the answer left
+        in ``record[0].last_size`` (bin) and ``record[0].server_batches`` (size).
+        """
+        sources  # noqa: B018
+        state = lane_state(arrays, 0)
+        row = record[0]
+        for _ in range(limit):
+            status = advance(state)
+            if status != DECIDE:
+                return status
+            write_record(state, row, details)
+            choice, size = decide(row, params, memory, rng)
+            status = apply(state, choice, size)
+            if status != DECIDE:
+                row.last_size, row.server_batches = choice, size
+                return status
+        return DECIDE
+
+    return run_lane
+
+
+run_lane = entries(fingerprint())

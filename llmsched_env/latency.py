@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from llmsched_env.compiled import part
 from llmsched_env.layout import BATCH_LENGTH, SPLIT, TOKENS
 
-@njit(cache=True)
+
+@part
 def prefill_s(server, tokens, squares):
     """Time to prefill prompts of ``tokens`` in all, whose squares add up to ``squares``."""
     c = server.c
@@ -23,7 +24,7 @@ def prefill_s(server, tokens, squares):
     return c[0]
 
 
-@njit(cache=True)
+@part
 def step_base_s(server, batch):
     """Part of a decode step that depends on the batch size alone."""
     c = server.c
@@ -34,7 +35,7 @@ def step_base_s(server, batch):
     return c[1] * (1.0 + c[2] * (batch - 1) / batch)
 
 
-@njit(cache=True)
+@part
 def step_per_token_s(server):
     """Part of a decode step per KV token in the batch."""
     if server.form == SPLIT:
@@ -44,7 +45,7 @@ def step_per_token_s(server):
     return 0.0
 
 
-@njit(cache=True)
+@part
 def steps_s(first, last, base, per_token, prompts, batch):
     """Time of the decode steps first, ..., last - 1 (none when last <= first).
 
@@ -56,7 +57,7 @@ def steps_s(first, last, base, per_token, prompts, batch):
     return (last - first) * (base + per_token * prompts) + per_token * batch * sum_j
 
 
-@njit(cache=True)
+@part
 def decode_until_s(server, batch, prompts, prompt, token):
     """Time from the first token to token number ``token`` of a member whose own prompt has ``prompt`` tokens.
 
@@ -68,14 +69,14 @@ def decode_until_s(server, batch, prompts, prompt, token):
     return steps_s(1, token, base, step_per_token_s(server), prompts, batch)
 
 
-@njit(cache=True)
+@part
 def _hash(x):
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
-@njit(cache=True)
+@part
 def noise_factor(sigma, key, batch_number):
     """Lognormal factor of mean 1 for batch ``batch_number``; a function of the lane's drawn ``key`` alone.
 

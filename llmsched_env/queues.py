@@ -6,18 +6,18 @@ Requests that were evicted and returned (``generated`` > 0) stand before all oth
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from llmsched_env.compiled import part
 from llmsched_env.layout import NONE, WAITING
 
 
-@njit(cache=True)
+@part
 def _less(requests, i, j):
     a, b = requests[i].key, requests[j].key
     return a < b or (a == b and i < j)
 
 
-@njit(cache=True)
+@part
 def precedes(state, i, j):
     """Whether waiting request ``i`` comes before ``j`` in the order of `any`."""
     returned_i, returned_j = state.requests[i].generated > 0, state.requests[j].generated > 0
@@ -28,7 +28,7 @@ def precedes(state, i, j):
     return _less(state.requests, i, j)
 
 
-@njit(cache=True)
+@part
 def _heap_push(state, k, i):
     heap, row = state.heap[k], state.bins[k]
     at = row.heap_size
@@ -42,7 +42,7 @@ def _heap_push(state, k, i):
     heap[at] = i
 
 
-@njit(cache=True)
+@part
 def _heap_pop(state, k):
     heap, row = state.heap[k], state.bins[k]
     top = heap[0]
@@ -62,7 +62,7 @@ def _heap_pop(state, k):
     return top
 
 
-@njit(cache=True)
+@part
 def push(state, i):
     """Put the arriving request ``i`` into its bin."""
     k = state.requests[i].bin
@@ -80,7 +80,7 @@ def push(state, i):
     row.tail = i
 
 
-@njit(cache=True)
+@part
 def push_returned(state, i):
     """Put the evicted request ``i`` back into its bin, before the others, among the returned by number."""
     requests = state.requests
@@ -108,7 +108,7 @@ def push_returned(state, i):
         row.tail = i
 
 
-@njit(cache=True)
+@part
 def head(state, k):
     """First request of bin ``k``, or NONE."""
     row = state.bins[k]
@@ -119,7 +119,7 @@ def head(state, k):
     return NONE
 
 
-@njit(cache=True)
+@part
 def first_bin(state):
     """Bin whose head is first in the order of `any`, or NONE when nothing waits."""
     if state.lane.num_bins == 1:
@@ -132,7 +132,7 @@ def first_bin(state):
     return best
 
 
-@njit(cache=True)
+@part
 def pop(state, k):
     """Take the first request out of bin ``k``, which is not empty, and return its number."""
     row = state.bins[k]
@@ -149,7 +149,7 @@ def pop(state, k):
     return i
 
 
-@njit(cache=True)
+@part
 def unpop(state, i):
     """Undo ``pop`` of request ``i`` where several were taken and are put back last first."""
     row = state.bins[state.requests[i].bin]
@@ -167,7 +167,7 @@ def unpop(state, i):
         row.tail = i
 
 
-@njit(cache=True)
+@part
 def oldest_waiting(state):
     """Smallest number of a waiting request; something waits."""
     lane = state.lane

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from llmsched_env.batch_engine import fits
+from llmsched_env.compiled import part
 from llmsched_env.events import can_wait
 from llmsched_env.latency import decode_until_s, prefill_s
 from llmsched_env.layout import NONE
@@ -16,7 +15,7 @@ OVERDUE_S = 1e-3
 """Predicted remaining time of a server that is busy for longer than was predicted."""
 
 
-@njit(cache=True)
+@part
 def write_record(state, record, details):
     """Fill ``record`` for the server that is asked; the costly fields only with ``details``."""
     lane = state.lane
@@ -56,7 +55,7 @@ def write_record(state, record, details):
         write_details(state, record)
 
 
-@njit(cache=True)
+@part
 def write_bin(state, record, k, i, length):
     """Row ``k`` of the per-bin fields: ``length`` requests wait there and ``i`` is the first, or NONE."""
     row = state.bins[k]
@@ -82,7 +81,7 @@ def write_bin(state, record, k, i, length):
     record.mean_tokens[k] = row.mean_l
 
 
-@njit(cache=True)
+@part
 def write_details(state, record):
     """The fields that look into the queues: predicted time and slack of every head batch, load of every server."""
     lane = state.lane
@@ -98,7 +97,7 @@ def write_details(state, record):
             record.slack[k] = record.head_deadline[k] - lane.now - record.batch_time[k]
 
 
-@njit(cache=True)
+@part
 def head_batch_time(state, choice, size):
     """Predicted service time on the asked server of the first ``size`` requests of bin ``choice`` (K: any)."""
     lane = state.lane

@@ -1,0 +1,24 @@
+"""How the kernel is compiled: parts that melt into one function, and entries that are kept on disk.
+
+Numba's cache looks at the file of the function it loads and not at what that function calls, so a changed part
+could leave an old kernel in use.  Parts are therefore never cached, and an entry's cache key holds a fingerprint of
+every source file of the package (see ``kernel.entries``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from numba import njit
+
+part = njit(forceinline=True)
+"""Decorator of a piece of the kernel: inlined where it is called, compiled with its caller."""
+
+
+def fingerprint() -> str:
+    """SHA-256 of the sources of this package; part of the cache key of every entry."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit, types, typeof
+from numba import njit, typeof, types
 
 from llmsched_env.layout import RECORD
 

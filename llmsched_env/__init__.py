@@ -1,0 +1,21 @@
+"""LLMSched: a Gymnasium environment over a compiled simulator of LLM-inference batch scheduling.
+
+``import llmsched_env`` registers the environment and imports nothing heavy:
+
+>>> import gymnasium as gym
+>>> import llmsched_env
+>>> env = gym.make("LLMSched-v0")
+
+``gym.make("llmsched_env:LLMSched-v0")`` does both in one line.
+"""
+
+from gymnasium.envs.registration import register, registry
+
+__version__ = "0.1.0"
+
+if "LLMSched-v0" not in registry:
+    register(
+        id="LLMSched-v0",
+        entry_point="llmsched_env.env:LLMSchedEnv",
+        vector_entry_point="llmsched_env.vector_env:LLMSchedVectorEnv",
+    )

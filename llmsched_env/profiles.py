@@ -48,7 +48,7 @@ class Profile:
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise ValueError(f"form={self.form!r} is not known: choose one of {', '.join(FORMS)}.")
-        if not isinstance(self.coefficients, dict):
+        if type(self.coefficients) is not dict:
             raise ValueError(f"coefficients={self.coefficients!r} is not allowed: give an object of names and numbers.")
         wanted = COEFFICIENTS[self.form]
         for name in wanted:
@@ -58,7 +58,7 @@ class Profile:
         for name in self.coefficients:
             if name not in wanted:
                 raise ValueError(f"coefficients.{name} is not known: the form {self.form} has {', '.join(wanted)}.")
-        if not self.kv_tokens == math.inf:
+        if self.kv_tokens != math.inf:
             _check("kv_tokens", self.kv_tokens, 2, math.inf, "at least 2 tokens, or no limit (null in JSON)")
         if not _is_number(self.tensor_parallel) or self.tensor_parallel != int(self.tensor_parallel):
             raise ValueError(f"tensor_parallel={self.tensor_parallel!r} is not allowed: give a whole number of GPUs.")
@@ -115,7 +115,7 @@ def _read(path: Path) -> Profile:
         raw = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ValueError(f"profile {path}: not readable as JSON ({error}).") from error
-    if not isinstance(raw, dict):
+    if type(raw) is not dict:
         raise ValueError(f"profile {path}: not a JSON object but {type(raw).__name__}.")
     try:
         return _from_json(raw)
@@ -134,7 +134,7 @@ def _from_json(raw: dict[str, Any]) -> Profile:
     if not isinstance(raw["name"], str) or not raw["name"]:
         raise ValueError(f"name={raw['name']!r} is not allowed: give a text.")
     if raw["form"] == "batch-length" and "length" not in raw:
-        raise ValueError("the field 'length' is missing: a batch-length profile needs \"output\" or \"total\".")
+        raise ValueError(f"the field 'length' is missing: a batch-length profile needs one of {', '.join(LENGTHS)}.")
     own = ("name", "form", "coefficients", "tensor_parallel", "length", "noise_sigma")
     kv_tokens = math.inf if raw["kv_tokens"] is None else raw["kv_tokens"]
     meta = {k: v for k, v in raw.items() if k not in (*own, "kv_tokens")}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numba as nb
@@ -15,8 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammainccinv, gammaincinv, ndtr
 
-STEPS_PER_TAU = 16
-"""Steps of an Ornstein-Uhlenbeck factor in one of its time constants (the factor is constant in a step)."""
+Floats = NDArray[np.float64]
+
+STEPS_PER_TAU = 8
+"""Steps of an Ornstein-Uhlenbeck factor in one of its time constants.
+
+The factor is constant in a step, with its exact marginal law; the variance of counts over windows long
+against tau is then too large by the factor coth(h/2) h/2 with h = 1/8, which is 0.13 %.
+"""
 
 TABLE_HALF_WIDTH = 8.0
 TABLE_STEPS_PER_UNIT = 128
@@ -30,7 +37,7 @@ _X, _NEXT, _VALUE, _FACTOR_FIELDS = 0, 1, 2, 3
 class Arrivals(Protocol):
     """An endless stream of arrival times."""
 
-    def take(self, n: int) -> NDArray[np.float64]:
+    def take(self, n: int) -> Floats:
         """The next ``n`` arrival times in seconds, ascending, continuing where the last call ended."""
         ...
 
@@ -68,7 +75,7 @@ class RenewalArrivals:
         self._rate, self._shape, self._rng = rate, burstiness, rng
         self._now = 0.0
 
-    def take(self, n: int) -> NDArray[np.float64]:
+    def take(self, n: int) -> Floats:
         """The next ``n`` arrival times (seconds, float64, ascending)."""
         if math.isinf(self._shape):
             gaps = np.full(n, 1.0 / self._rate)
@@ -95,7 +102,6 @@ class CoxArrivals:
     ) -> None:
         self._rng = rng
         self._rate = rate if on_off is None else rate / on_off.share_on
-        self._phi = np.array([math.exp(-1.0 / STEPS_PER_TAU)] * len(factors))
         self._step = np.array([f.tau_s / STEPS_PER_TAU for f in factors])
         rows = [gamma_quantile_table(f.var) for f in factors]
         self._tables = np.array(rows) if rows else np.zeros((0, 1))
@@ -105,7 +111,7 @@ class CoxArrivals:
                 self._periods[row] = 1.0 / cv**2, mean * cv**2
         self._state = self._stationary(on_off)
 
-    def _stationary(self, on_off: OnOff | None) -> NDArray[np.float64]:
+    def _stationary(self, on_off: OnOff | None) -> Floats:
         state = np.zeros(_HEADER + _FACTOR_FIELDS * len(self._step))
         state[_ON], state[_SWITCH] = 1.0, math.inf
         if on_off is not None:
@@ -120,24 +126,27 @@ class CoxArrivals:
             factor[_VALUE] = interpolate(self._tables[j], factor[_X])
         return state
 
-    def take(self, n: int) -> NDArray[np.float64]:
+    def take(self, n: int) -> Floats:
         """The next ``n`` arrival times (seconds, float64, ascending)."""
         times = np.empty(n)
-        _fill_cox(times, self._state, self._rate, self._step, self._phi, self._tables, (self._periods, self._rng))
+        _fill_cox(times, self._state, self._rate, self._step, self._tables, self._periods, self._rng)
         return times
 
 
-def gamma_quantile_table(var: float) -> NDArray[np.float64]:
+@lru_cache(maxsize=64)
+def gamma_quantile_table(var: float) -> Floats:
     """F^-1(Phi(x)) of the gamma law of mean 1 and variance ``var`` on the grid of x used by ``interpolate``."""
     half = int(TABLE_HALF_WIDTH * TABLE_STEPS_PER_UNIT)
     x = np.arange(-half, half + 1) / TABLE_STEPS_PER_UNIT
     shape = 1.0 / var
     below, above = gammaincinv(shape, ndtr(np.minimum(x, 0.0))), gammainccinv(shape, ndtr(np.minimum(-x, 0.0)))
-    return np.where(x < 0, below, above) * var
+    table = np.where(x < 0, below, above) * var
+    table.flags.writeable = False  # shared by every process of this variance
+    return table
 
 
 @nb.njit(cache=True)
-def interpolate(table: NDArray[np.float64], x: float) -> float:
+def interpolate(table: Floats, x: float) -> float:
     """Value at ``x`` (a standard normal) of a table made by ``gamma_quantile_table``."""
     place = min(max((x + TABLE_HALF_WIDTH) * TABLE_STEPS_PER_UNIT, 0.0), table.size - 1.000001)
     low = int(place)
@@ -145,38 +154,49 @@ def interpolate(table: NDArray[np.float64], x: float) -> float:
 
 
 @nb.njit(cache=True)
-def _fill_cox(times, state, rate, steps, phi, tables, periods_rng):  # type: ignore[no-untyped-def]
+def _fill_cox(
+    times: Floats, state: Floats, rate: float, steps: Floats, tables: Floats, periods: Floats, rng: np.random.Generator
+) -> None:
     """Fill ``times``: spend a unit exponential per arrival along the piecewise constant rate."""
-    periods, rng = periods_rng
     for i in range(times.size):
         hazard = rng.standard_exponential()
         while True:
             end = state[_SWITCH]
-            current = rate * state[_ON]
-            for j in range(steps.size):
-                base = _HEADER + _FACTOR_FIELDS * j
-                end = min(end, state[base + _NEXT])
-                current *= state[base + _VALUE]
+            current = 0.0
+            if state[_ON] > 0.0:
+                current = rate
+                for j in range(steps.size):
+                    base = _HEADER + _FACTOR_FIELDS * j
+                    end = min(end, state[base + _NEXT])
+                    current *= state[base + _VALUE]
             if hazard < current * (end - state[_NOW]):
                 break
             hazard -= current * (end - state[_NOW])
-            _next_piece(state, end, steps, phi, tables, periods, rng)
+            state[_NOW] = end
+            if state[_SWITCH] <= end:
+                _switch(state, periods, rng)
+            if state[_ON] > 0.0:
+                _renew_factors(state, steps, tables, rng)
         state[_NOW] += hazard / current
         times[i] = state[_NOW]
 
 
 @nb.njit(cache=True)
-def _next_piece(state, end, steps, phi, tables, periods, rng):  # type: ignore[no-untyped-def]
-    """Move to ``end``, where the envelope switches or a factor takes its next value."""
-    state[_NOW] = end
-    if state[_SWITCH] <= end:
-        state[_ON] = 1.0 - state[_ON]
-        row = int(state[_ON])
-        state[_SWITCH] = end + rng.standard_gamma(periods[row, 0]) * periods[row, 1]
+def _switch(state: Floats, periods: Floats, rng: np.random.Generator) -> None:
+    """Begin the next ON or OFF period, now."""
+    state[_ON] = 1.0 - state[_ON]
+    row = int(state[_ON])
+    state[_SWITCH] += rng.standard_gamma(periods[row, 0]) * periods[row, 1]
+
+
+@nb.njit(cache=True)
+def _renew_factors(state: Floats, steps: Floats, tables: Floats, rng: np.random.Generator) -> None:
+    """Give every factor whose step has ended its next value (one exact jump across an OFF period)."""
     for j in range(steps.size):
         base = _HEADER + _FACTOR_FIELDS * j
-        if state[base + _NEXT] <= end:
-            noise = math.sqrt(1.0 - phi[j] * phi[j])
-            state[base + _X] = phi[j] * state[base + _X] + noise * rng.standard_normal()
-            state[base + _NEXT] += steps[j]
+        if state[base + _NEXT] <= state[_NOW]:
+            passed = 1.0 + (state[_NOW] - state[base + _NEXT]) / steps[j]
+            kept = math.exp(-passed / STEPS_PER_TAU)
+            state[base + _X] = kept * state[base + _X] + math.sqrt(1.0 - kept * kept) * rng.standard_normal()
+            state[base + _NEXT] = state[_NOW] + steps[j]
             state[base + _VALUE] = interpolate(tables[j], state[base + _X])

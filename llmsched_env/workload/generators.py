@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ def generator_names() -> list[str]:
     return datafiles.shipped("generators")
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_generator(name: str) -> Generator:
     """The shipped generator called ``name``; ``ValueError`` with the nearest name if there is none."""
     known = generator_names()

@@ -90,7 +90,15 @@ class UniformLengths:
 
 
 @nb.njit(cache=True)
-def _fill_mixture(prompt, output, rows, prompt_max, output_max, rng):  # type: ignore[no-untyped-def]
+def _fill_mixture(
+    prompt: NDArray[np.int32],
+    output: NDArray[np.int32],
+    rows: NDArray[np.float64],
+    prompt_max: int,
+    output_max: int,
+    rng: np.random.Generator,
+) -> None:
+    """Fill ``prompt`` and ``output``; ``rows`` is the table of ``LognormalMixture._rows``."""
     for i in range(prompt.size):
         u = rng.random()
         c = 0

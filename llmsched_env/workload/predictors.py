@@ -40,7 +40,7 @@ class Predictor:
             return np.full(len(output), output_cap, np.int32)
         z = rng.standard_normal(len(output))
         if self.kind == "noisy":
-            guess = output * np.exp(self.sigma * z)
+            guess = output.astype(np.float64) * np.exp(self.sigma * z)
         else:
             guess = PROMPT_FACTOR * prompt.astype(np.float64) ** PROMPT_POWER * np.exp(PROMPT_NOISE * z)
         return np.clip(np.rint(guess), 1, MAX_TOKENS).astype(np.int32)

@@ -1,0 +1,47 @@
+"""Replaying a trace: its first tenth set aside, the rest rotated and tiled."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched_env.workload.lengths import IntPair
+from llmsched_env.workload.traces import Trace
+
+CALIBRATION_SHARE = 10
+"""One row in this many, at the front of a trace, is for bin edges: it may be simulated, never scored."""
+
+
+def calibration_rows(trace: Trace) -> int:
+    """How many rows at the front of ``trace`` are set aside (at least one is left to score)."""
+    return min(max(1, len(trace) // CALIBRATION_SHARE), len(trace) - 1)
+
+
+class Replay:
+    """An endless stream of requests: ``warmup`` rows of the set-aside part, then the rest of the trace.
+
+    The rest starts at a row drawn from ``rng`` and wraps round; every turn lasts the span of the rest plus
+    one mean gap.  ``clock`` stretches all times.
+    """
+
+    def __init__(self, trace: Trace, clock: float, warmup: int, rng: np.random.Generator) -> None:
+        first = calibration_rows(trace)
+        self._lengths = (trace.prompt_tokens, trace.output_tokens)
+        self._times = trace.arrival_s
+        self._first, self._rest = first, len(trace) - first
+        self._gap = trace.mean_gap_s
+        self._turn = float(trace.arrival_s[-1] - trace.arrival_s[first]) + self._gap
+        self._offset = int(rng.integers(self._rest))
+        self._clock, self._warmup, self._done = clock, warmup, 0
+
+    def take(self, n: int) -> tuple[NDArray[np.float64], IntPair]:
+        """Arrival times (seconds, float64, ascending) and (prompt, output) of the next ``n`` requests."""
+        number = np.arange(self._done, self._done + n)
+        self._done += n
+        turn, place = np.divmod(self._offset + number - self._warmup, self._rest)
+        row = np.where(number < self._warmup, number, self._first + place)
+        start = self._times[self._warmup - 1] + self._gap if self._warmup else 0.0
+        scored = start + self._times[row] - self._times[self._first + self._offset] + turn * self._turn
+        arrival = np.where(number < self._warmup, self._times[row], scored) * self._clock
+        prompt, output = self._lengths
+        return arrival, (prompt[row], output[row])

@@ -1,0 +1,224 @@
+"""A workload: where requests come from, how many, how fast, and what a scheduler is told of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched_env.requests import MAX_CLASSES, Requests
+from llmsched_env.workload.arrivals import Arrivals
+from llmsched_env.workload.generators import Generator, generator_names, load_generator
+from llmsched_env.workload.lengths import IntPair, LengthLaw
+from llmsched_env.workload.predictors import Predictor, parse_predictor
+from llmsched_env.workload.replay import CALIBRATION_SHARE, Replay, calibration_rows
+from llmsched_env.workload.streams import streams
+from llmsched_env.workload.traces import Trace, read_trace
+
+CALIBRATION_REQUESTS = 20_000
+"""Requests in the independent sample that bin edges are taken from."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A law of requests; ``draw`` turns it and a seed into arrays.
+
+    ``source`` is the name of a generator, the path of a trace file, or a ``Trace``.  The run ends at
+    ``requests`` or ``duration_s``, whichever comes first; a trace with neither is replayed once.
+    """
+
+    source: str | Path | Trace = "azure-conv"
+    requests: int | None = None  # how many, the warm-up of a trace included
+    duration_s: float | None = None  # the last arrival is not later than this
+    rate: float | None = None  # requests/s; None: the generator's or the trace's own
+    rate_scale: float = 1.0  # times the own rate (give `rate` or this)
+    burstiness: float | None = None  # gamma shape of the gaps, in place of a generator's own arrivals
+    predictor: str = "noisy:0.3"
+    slo_shares: tuple[float, ...] = (1.0,)  # share of the arrivals in each SLO class
+
+    def __post_init__(self) -> None:
+        if self.requests is not None and (self.requests != int(self.requests) or self.requests < 1):
+            raise ValueError(f"requests={self.requests!r} is not allowed: give a whole number of at least 1.")
+        for name in ("duration_s", "rate", "rate_scale"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name}={value!r} is not allowed: give a finite number above 0.")
+        if self.burstiness is not None and not self.burstiness > 0:
+            raise ValueError(f"burstiness={self.burstiness!r} is not allowed: give a gamma shape above 0, or inf.")
+        if self.rate is not None and self.rate_scale != 1.0:
+            raise ValueError(f"rate={self.rate:g} and rate_scale={self.rate_scale:g} contradict: give one of them.")
+        self._check_shares()
+        self._predictor  # noqa: B018  (refuses a bad text here, not at the first draw)
+        self._check_source()
+
+    def _check_shares(self) -> None:
+        shares = self.slo_shares
+        if not 1 <= len(shares) <= MAX_CLASSES or not all(s >= 0 for s in shares) or abs(sum(shares) - 1.0) > 1e-9:
+            raise ValueError(f"slo_shares={shares!r} is not allowed: give shares of at least 0 that add up to 1.")
+
+    def _check_source(self) -> None:
+        if isinstance(self._origin, Trace):
+            if self.burstiness is not None:
+                raise ValueError(f"burstiness={self.burstiness:g}: a trace keeps its own arrivals; use a generator.")
+            if len(self._origin) < 2:
+                raise ValueError(f"trace {self._origin.name}: 1 row is too short to replay, give at least 2.")
+        elif self.requests is None and self.duration_s is None:
+            raise ValueError(f"workload {self.source!r} has no end: give requests or duration_s.")
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        return parse_predictor(self.predictor)
+
+    @cached_property
+    def _origin(self) -> Generator | Trace:
+        if isinstance(self.source, Trace):
+            return self.source
+        text = str(self.source)
+        if text not in generator_names():
+            if Path(text).is_file():
+                return _read_once(text, Path(text).stat().st_mtime_ns)
+            if Path(text).suffix or len(Path(text).parts) > 1:
+                raise ValueError(f"workload {text!r}: there is no such file.")
+        return load_generator(text)
+
+    @property
+    def name(self) -> str:
+        """Name of the generator, or of the trace."""
+        return self._origin.name
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace that is replayed, or None for a generator."""
+        return self._origin if isinstance(self._origin, Trace) else None
+
+    @property
+    def mean_rate(self) -> float:
+        """Long-run arrival rate in requests/s."""
+        own = 1.0 / self._origin.mean_gap_s if isinstance(self._origin, Trace) else self._origin.rate
+        return self.rate if self.rate is not None else own * self.rate_scale
+
+    @property
+    def output_cap(self) -> int:
+        """Longest output in tokens that the workload can have (what ``none`` predicts)."""
+        if isinstance(self._origin, Trace):
+            return int(self._origin.output_tokens.max())
+        return self._origin.lengths.output_max
+
+    @property
+    def warmup(self) -> int:
+        """How many requests at the start of every draw are simulated but not scored (0 for a generator).
+
+        They come from the first tenth of a trace, which bin edges may look at, and are at most a tenth
+        of the requests, or of the duration, asked for.
+        """
+        if not isinstance(self._origin, Trace):
+            return 0
+        limits = [calibration_rows(self._origin)]
+        limits += [n // CALIBRATION_SHARE for n in (self._count,) if n is not None]
+        if self.duration_s is not None:
+            times = self._origin.arrival_s * self._clock
+            limits.append(int(np.searchsorted(times, self.duration_s / CALIBRATION_SHARE, side="right")))
+        return min(limits)
+
+    @property
+    def _clock(self) -> float:
+        """Seconds of the run per second of the trace."""
+        assert isinstance(self._origin, Trace)
+        return 1.0 / (self._origin.mean_gap_s * self.mean_rate)
+
+    @property
+    def _count(self) -> int | None:
+        """Most requests of a draw; None where only the duration ends it."""
+        if self.requests is None and self.duration_s is None and isinstance(self._origin, Trace):
+            return len(self._origin)
+        return None if self.requests is None else int(self.requests)
+
+    def draw(self, seed: int, split: str = "test") -> Requests:
+        """The requests of one run; equal for equal (workload, seed, split), in every process.
+
+        ``split`` is ``"test"``, ``"validation"`` or ``"calibration"``: independent worlds of one seed.
+        Raises ``ValueError`` for a negative seed, an unknown split, or a duration that no request fits in.
+        """
+        parts = list(self.chunks(seed, self._count or 1_000_000, split))
+        if len(parts) == 1:
+            return parts[0]
+        columns = zip(*(dataclasses.astuple(part) for part in parts), strict=True)
+        return Requests(*(np.concatenate(column) for column in columns))
+
+    def chunks(self, seed: int, chunk: int = 1_000_000, split: str = "test") -> Iterator[Requests]:
+        """The same requests as ``draw``, whatever the ``chunk`` (requests per piece), piece by piece."""
+        if chunk < 1:
+            raise ValueError(f"chunk={chunk!r} is not allowed: give at least 1.")
+        rngs = streams(seed, split)
+        source = self._source(rngs["arrivals"], rngs["lengths"])
+        left = math.inf if self._count is None else self._count
+        end = math.inf if self.duration_s is None else self.duration_s
+        most = math.inf if self.duration_s is None else self._expected()
+        shares = np.cumsum(self.slo_shares)
+        first = True
+        while left > 0:
+            size = int(min(chunk, left, most))
+            arrival, (prompt, output) = source.take(size)
+            kept = int(np.searchsorted(arrival, end, side="right"))
+            if kept == 0 and first:
+                raise ValueError(f"duration_s={self.duration_s!r}: no request comes so soon; give a longer one.")
+            if kept:
+                prompt, output = prompt[:kept], output[:kept]
+                predicted = self._predictor.predict(prompt, output, self.output_cap, rngs["predictions"])
+                classes = _classes(kept, shares, rngs["classes"])
+                yield Requests(arrival[:kept], prompt, output, predicted, classes)
+            left = left - size if kept == size else 0
+            first = False
+
+    def calibration_predictions(self, seed: int) -> NDArray[np.int32]:
+        """Predicted lengths that bin edges may be taken from: of no request that is scored.
+
+        For a generator an independent sample (split ``"calibration"``), for a trace its first tenth.
+        """
+        rngs = streams(seed, "calibration")
+        if isinstance(self._origin, Trace):
+            rows = slice(calibration_rows(self._origin))
+            prompt, output = self._origin.prompt_tokens[rows], self._origin.output_tokens[rows]
+        else:
+            prompt, output = self._origin.lengths.draw(CALIBRATION_REQUESTS, rngs["lengths"])
+        return self._predictor.predict(prompt, output, self.output_cap, rngs["predictions"])
+
+    def _expected(self) -> int:
+        """About how many requests come in ``duration_s``, rounded up."""
+        assert self.duration_s is not None
+        return int(min(1.05 * self.mean_rate * self.duration_s + 100, 1_000_000))
+
+    def _source(self, arrivals: np.random.Generator, lengths: np.random.Generator) -> Replay | _Drawn:
+        if isinstance(self._origin, Trace):
+            return Replay(self._origin, self._clock, self.warmup, arrivals)
+        stream = self._origin.arrivals(self.mean_rate, self.burstiness, arrivals)
+        return _Drawn(stream, self._origin.lengths, lengths)
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: str, modified_ns: int) -> Trace:
+    """The trace at ``path``, read again only after the file has changed."""
+    return read_trace(path)
+
+
+class _Drawn:
+    """Arrivals and lengths of a generator as one endless stream."""
+
+    def __init__(self, arrivals: Arrivals, lengths: LengthLaw, rng: np.random.Generator) -> None:
+        self._arrivals, self._lengths, self._rng = arrivals, lengths, rng
+
+    def take(self, n: int) -> tuple[NDArray[np.float64], IntPair]:
+        return self._arrivals.take(n), self._lengths.draw(n, self._rng)
+
+
+def _classes(n: int, cumulative: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int8]:
+    if len(cumulative) == 1:
+        return np.zeros(n, np.int8)
+    drawn = np.searchsorted(cumulative, rng.random(n), side="right")
+    return np.minimum(drawn, len(cumulative) - 1).astype(np.int8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import io
 import json
@@ -113,11 +114,13 @@ def _finish(name: str, time_s: NDArray, prompt: NDArray, output: NDArray) -> Tra
 
 
 def _read_csv(raw: bytes) -> tuple[NDArray, NDArray, NDArray]:
-    header = raw.removeprefix(b"\xef\xbb\xbf").lstrip().splitlines()[0].decode("utf-8", errors="replace")
-    columns = [c.strip().strip('"') for c in header.split(",")]
+    start = raw[:10_000].removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
+    columns, *rows = [row for row in csv.reader(start.splitlines()[:100], skipinitialspace=True) if row]
+    columns = [c.strip() for c in columns]
     names = [_plain_name(c) for c in columns]
     for time, prompt, output, dated in _CSV:
         if {time, prompt, output} <= set(names):
+            _refuse_long_rows(raw, len(columns), rows)
             frame = _frame(raw, [names.index(c) for c in (time, prompt, output)])
             labels = [columns[names.index(c)] for c in (time, prompt, output)]
             parse = _dates if dated else _seconds
@@ -129,9 +132,24 @@ def _read_csv(raw: bytes) -> tuple[NDArray, NDArray, NDArray]:
     raise ValueError(f"unknown columns {', '.join(c[:40] for c in columns[:12])}. Formats known: {FORMATS}.")
 
 
+def _refuse_long_rows(raw: bytes, columns: int, first_rows: list[list[str]]) -> None:
+    """Refuse a row with more fields than the header, of which pandas would silently take the wrong ones."""
+    if first_rows and len(first_rows[0]) > columns:
+        raise ValueError(f"row 1: {len(first_rows[0])} fields under {columns} columns.")
+    if b'"' in raw:  # commas inside quotes: left to the parser
+        return
+    text = np.frombuffer(raw, np.uint8)
+    line_ends = np.append(np.flatnonzero(text == ord("\n")), len(text))
+    commas = np.diff(np.searchsorted(np.flatnonzero(text == ord(",")), line_ends), prepend=0)
+    if (commas >= columns).any():
+        line = int(np.argmax(commas >= columns))
+        row = sum(1 for before in raw.split(b"\n")[:line] if before.strip())
+        raise ValueError(f"row {row}: {commas[line] + 1} fields under {columns} columns.")
+
+
 def _frame(raw: bytes, wanted: list[int]) -> list[pd.Series]:
     try:
-        frame = pd.read_csv(io.BytesIO(raw), usecols=wanted, encoding="utf-8-sig", index_col=False, low_memory=False)
+        frame = pd.read_csv(io.BytesIO(raw), usecols=wanted, encoding="utf-8-sig", low_memory=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"not readable as CSV ({str(error).strip().splitlines()[0]}).") from error
     return [frame.iloc[:, sorted(wanted).index(place)] for place in wanted]
@@ -143,9 +161,10 @@ def _plain_name(column: str) -> str:
 
 
 def _numbers(label: str, column: pd.Series, wanted: str) -> NDArray[np.float64]:
+    plain = column
     if column.dtype == object:  # lists and objects, which a JSON line can hold, are no numbers
-        column = column.where(column.map(lambda value: isinstance(value, (int, float, str))))
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+        plain = column.where(column.map(lambda value: isinstance(value, (int, float, str))))
+    values = pd.to_numeric(plain, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     _refuse(~np.isfinite(values) | (values < 0), label, column, wanted)
     return values
 

@@ -98,11 +98,13 @@ def run_through(state, server, n, factor, first, prompts, longest):
     slope = step_per_token_s(server) * factor
     by_length = server.form == BATCH_LENGTH
     end = first
+    server.peak = 0.0 if by_length else prompts + n * longest
     for m in range(n):
         request = state.requests[state.members[m]]
         own = request.output - request.generated
         if by_length:
             prompt = request.prompt + request.generated
+            server.peak += min(prompt + longest, request.prompt + request.predicted, server.eta)
             request.last_token = first + factor * decode_until_s(server, n, prompts, prompt, own)
         else:
             request.last_token = first + steps_s(1, own, base, slope, prompts, n)
@@ -110,7 +112,6 @@ def run_through(state, server, n, factor, first, prompts, longest):
     server.steps = longest - 1
     server.member_steps = float(n) * (longest - 1)
     server.decode_s = base * (longest - 1) if by_length else end - first
-    server.peak = min(prompts + n * longest, server.reserved) if by_length else prompts + n * longest
     add_gaps(state, n, base + slope * prompts, slope * n, 1, longest)
     return end
 
@@ -150,7 +151,6 @@ def leave(state, server, i, tokens, time):
     request.generated += tokens
     request.predicted = request.generated + 1
     request.last_token = time  # so far; the event is due then
-    request.evictions += 1
     request.next = NONE
     if server.evict_head == NONE:
         server.evict_head = i
@@ -229,7 +229,8 @@ def launch(state, s, choice, size):
     else:
         end = run_through(state, server, n, factor, first, prompts, longest)
     settle(state, server, n, end)
-    server.choice, server.launched, server.start, server.end = choice, n, lane.now, end
+    server.batch, server.choice, server.launched = lane.batches, choice, n
+    server.start, server.end = lane.now, end
     server.next_event = end if server.evict_head == NONE else state.requests[server.evict_head].last_token
     lane.free -= 1
     lane.in_service += n

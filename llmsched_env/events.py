@@ -70,6 +70,7 @@ def evict(state, server):
     i = server.evict_head
     server.evict_head = state.requests[i].next
     state.requests[i].status = WAITING
+    state.requests[i].evictions += 1
     state.lane.in_service -= 1
     state.lane.evicted += 1
     push_returned(state, i)
@@ -112,6 +113,7 @@ def complete(state, server):
     server.last_kv_share = server.peak / server.eta
     server.end = server.next_event = server.predicted_end = math.inf
     server.reserved = 0.0
+    server.batch = NONE
     lane.free += 1
 
 
@@ -163,7 +165,6 @@ def happen(state, time):
     """All events of the instant ``time``, in order; afterwards every free server may be asked."""
     lane = state.lane
     accrue(state, time)
-    timer = next_timer(state)
     lane.now = time
     changed = False
     for s in range(lane.num_servers):
@@ -178,10 +179,10 @@ def happen(state, time):
         changed = True
         arrive(state)
     lane.at_tick = lane.tick < math.inf and time == math.floor(time / lane.tick + 0.5) * lane.tick
-    if changed:
-        lane.tick_spent = 0
-    elif timer <= time and lane.at_tick:
+    if lane.at_tick and lane.free > 0 and lane.waiting > 0:
         lane.tick_spent = 1
+    elif changed:
+        lane.tick_spent = 0
     lane.round = 0
 
 

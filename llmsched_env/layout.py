@@ -83,6 +83,7 @@ SERVER = np.dtype(
         ("total_length", "i4"),  # batch-length: 1 when L counts the prompt too
         ("c", "f8", (6,)),  # coefficients in s and tokens, in the order of profiles.COEFFICIENTS
         ("noise_sigma", "f8"),
+        ("batch", "i4"),  # number of the running batch, NONE: free
         ("choice", "i4"),  # bin (or K) of the running batch
         ("size", "i4"),  # members of the running batch that complete in it
         ("late", "i4"),  # ... of which this many complete after their deadline

@@ -205,21 +205,21 @@ def _server_rows(config: SimConfig) -> NDArray:
         row["noise_sigma"] = profile.noise_sigma
         for name in ("next_event", "end", "predicted_end"):
             row[name] = math.inf
-        row["evict_head"] = row["evict_tail"] = row["drop"] = layout.NONE
+        row["evict_head"] = row["evict_tail"] = row["drop"] = row["batch"] = layout.NONE
     return rows
 
 
-def finish(rows: NDArray, until: float) -> None:
-    """Take back the stamps of what had not ended by ``until``: they were settled ahead at dispatch."""
-    open_rows = rows["status"] != layout.COMPLETED
-    for name in ("last_token", "completion"):
-        rows[name] = np.where(open_rows, math.nan, rows[name])
-    rows["first_token"] = np.where(rows["first_token"] > until, math.nan, rows["first_token"])
+def finish(rows: NDArray, servers: NDArray, until: float) -> None:
+    """Give the REQUEST rows their final look at time ``until``: stamps were settled ahead, at dispatch.
 
-
-def close(rows: NDArray, until: float) -> None:
-    """Give every request in service whose batch had ended by ``until`` its final status."""
-    done = (rows["status"] == layout.IN_SERVICE) & (rows["completion"] <= until)
+    What ends later is taken back; members of batches that have ended are completed.
+    """
+    settled = ~np.isnan(rows["completion"])  # else a last token so far, of an evicted or dropped request
+    rows["last_token"] = np.where(settled & (rows["last_token"] <= until), rows["last_token"], math.nan)
+    rows["first_token"] = np.where(rows["first_token"] <= until, rows["first_token"], math.nan)
+    running = np.isin(rows["batch"], servers["batch"][servers["batch"] != layout.NONE])
+    rows["completion"] = np.where(settled & ~running, rows["completion"], math.nan)
+    done = (rows["status"] == layout.IN_SERVICE) & settled & ~running
     rows["status"] = np.where(done, layout.COMPLETED, rows["status"])
 
 
@@ -250,8 +250,7 @@ def simulate(
     wall_s = time.perf_counter() - began
     lane = simulator.lane[0].copy()
     rows = simulator.requests[0]
-    close(rows, float(lane["now"]))
-    finish(rows, float(lane["now"]))
+    finish(rows, simulator.servers[0], float(lane["now"]))
     return RunResult(
         config=config,
         requests=rows,

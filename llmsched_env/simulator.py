@@ -81,7 +81,7 @@ class Simulator:
                 np.zeros((lanes, layout.ITL_BINS if gaps else 0), np.int64),
             )
         )
-        self.lane, self.bins, self.servers, self.requests, _, self.slos, _, self.log, self.gaps = self.arrays
+        self.lane, self.bins, self.servers, self.requests, self.heap, self.slos, _, self.log, self.gaps = self.arrays
         self.record = _records(np.zeros(lanes, layout.RECORD))
         self._blank = self._template(track)
 

@@ -85,7 +85,9 @@ def assert_equal_runs(fast: RunResult, slow: reference.ReferenceResult, rtol: fl
     for name in STAMPS:
         np.testing.assert_allclose(rows[name], getattr(slow, name), rtol=rtol, atol=0, err_msg=name)
     unfinished = slow.status < reference.COMPLETED
-    np.testing.assert_array_equal(np.where(rows["status"] < COMPLETED, 0, rows["status"]), np.where(unfinished, 0, slow.status))
+    np.testing.assert_array_equal(
+        np.where(rows["status"] < COMPLETED, 0, rows["status"]), np.where(unfinished, 0, slow.status)
+    )
     np.testing.assert_array_equal(rows["evictions"], slow.evictions)
     assert lane["decisions"] == len(slow.decisions)
     assert lane["empty_choices"] == slow.empty_choices
@@ -100,7 +102,13 @@ def assert_equal_runs(fast: RunResult, slow: reference.ReferenceResult, rtol: fl
         np.testing.assert_allclose(row["kv_peak"], batch.peak_tokens, rtol=1e-12)
     for row, state in zip(fast.bins, slow.controllers, strict=True):
         assert row["target"] == state.target
-        for ours, theirs in (("low", "low"), ("high", "high"), ("tau", "tau"), ("mean_batch", "bbar"), ("mean_l", "mu")):
+        for ours, theirs in (
+            ("low", "low"),
+            ("high", "high"),
+            ("tau", "tau"),
+            ("mean_batch", "bbar"),
+            ("mean_l", "mu"),
+        ):
             np.testing.assert_allclose(row[ours], np.nan_to_num(getattr(state, theirs)), rtol=1e-8, err_msg=ours)
 
 
@@ -116,7 +124,9 @@ def workloads(draw, lattice: bool = False) -> Requests:
     """A few dozen requests; on the lattice all times are whole seconds, so that events coincide."""
     n = draw(st.integers(1, 40))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    gaps = rng.integers(0, 3, n).astype(float) if lattice else rng.exponential(draw(st.sampled_from([0.02, 0.2, 1.0])), n)
+    gaps = (
+        rng.integers(0, 3, n).astype(float) if lattice else rng.exponential(draw(st.sampled_from([0.02, 0.2, 1.0])), n)
+    )
     high = draw(st.sampled_from([5, 30, 80]))
     output = rng.integers(1, 8 if lattice else high, n)
     predicted = np.maximum(1, np.rint(output * np.exp(draw(st.sampled_from([0.0, 0.3, 1.0])) * rng.standard_normal(n))))
@@ -130,9 +140,7 @@ def configs(draw, lattice: bool = False, evictions: bool = True) -> SimConfig:
     """Servers alike and unlike, with and without memory to run out of, every discipline and timer."""
     etas = st.sampled_from([float("inf"), 90.0, 150.0, 400.0] if evictions else [float("inf")])
     forms = [LATTICE] if lattice else [SPLIT, SPLIT, TOKENS, OUTPUT, TOTAL]
-    servers = tuple(
-        Server(draw(st.sampled_from(forms)), draw(etas)) for _ in range(draw(st.integers(1, 4)))
-    )
+    servers = tuple(Server(draw(st.sampled_from(forms)), draw(etas)) for _ in range(draw(st.integers(1, 4))))
     edges = tuple(sorted(draw(st.lists(st.integers(2, 40), max_size=4))))
     queueing = Queueing(
         edges,

@@ -116,7 +116,7 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
         for k, size in enumerate(simulator.bins[0]["heap_size"][:-1]):
             simulator.heap[0, k, :size] = _renumber(simulator.heap[0, k, :size], number)
     warmup = int(lane["warmup"])
-    simulator.lane[0]["warmup"] = np.count_nonzero(live[:warmup])
+    simulator.lane[0]["warmup"] = np.count_nonzero(live[:warmup]) + max(0, warmup - len(live))
     simulator.lane[0]["loaded"] = simulator.lane[0]["next_arrival"] = len(kept)
     simulator.lane[0]["oldest"] = 0
     return ended, int(np.count_nonzero(~live[:warmup]))

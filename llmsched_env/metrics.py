@@ -15,6 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from llmsched_env.config import SLO
+from llmsched_env.gaps import gap_edges
 from llmsched_env.layout import COMPLETED, DROPPED, ITL_BINS, ITL_LOW_S, ITL_RATIO, PENDING, REJECTED
 from llmsched_env.result import RunResult
 
@@ -68,7 +69,7 @@ def targets_of(slos: tuple[SLO, ...]) -> NDArray[np.float64]:
 
 
 @njit(cache=True, nogil=True)
-def measure(requests, targets):  # type: ignore[no-untyped-def]
+def measure(requests, targets):
     """Latencies of every request and whether it met its SLO.
 
     ``requests`` (N,) layout.REQUEST, ``targets`` (classes, 3) in seconds.  Returns ``latency`` (3, N),
@@ -94,7 +95,7 @@ def measure(requests, targets):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _tally(requests, met, end_s, sums, per_bin):  # type: ignore[no-untyped-def]
+def _tally(requests, met, end_s, sums, per_bin):
     """Add the scored ``requests`` to ``sums`` ((1,) _SUMS) and ``per_bin`` ((2, bins): submitted, misses)."""
     total = sums[0]
     for i in range(len(requests)):
@@ -124,7 +125,7 @@ def _tally(requests, met, end_s, sums, per_bin):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def count_log_bins(values, counts):  # type: ignore[no-untyped-def]
+def count_log_bins(values, counts):
     """Count finite ``values`` (seconds) into log bins: bin i ends at ITL_LOW_S * ITL_RATIO**i.
 
     Returns their number, mean and sum of squared deviations from that mean.
@@ -149,7 +150,7 @@ def count_log_bins(values, counts):  # type: ignore[no-untyped-def]
 
 def log_bin_ends() -> NDArray[np.float64]:
     """Upper ends (s) of the log bins of ``count_log_bins`` and of ``RunResult.itl_histogram``."""
-    return ITL_LOW_S * ITL_RATIO ** np.arange(ITL_BINS)
+    return gap_edges()
 
 
 def histogram_quantile(counts: NDArray[np.int64], share: float) -> float:

@@ -1,0 +1,200 @@
+"""Compare policies on one scenario: ``python eval/compare.py --policies static,dynamic,multibin``.
+
+Every policy gets the same servers, the same predictions and, seed by seed, the same arrivals.  Prints one
+table; with ``--out`` leaves results.csv, summary.json, figures/*.png and manifest.json.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python still imports: leave without a traceback
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout instead of eval/, whose names are its own
+
+import argparse
+import os
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from eval import artefacts, figures, textual
+from eval.aggregate import by_policy, policy_summaries
+from eval.options import parser_for, refuse
+from eval.outcome import Outcome
+from eval.progress import Progress
+from eval.runner import Cell, outcomes
+from eval.scenario import Scenario, scenario_from
+from eval.tune import Bench, Entrant, at_load, resolve
+from policies import parse_list
+
+PROGRAM = "compare.py"
+INTERRUPTED = 130
+
+
+@dataclass
+class Comparison:
+    """A comparison under way: who runs in what, what has finished, what is to be said about it."""
+
+    scenario: Scenario
+    entrants: Sequence[Entrant]
+    seeds: Sequence[int]
+    notes: list[str] = field(default_factory=list)
+    done: list[Outcome] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def labels(self) -> list[str]:
+        """Policies in order, as typed."""
+        return [entrant.label for entrant in self.entrants]
+
+    def cells(self, *, timeline: bool) -> list[Cell]:
+        """All runs, seed by seed; ``timeline``: the first seed keeps its course over time."""
+        return [
+            Cell(entrant.label, entrant.policy, entrant.scenario, seed, timeline=timeline and seed == self.seeds[0])
+            for seed in self.seeds
+            for entrant in self.entrants
+        ]
+
+    def run(self, jobs: int, results: artefacts.ResultsFile | None) -> None:
+        """Make the runs.  Ctrl-C ends it early and sets ``interrupted``; what had finished stays."""
+        cells = self.cells(timeline=results is not None)
+        try:
+            with Progress("comparing", len(cells)) as progress:
+                for outcome in outcomes(cells, jobs):
+                    self.done.append(outcome)
+                    if results is not None:
+                        results.append(outcome)
+                    progress.step(f"{outcome.policy}, seed {outcome.seed}")
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self.notes.append(f"Interrupted: {len(self.done)} of {len(cells)} runs had finished and are shown.")
+
+    def summary(self) -> dict[str, Any]:
+        """The summary of docs/metrics.md: the scenario, and every policy that has a run."""
+        entrants = {entrant.label: entrant for entrant in self.entrants}
+        policies = []
+        for found in policy_summaries(self.done, self.labels):
+            entrant = entrants[found["policy"]]
+            about = {"parameters": entrant.policy.text, "clairvoyant": entrant.policy.clairvoyant}
+            policies.append({"policy": found.pop("policy"), **about, "chosen": entrant.chosen or None, **found})
+        scenario = self.scenario.describe() | {"seeds": list(self.seeds)}
+        return {"scenario": scenario, "policies": policies, "notes": self.notes, "interrupted": self.interrupted}
+
+
+def options_from(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options of the command line, or exit 2 with one line."""
+    parser = parser_for(PROGRAM, "Compare scheduling policies on the same arrivals and the same servers.")
+    parser.add_argument(
+        "--policies",
+        default="static,dynamic,multibin",
+        metavar="LIST",
+        help="names, each with parameters after colons: static:batch=16,timeout:batch=auto,my.py:mine",
+    )
+    return parser.read(argv)
+
+
+def prepared(options: argparse.Namespace) -> Comparison:
+    """The comparison that the options ask for, everything that was left to choose chosen."""
+    policies = parse_list(options.policies)
+    scenario = scenario_from(options)
+    bench = Bench(options.seed, options.jobs)
+    notes = []
+    if scenario.load is not None:
+        scenario, capacity = at_load(scenario, bench)
+        notes.append(
+            f"Load {scenario.load:g} = {scenario.load:g} x {capacity.rate:.4g} requests/s, the highest rate at which "
+            f"{capacity.policy} serves 95 % within the SLO (validation seeds {bench.seeds[0]} to {bench.seeds[-1]})."
+        )
+    entrants = resolve(policies, scenario, bench)
+    notes += [f"Chosen: {entrant.chosen}." for entrant in entrants if entrant.chosen]
+    return Comparison(scenario, entrants, range(options.seed, options.seed + options.seeds), notes)
+
+
+def show(comparison: Comparison, summary: dict[str, Any], *, as_json: bool) -> None:
+    """Print the summary as JSON, or as a table with what belongs to it."""
+    if as_json:
+        print(artefacts.as_json(summary))
+        return
+    print(textual.heading(comparison.scenario, comparison.seeds))
+    print()
+    print(textual.table(summary["policies"]))
+    print()
+    for note in [*textual.footnotes(summary["policies"], len(comparison.seeds)), *comparison.notes]:
+        print(textual.folded(note))
+
+
+def keep(comparison: Comparison, summary: dict[str, Any], folder: Path, about: dict[str, Any]) -> None:
+    """Write summary.json, manifest.json and the figures."""
+    artefacts.write_text(folder / "summary.json", artefacts.as_json(summary) + "\n")
+    artefacts.write_text(folder / "manifest.json", artefacts.as_json(about) + "\n")
+    if not summary["policies"]:
+        return
+    if not figures.available():
+        print(figures.HINT, file=sys.stderr)
+        return
+    slo = comparison.scenario.config.slos
+    material = figures.Material(
+        title=comparison.scenario.title,
+        summaries=summary["policies"],
+        runs=by_policy(comparison.done, comparison.labels),
+        e2e_s=slo[0].e2e_s if len(slo) == 1 else float("inf"),
+        ttft_s=slo[0].ttft_s if len(slo) == 1 else float("inf"),
+        bins=comparison.scenario.bin_names,
+    )
+    figures.draw_all(material, folder / "figures")
+
+
+def compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Run the comparison, print it, keep it; the exit code."""
+    began, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
+    folder = Path(options.out) if options.out else None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            if folder is not None:
+                artefacts.prepare(folder)
+            comparison = prepared(options)
+            results = None
+            if folder is not None:
+                bins = comparison.scenario.config.queueing.num_bins
+                results = artefacts.ResultsFile(folder / "results.csv", bins)
+            comparison.run(options.jobs, results)
+        except ValueError as error:
+            refuse(PROGRAM, str(error))
+    comparison.notes += dict.fromkeys(f"Note: {w.message}" for w in caught if w.category is UserWarning)
+    summary = comparison.summary()
+    if comparison.done:
+        show(comparison, summary, as_json=options.json)
+    if results is not None and folder is not None:
+        results.finish(comparison.done, comparison.labels)
+        command = ["python", "eval/compare.py", *argv]
+        about = artefacts.manifest(command, comparison.seeds, began, time.monotonic() - clock)
+        keep(comparison, summary, folder, about | {"interrupted": comparison.interrupted})
+    if comparison.interrupted:
+        print(f"{PROGRAM}: interrupted; {len(comparison.done)} runs had finished", file=sys.stderr)
+    return INTERRUPTED if comparison.interrupted else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run with the arguments ``argv`` (default: the command line); the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return compare(options_from(arguments), arguments)
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted before a run had finished", file=sys.stderr)
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = main()
+    sys.stdout.flush()
+    if code == INTERRUPTED:
+        os._exit(code)  # not waiting for the runs that go on in threads
+    sys.exit(code)

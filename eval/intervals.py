@@ -1,0 +1,48 @@
+"""Student t intervals over seeds, and differences between policies paired seed by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import stdtrit
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds and the half width of its 95 % interval, both in the unit of the values.
+
+    ``half`` is None where there is no interval: one seed, or none.
+    """
+
+    mean: float
+    half: float | None
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of 0 (never without an interval)."""
+        return self.half is not None and abs(self.mean) > self.half
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Mean of ``values`` (one per seed) +- t(0.975, n-1) s / sqrt(n).
+
+    Undefined values (NaN) leave the mean undefined: a policy without a value under one seed has no mean.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if len(array) == 0 or not np.all(np.isfinite(array)):
+        return Interval(math.nan, None)
+    mean = float(array.mean())
+    if len(array) == 1:
+        return Interval(mean, None)
+    error = float(array.std(ddof=1)) / math.sqrt(len(array))
+    return Interval(mean, float(stdtrit(len(array) - 1, 0.5 + CONFIDENCE / 2)) * error)
+
+
+def paired(values: dict[int, float], baseline: dict[int, float]) -> Interval:
+    """Interval of ``values - baseline`` over the seeds that both have; keys are seeds."""
+    return interval([values[seed] - baseline[seed] for seed in sorted(values) if seed in baseline])

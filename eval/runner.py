@@ -1,0 +1,143 @@
+"""Runs of policies over seeds, several at a time; what comes out does not depend on how many.
+
+Threads suffice: the compiled kernel runs outside Python's lock, arrivals are drawn once per seed and shared
+by all policies (common random arrivals), and nothing has to be started or sent to another process.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from eval.outcome import Outcome, outcome_of
+from eval.scenario import Scenario
+from llmsched_env.requests import Requests
+from llmsched_env.result import RunResult
+from llmsched_env.simulator import simulate
+from llmsched_env.workload.streams import streams
+from llmsched_env.workload.workload import Workload
+from policies import Bound
+
+T = TypeVar("T")
+
+LOOK_S = 0.2
+"""How often the waiting main thread looks for Ctrl-C where the system does not interrupt it."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run to make: its ``label`` in the outcome, the policy, the seed, the split the arrivals come from, and
+    whether a timeline is kept."""
+
+    label: str
+    policy: Bound
+    scenario: Scenario
+    seed: int
+    split: str = "test"
+    timeline: bool = False
+
+    @property
+    def arrivals(self) -> tuple[Workload, int, str]:
+        """What the arrivals depend on, and nothing else."""
+        return self.scenario.workload, self.seed, self.split
+
+
+class SharedArrivals:
+    """Arrivals drawn once for all cells that share (workload, seed, split), given back after the last use."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._lock = threading.Lock()
+        self._left: dict[tuple[Workload, int, str], int] = {}
+        self._drawn: dict[tuple[Workload, int, str], tuple[threading.Lock, list[Requests]]] = {}
+        for cell in cells:
+            key = cell.arrivals
+            self._left[key] = self._left.get(key, 0) + 1
+            self._drawn.setdefault(key, (threading.Lock(), []))
+
+    def take(self, cell: Cell) -> Requests:
+        """The arrivals of ``cell``."""
+        key = cell.arrivals
+        lock, kept = self._drawn[key]
+        with lock:
+            if not kept:
+                kept.append(cell.scenario.draw(cell.seed, cell.split))
+            requests = kept[0]
+        with self._lock:
+            self._left[key] -= 1
+            if self._left[key] == 0:
+                del self._drawn[key]
+        return requests
+
+
+def run_cell(cell: Cell, requests: Requests) -> RunResult:
+    """Simulate one cell; the policy's and the noise's random numbers come from its own seed."""
+    rngs = streams(cell.seed, cell.split)
+    return simulate(
+        cell.policy.configure(cell.scenario.config),
+        requests,
+        cell.policy.decide,
+        **cell.policy.options,
+        rng=rngs["policy"],
+        log_batches=cell.timeline,
+        noise_key=int(rngs["noise"].integers(2**63)),
+        warmup=cell.scenario.workload.warmup,
+    )
+
+
+def outcomes(cells: Sequence[Cell], jobs: int) -> Iterator[Outcome]:
+    """Outcomes of ``cells`` as they finish, ``jobs`` at a time; the first error of a run is raised."""
+    arrivals = SharedArrivals(cells)
+
+    def task(cell: Cell) -> Callable[[], Outcome]:
+        return lambda: outcome_of(cell.label, cell.seed, run_cell(cell, arrivals.take(cell)), timeline=cell.timeline)
+
+    return as_finished([task(cell) for cell in cells], jobs)
+
+
+def as_finished(tasks: Sequence[Callable[[], T]], jobs: int) -> Iterator[T]:
+    """Results of ``tasks`` as they finish, ``jobs`` threads at a time (1: here, in order).
+
+    The threads are daemons: whoever stops listening, Ctrl-C above all, waits for none of them.
+    """
+    if jobs == 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield task()
+        return
+    waiting: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+    for task in tasks:
+        waiting.put(task)
+    stop = threading.Event()
+    for _ in range(min(jobs, len(tasks))):
+        threading.Thread(target=_work, args=(waiting, done, stop), daemon=True).start()
+    try:
+        for _ in tasks:
+            result, error = _next(done)
+            if error is not None:
+                raise error
+            yield result
+    finally:
+        stop.set()
+
+
+def _work(waiting: queue.SimpleQueue, done: queue.SimpleQueue, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            task = waiting.get_nowait()
+        except queue.Empty:
+            return
+        try:
+            done.put((task(), None))
+        except Exception as error:
+            done.put((None, error))
+
+
+def _next(done: queue.SimpleQueue) -> tuple:
+    while True:
+        try:
+            return done.get(timeout=LOOK_S)
+        except queue.Empty:
+            continue

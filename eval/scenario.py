@@ -1,0 +1,258 @@
+"""A scenario: options turned into a configuration and a workload, able to describe itself."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from eval.options import TARGETS, slo_of
+from llmsched_env.config import SLO, Controller, Queueing, Server, SimConfig
+from llmsched_env.fleet import parse_servers
+from llmsched_env.requests import Requests
+from llmsched_env.workload.bins import bin_edges
+from llmsched_env.workload.traces import Trace
+from llmsched_env.workload.workload import Workload
+
+RATES = ("rate", "rate_scale", "load")
+SIZES = ("requests", "duration")
+
+DEFAULTS: dict[str, Any] = {
+    "workload": "azure-conv",
+    "rate": 2.5,
+    "requests": 20_000,
+    "servers": 4,
+    "profile": "h100-80gb_llama2-70b_tp4",
+    "bins": 4,
+    "max_batch": 128,
+    "release": "batch",
+    "goodput": [("e2el", 30.0)],
+    "predictor": "noisy:0.3",
+    "controller": {},
+}
+"""The default scenario; times in seconds."""
+
+MEMORY: dict[str, Any] = {
+    "servers": 4,
+    "rate": 1.0,
+    "profile": "a100-80gb_bloom-176b_tp8",
+    "kv_tokens": 51_717.0,
+    "goodput": [("e2el", 60.0), ("tpot", 0.1)],
+}
+"""What the scenario `memory` changes: a model that leaves little KV memory, where the memory target binds."""
+
+NAMED = {"default": DEFAULTS, "memory": DEFAULTS | MEMORY}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is simulated, the policy apart.  ``config`` holds servers, bins, SLOs; ``source`` the workload as
+    written; ``bins_from`` says where the edges come from; ``load`` is set when the rate was chosen by load;
+    ``tune_tbt``: the controllers' D is to be chosen on validation seeds."""
+
+    name: str
+    config: SimConfig
+    workload: Workload
+    source: str
+    profile: str
+    bins_from: str
+    load: float | None = None
+    tune_tbt: bool = False
+
+    def draw(self, seed: int, split: str = "test") -> Requests:
+        """The arrivals of one seed: the same for every policy."""
+        return self.workload.draw(seed, split)
+
+    def at_rate(self, rate: float) -> Scenario:
+        """The same scenario at another mean rate (requests/s)."""
+        return replace(self, workload=replace(self.workload, rate=rate, rate_scale=1.0))
+
+    @property
+    def gpus(self) -> int:
+        """GPUs in use: servers times their tensor-parallel width."""
+        return sum(server.profile.tensor_parallel for server in self.config.servers)
+
+    @property
+    def hardware(self) -> str:
+        """Servers by kind, e.g. ``4 servers x TP4 h100-80gb_llama2-70b_tp4 = 16 GPUs``."""
+        kinds: dict[Server, int] = {}
+        for server in self.config.servers:
+            kinds[server] = kinds.get(server, 0) + 1
+        parts = [
+            f"{count} server{'s' * (count > 1)} x TP{kind.profile.tensor_parallel} {kind.profile.name}, "
+            f"{_tokens(kind.eta)} KV tokens each"
+            for kind, count in kinds.items()
+        ]
+        return f"{' + '.join(parts)} = {self.gpus} GPU{'s' * (self.gpus > 1)}"
+
+    @property
+    def size(self) -> str:
+        """How much is simulated per seed, in words."""
+        parts = []
+        if self.workload.requests is not None:
+            parts.append(f"{self.workload.requests:,} requests")
+        if self.workload.duration_s is not None:
+            parts.append(f"{self.workload.duration_s:g} s")
+        if not parts and self.workload.trace is not None:
+            parts.append(f"the whole trace ({len(self.workload.trace):,} requests)")
+        return " or ".join(parts)
+
+    @property
+    def arrivals(self) -> str:
+        """The workload in words: name, rate, size."""
+        load = f" ({self.load:g} x the capacity of static:batch=auto)" if self.load is not None else ""
+        shape = f", gamma gaps of shape {self.workload.burstiness:g}" if self.workload.burstiness is not None else ""
+        return f"{self.workload.name} at {self.workload.mean_rate:.4g} requests/s{load}{shape}"
+
+    @property
+    def goal(self) -> str:
+        """The SLO in words."""
+        classes = [(slo, targets_ms(slo)) for slo in self.config.slos]
+        texts = [", ".join(f"{k} <= {_time(ms)}" for k, ms in targets.items()) or "none" for _, targets in classes]
+        if len(classes) == 1:
+            return texts[0]
+        pairs = zip(classes, texts, strict=True)
+        return "; ".join(f"{slo.name} ({100 * slo.share:g} %): {text}" for (slo, _), text in pairs)
+
+    @property
+    def title(self) -> str:
+        """One line for figures."""
+        servers = len(self.config.servers)
+        width = "+".join(sorted({f"TP{s.profile.tensor_parallel}" for s in self.config.servers}))
+        return (
+            f"{self.name}: {self.arrivals}, {self.size} per seed; {servers} x {width} {self.profile}; "
+            f"SLO {self.goal}; predictions {self.workload.predictor}"
+        )
+
+    @property
+    def bin_names(self) -> list[str]:
+        """The bins as intervals of predicted output tokens."""
+        bounds = ["0", *(str(edge) for edge in self.config.queueing.edges), "inf"]
+        return [f"[{low}, {high})" for low, high in zip(bounds, bounds[1:], strict=False)]
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that was simulated, ready for JSON; times in ms, rates per second."""
+        config, work = self.config, self.workload
+        controller = config.controller
+        return {
+            "name": self.name,
+            "workload": self.source,
+            "rate": work.mean_rate,
+            "load": self.load,
+            "requests": work.requests,
+            "duration_s": work.duration_s,
+            "warmup_requests": work.warmup,
+            "burstiness": _finite(work.burstiness),
+            "predictor": work.predictor,
+            "servers": len(config.servers),
+            "gpus": self.gpus,
+            "profile": self.profile,
+            "kv_tokens": [_finite(server.eta) for server in config.servers],
+            "bin_edges": list(config.queueing.edges),
+            "bin_edges_from": self.bins_from,
+            "max_batch": config.max_batch,
+            "release": config.release,
+            "slo_classes": [{"name": s.name, "share": s.share, "targets_ms": targets_ms(s)} for s in config.slos],
+            "controller": {
+                "kind": controller.kind,
+                "tbt_ms": "auto" if self.tune_tbt else 1000 * config.tbt_s,
+                "eps_ms": 1000 * controller.eps_s,
+                "alpha": controller.alpha,
+                "delta": controller.delta,
+                "b_min": controller.b_min,
+                "eps_memory": controller.eps_memory,
+                "ema": controller.ema,
+            },
+        }
+
+
+def targets_ms(slo: SLO) -> dict[str, float]:
+    """The finite targets of a class by --goodput key, in ms."""
+    found = {key: 1000 * getattr(slo, field) for key, field in TARGETS.items()}
+    return {key: ms for key, ms in found.items() if math.isfinite(ms)}
+
+
+def scenario_from(options: argparse.Namespace) -> Scenario:
+    """The scenario of parsed options (eval.options); what is not given comes from the named scenario.
+
+    Raises ``ValueError`` with a line for the user.
+    """
+    values = _merged(options)
+    classes = values.get("slo_classes") or [slo_of(values["goodput"])]
+    workload = _workload(options, values, tuple(slo.share for slo in classes))
+    if values["predictor"] == "none" and options.bins is None:
+        values["bins"] = 1  # every prediction is the same
+    edges = values["bins"] if isinstance(values["bins"], tuple) else bin_edges(workload, values["bins"], options.seed)
+    controller = dict(values["controller"])
+    tune_tbt = controller.get("tbt_s") == "auto"
+    if tune_tbt:
+        del controller["tbt_s"]
+    config = SimConfig(
+        servers=parse_servers(values["profile"], values.get("servers"), values.get("kv_tokens")),
+        queueing=Queueing(edges=edges, discipline=values.get("discipline") or "fifo"),
+        max_batch=values["max_batch"],
+        slos=tuple(classes),
+        controller=Controller(**controller),
+        release=values["release"],
+    )
+    return Scenario(
+        name=options.scenario,
+        config=config,
+        workload=workload,
+        source=str(values["workload"]),
+        profile=values["profile"],
+        bins_from="given" if isinstance(values["bins"], tuple) else "quantiles of the calibration split",
+        load=values.get("load"),
+        tune_tbt=tune_tbt,
+    )
+
+
+def _merged(options: argparse.Namespace) -> dict[str, Any]:
+    """The options given, over the values of the named scenario that they do not replace."""
+    given = {key: value for key, value in vars(options).items() if value is not None}
+    values = dict(NAMED[options.scenario])
+    for group in (RATES, SIZES):
+        if any(key in given for key in group):
+            for key in group:
+                values.pop(key, None)
+    if "profile" in given:
+        values.pop("kv_tokens", None)
+        if "," in given["profile"] or ":" in given["profile"]:
+            values.pop("servers", None)  # the profile counts them
+    return values | given
+
+
+def _workload(options: argparse.Namespace, values: Mapping[str, Any], shares: tuple[float, ...]) -> Workload:
+    """The workload; a trace file brings its own rate and size unless the user gave others."""
+    source: str | Trace = values["workload"]
+    asked = {key: values[key] for key in (*RATES, *SIZES) if key in values}
+    probe = Workload(source, requests=2, predictor=values["predictor"], slo_shares=shares)
+    if probe.trace is not None:
+        source = probe.trace  # read once
+        for key in ("rate", "requests"):
+            if getattr(options, key) is None:
+                asked.pop(key, None)
+    return Workload(
+        source,
+        requests=asked.get("requests"),
+        duration_s=asked.get("duration"),
+        rate=asked.get("rate"),
+        rate_scale=asked.get("rate_scale", 1.0),
+        burstiness=values.get("burstiness"),
+        predictor=values["predictor"],
+        slo_shares=shares,
+    )
+
+
+def _time(ms: float) -> str:
+    return f"{ms / 1000:g} s" if ms >= 1000 else f"{ms:g} ms"
+
+
+def _tokens(eta: float) -> str:
+    return f"{eta:,.0f}" if math.isfinite(eta) else "unlimited"
+
+
+def _finite(value: float | None) -> float | str | None:
+    return "inf" if value is not None and math.isinf(value) else value

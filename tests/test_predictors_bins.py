@@ -81,8 +81,10 @@ def test_edges_of_a_generator_do_not_come_from_the_scored_arrivals():
     workload = Workload(requests=50)
     assert bin_edges(workload, 4, 0) == bin_edges(dataclasses.replace(workload, requests=5000, rate=9.0), 4, 0)
     assert bin_edges(workload, 4, 0) != bin_edges(workload, 4, 1)
-    test, calibration = workload.draw(0), workload.draw(0, "calibration")
-    assert not np.array_equal(test.output_tokens, calibration.output_tokens)
+    truth = dataclasses.replace(workload, predictor="oracle")
+    for split, equal in (("test", False), ("validation", False), ("calibration", True)):
+        drawn = truth.draw(0, split).predicted_tokens
+        assert np.array_equal(drawn, truth.calibration_predictions(0)[:50]) == equal
 
 
 def test_edges_of_a_trace_come_from_its_first_tenth_only():

@@ -1,0 +1,24 @@
+"""Least slack first: the bin whose next batch is closest to missing its deadline."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from policies.grids import set_tbt, tbt
+from policies.registry import Decision, Floats, Record, policy
+
+
+@policy("least-slack", params={"tbt": tbt()}, controller=set_tbt, details=True)
+def least_slack(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
+    """The bin whose head would have least slack in a batch launched now; size = its target (least laxity first).
+
+    Slack = deadline of the head - now - predicted time of the batch; of equal ones the older head.
+    """
+    best = -1
+    for k in range(record.num_bins):
+        if record.queue_length[k] == 0:
+            continue
+        less = record.slack[best] - record.slack[k] if best >= 0 else 1.0
+        if less > 0 or (not less < 0 and record.head_number[k] < record.head_number[best]):  # inf - inf: equal
+            best = k
+    return best, record.target[best]

@@ -1,0 +1,177 @@
+"""What may be written after a policy's name: kinds of parameters, their ranges and how they are read."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+Value = float | str | None
+"""A parameter's value as a user knows it; None is written ``none``."""
+
+AUTO = "auto"
+"""The value that stands for "the best of this parameter's grid on validation seeds"."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """``" Did you mean ...?"`` for the closest of ``known``, or an empty text."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]}?" if close else ""
+
+
+def show(value: Value) -> str:
+    """``value`` as it is written after the equals sign."""
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else repr(float(value)).removesuffix(".0")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number from ``low`` to ``high``; with a default of None it may also be ``none``, which encodes as inf."""
+
+    default: float | None
+    low: float = -math.inf
+    high: float = math.inf
+    whole: bool = False
+    unit: str = ""  # "ms": written in milliseconds, encoded in seconds
+    auto: tuple[float, ...] = ()  # the grid of `auto`, empty: not offered
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words."""
+        kind = "whole number" if self.whole else "number"
+        text = f"{kind} of {self.unit}" if self.unit else kind
+        if math.isfinite(self.high):
+            text += f" from {show(self.low)} to {show(self.high)}"
+        elif math.isfinite(self.low):
+            text += f" of at least {show(self.low)}"
+        return f"a {text}{' or none' * (self.default is None)}{' or auto' * bool(self.auto)}"
+
+    def read(self, text: str) -> Value:
+        """The value written as ``text``; ``ValueError`` when it is not a number."""
+        return None if text == "none" else float(text)
+
+    def check(self, value: Value) -> Value:
+        """``value`` itself, or ``ValueError`` when it is not allowed."""
+        if value is None and self.default is None:
+            return None
+        if isinstance(value, str) or value is None or not self.low <= value <= self.high:
+            raise ValueError(f"{value!r} is out of range")
+        if not math.isfinite(value) or (self.whole and value != int(value)):
+            raise ValueError(f"{value!r} is not a whole or not a finite number")
+        return int(value) if self.whole else float(value)
+
+    def encode(self, value: Value) -> float:
+        """The number that the compiled function reads."""
+        if value is None:
+            return math.inf
+        return float(value) / 1000.0 if self.unit == "ms" else float(value)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several words; encoded as its place among them."""
+
+    words: tuple[str, ...]
+    auto: tuple[str, ...] = ()
+
+    @property
+    def default(self) -> str:
+        """The first word."""
+        return self.words[0]
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words."""
+        return f"one of {', '.join(self.words)}{', auto' * bool(self.auto)}"
+
+    def read(self, text: str) -> Value:
+        """The value written as ``text``."""
+        return text
+
+    def check(self, value: Value) -> Value:
+        """``value`` itself, or ``ValueError`` when it is not one of the words."""
+        if value not in self.words:
+            raise ValueError(f"{value!r} is not known")
+        return value
+
+    def encode(self, value: Value) -> float:
+        """The number that the compiled function reads."""
+        return float(self.words.index(str(value)))
+
+
+@dataclass(frozen=True)
+class Text:
+    """Any text, a path for instance.  It encodes as NaN: a policy that has one loads its own params (`Policy.load`)."""
+
+    default: str | None
+    auto: tuple[str, ...] = ()
+    allowed: str = "a text"
+
+    def read(self, text: str) -> Value:
+        """The value written as ``text``."""
+        return text
+
+    def check(self, value: Value) -> Value:
+        """``value`` itself, or ``ValueError`` when it is not a text."""
+        if not isinstance(value, str) and value is not self.default:
+            raise ValueError(f"{value!r} is not a text")
+        return value
+
+    def encode(self, value: Value) -> float:
+        """NaN: compiled functions read no text."""
+        return math.nan
+
+
+Parameter = Number | Choice | Text
+
+
+def number(
+    default: float | None,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    whole: bool = False,
+    unit: str = "",
+    auto: Sequence[float] = (),
+) -> Number:
+    """A number from ``low`` to ``high``; see Number."""
+    return Number(default, low, high, whole, unit, tuple(auto))
+
+
+def choice(*words: str, auto: Sequence[str] = ()) -> Choice:
+    """One of ``words``, the first by default; the compiled function reads its place, 0, 1, ..."""
+    return Choice(words, tuple(auto))
+
+
+def declared(params: Mapping[str, Parameter | float]) -> dict[str, Parameter]:
+    """The parameters of a policy, plain numbers made into unlimited Number parameters."""
+    found: dict[str, Parameter] = {}
+    for name, given in params.items():
+        if not name.isidentifier():
+            raise ValueError(f"parameter {name!r} is not allowed: give a name of letters, digits and underscores.")
+        found[name] = given if isinstance(given, Number | Choice | Text) else Number(float(given))
+    return found
+
+
+def read_value(owner: str, name: str, parameter: Parameter, text: str) -> Value:
+    """The checked value of ``name=text``; ``ValueError`` says what is allowed."""
+    if text == AUTO:
+        if not parameter.auto:
+            raise ValueError(f"{owner}: {name}=auto is not offered: give {parameter.allowed}.")
+        return AUTO
+    try:
+        return parameter.check(parameter.read(text))
+    except ValueError:
+        near = nearest(text, parameter.words) if isinstance(parameter, Choice) else ""
+        raise ValueError(f"{owner}: {name}={text} is not allowed: give {parameter.allowed}.{near}") from None
+
+
+def check_value(owner: str, name: str, parameter: Parameter, value: Value) -> Value:
+    """``value`` itself, checked; ``ValueError`` says what is allowed."""
+    try:
+        return parameter.check(value)
+    except ValueError:
+        raise ValueError(f"{owner}: {name}={show(value)} is not allowed: give {parameter.allowed}.") from None

@@ -1,0 +1,242 @@
+"""The registry: every policy under its name, with its parameters and what it needs from the simulator.
+
+A policy is a function ``(record, params, memory, rng) -> (bin, size)`` (docs/policies.md).  `policy` registers it;
+`selection.parse` turns ``name:parameter=value`` into a `Bound`, which is what a simulation takes.
+
+Numba keeps the compiled function on disk and compares only the function's own file: a scheduler in this package
+takes everything it calls and every constant from its own file (a test holds it to that).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched_env.config import SimConfig
+from llmsched_env.decide import compile_policy
+from policies.parameters import AUTO, Parameter, Value, check_value, declared, nearest, show
+from policies.refusals import check_signature, compile_refusal
+
+Record = Any
+"""One row of llmsched_env.layout.RECORD; fields are read as attributes (``record.now``)."""
+
+Floats = NDArray[np.float64]
+Decision = tuple[int, int]
+"""(bin, size): bin 0 to K, K = `any`; size 0 is wait."""
+
+Function = Callable[[Record, Floats, Floats, np.random.Generator], Decision]
+Overrides = Callable[[Mapping[str, float]], Mapping[str, Any]]
+
+OURS = Path(__file__).parent
+
+
+@dataclass(frozen=True, eq=False)
+class Policy:
+    """A registered scheduler: the function, its parameters and its needs.
+
+    ``queueing`` and ``controller`` take the encoded parameters (ms already in seconds, words as places) and give
+    the fields of config.Queueing and config.Controller that the policy sets; ``load`` takes the values as written
+    and gives (params, memory size) of a policy whose parameters are a file; ``check`` refuses combinations.
+    """
+
+    name: str
+    function: Function
+    summary: str  # one line, with the source
+    params: Mapping[str, Parameter] = field(default_factory=dict)
+    queueing: Overrides | None = None
+    controller: Overrides | None = None
+    details: bool = False  # needs record.batch_time, slack and busy
+    memory: int = 0  # numbers it keeps between decisions
+    clairvoyant: bool = False  # uses true output lengths
+    check: Callable[[Mapping[str, Value]], None] | None = None
+    load: Callable[[Mapping[str, Value]], tuple[Floats, int]] | None = None
+
+    @property
+    def file(self) -> Path:
+        """The file that the function was written in."""
+        return Path(self.function.__code__.co_filename)
+
+    @property
+    def auto(self) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
+        """Grid of every parameter that may be ``auto``."""
+        return {name: parameter.auto for name, parameter in self.params.items() if parameter.auto}
+
+    @property
+    def defaults(self) -> dict[str, Value]:
+        """Default of every parameter."""
+        return {name: parameter.default for name, parameter in self.params.items()}
+
+    @cached_property
+    def decide(self) -> Callable:
+        """The function compiled for the kernel; ``ValueError`` in one line when it cannot be.
+
+        Compiled at first use.  Ours are kept on disk; a user's are compiled anew in every process, because they may
+        call what lies in other files.
+        """
+        check_signature(self.name, self.function)
+        try:
+            return compile_policy(self.function, cache=self.file.parent == OURS)
+        except Exception as error:
+            raise compile_refusal(self.name, self.function, error) from None
+
+    def bind(self, values: Mapping[str, Value] | None = None, *, label: str = "", source: str = "") -> Bound:
+        """This policy with ``values`` for some of its parameters (``AUTO`` leaves one open), checked.
+
+        ``label`` is what the user typed, ``source`` that without the parameters; both are the name when not given.
+        """
+        found = self.defaults
+        for name, value in (values or {}).items():
+            if name not in self.params:
+                raise ValueError(f"{self.name} has no parameter {name!r}.{nearest(name, self.params)} {self._has}")
+            open_ = value == AUTO and self.params[name].auto
+            found[name] = AUTO if open_ else check_value(self.name, name, self.params[name], value)
+        if self.check is not None and AUTO not in found.values():
+            self.check(found)
+        return Bound(self, found, label, source or self.name)
+
+    @property
+    def _has(self) -> str:
+        return f"Its parameters: {', '.join(self.params)}." if self.params else "It has none."
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A policy with values for its parameters, ready for ``simulate``.
+
+    >>> bound = parse("timeout:batch=16")  # doctest: +SKIP
+    >>> simulate(bound.configure(config), requests, bound.decide, **bound.options)  # doctest: +SKIP
+    """
+
+    policy: Policy
+    values: Mapping[str, Value]
+    given: str  # the text that was parsed, or empty
+    source: str  # the name, or FILE.py:FUNCTION
+
+    @property
+    def label(self) -> str:
+        """What the user typed."""
+        return self.given or self.text
+
+    @property
+    def name(self) -> str:
+        """Name of the policy."""
+        return self.policy.name
+
+    @property
+    def text(self) -> str:
+        """What to type for it: the source and every value that is not the default, ``static:batch=16``."""
+        changed = (f":{name}={show(v)}" for name, v in self.values.items() if v != self.policy.params[name].default)
+        return self.source + "".join(changed)
+
+    @property
+    def autos(self) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
+        """Grid of every parameter that was left to ``auto``; empty: ready to run."""
+        return {name: self.policy.auto[name] for name, value in self.values.items() if value == AUTO}
+
+    def with_params(self, **values: Value) -> Bound:
+        """The same with other values, checked; the label stays as typed."""
+        return self.policy.bind({**self.values, **values}, label=self.given, source=self.source)
+
+    @cached_property
+    def _encoded(self) -> dict[str, float]:
+        if self.autos:
+            raise ValueError(f"{self.label}: {', '.join(self.autos)} is still auto: choose from its grid first.")
+        return {name: self.policy.params[name].encode(value) for name, value in self.values.items()}
+
+    @cached_property
+    def _loaded(self) -> tuple[Floats, int]:
+        if self.policy.load is not None:
+            return self.policy.load(self.values)
+        return np.array(list(self._encoded.values()), dtype=np.float64), self.policy.memory
+
+    @property
+    def decide(self) -> Callable:
+        """The compiled function."""
+        return self.policy.decide
+
+    @property
+    def params(self) -> Floats:
+        """Its parameters in the order of declaration, (P,)."""
+        return self._loaded[0]
+
+    @property
+    def memory(self) -> int:
+        """Numbers it keeps between decisions."""
+        return self._loaded[1]
+
+    @property
+    def details(self) -> bool:
+        """Whether it reads record.batch_time, slack or busy."""
+        return self.policy.details
+
+    @property
+    def clairvoyant(self) -> bool:
+        """Whether it uses what no scheduler can know."""
+        return self.policy.clairvoyant
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of ``simulate`` that belong to the policy (its ``rng`` apart)."""
+        return {"params": self.params, "memory_size": self.memory, "details": self.details}
+
+    def configure(self, config: SimConfig) -> SimConfig:
+        """``config`` with the order, timers and limits that this policy sets; bins and all else stay."""
+        queueing = self.policy.queueing(self._encoded) if self.policy.queueing else {}
+        controller = self.policy.controller(self._encoded) if self.policy.controller else {}
+        return dataclasses.replace(
+            config,
+            queueing=dataclasses.replace(config.queueing, **{**queueing, "edges": config.queueing.edges}),
+            controller=dataclasses.replace(config.controller, **controller),
+        )
+
+
+_POLICIES: dict[str, Policy] = {}
+
+
+def names() -> tuple[str, ...]:
+    """Names of all registered policies, in the order of registration."""
+    return tuple(_POLICIES)
+
+
+def get(name: str) -> Policy:
+    """The policy registered as ``name``, or ``ValueError`` naming the nearest and all valid ones."""
+    if name not in _POLICIES:
+        raise ValueError(
+            f"{name!r} is not a policy.{nearest(name, _POLICIES)} "
+            f"Choose one of {', '.join(_POLICIES)}, or give FILE.py:FUNCTION."
+        )
+    return _POLICIES[name]
+
+
+def first_line(function: Callable) -> str:
+    """First line of the docstring, without its full stop."""
+    lines = (function.__doc__ or "").strip().splitlines()
+    return lines[0].strip().removesuffix(".") if lines else ""
+
+
+def policy(
+    name: str, *, params: Mapping[str, Parameter | float] | None = None, **needs: Any
+) -> Callable[[Function], Policy]:
+    """Decorator: register a decide function as ``name``.  ``needs`` are the other fields of Policy.
+
+    The summary is the first line of the docstring.  A file that is loaded again replaces its own policies.
+    """
+    if not name or set(name) & set(":,= \t\n"):
+        raise ValueError(f"{name!r} cannot name a policy: give a name without spaces, commas, colons and equals signs.")
+
+    def register(function: Function) -> Policy:
+        made = Policy(name, function, **{"summary": first_line(function), **needs}, params=declared(params or {}))
+        taken = _POLICIES.get(name)
+        if taken is not None and taken.file != made.file:
+            raise ValueError(f"the name {name!r} is taken by {taken.file.name}: choose another.")
+        _POLICIES[name] = made
+        return made
+
+    return register

@@ -1,0 +1,58 @@
+"""From what a user types to policies: ``static``, ``timeout:batch=16:wait=200``, ``my.py:mine:batch=4``."""
+
+from __future__ import annotations
+
+import re
+
+from policies.parameters import Value, nearest, read_value
+from policies.registry import Bound, Policy, get
+from policies.userfile import load_policy
+
+_FILE = re.compile(r"(?P<file>.+?\.py)(?::(?P<rest>.*))?")
+
+
+def parse(text: str) -> Bound:
+    """The policy that ``text`` names, its parameters set and its function compiled.
+
+    ``NAME`` or ``FILE.py:FUNCTION``, then ``:PARAMETER=VALUE`` as often as needed; ``auto`` leaves a parameter that
+    has a grid open.  Anything else is a ``ValueError`` of one line.
+    """
+    given = text.strip()
+    from_file = _FILE.fullmatch(given)
+    if from_file:
+        name, *parts = (from_file["rest"] or "").split(":")
+        found, source = load_policy(from_file["file"], name.strip()), f"{from_file['file']}:{name.strip()}"
+    else:
+        name, *parts = given.split(":")
+        found, source = get(name.strip()), name.strip()
+    values: dict[str, Value] = {}
+    for part in parts:
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if name not in found.params or not equals:
+            raise ValueError(_unknown(given, found, name, part))
+        if name in values:
+            raise ValueError(f"{given}: {name} is given twice.")
+        values[name] = read_value(found.name, name, found.params[name], value)
+    bound = found.bind(values, label=given, source=source)
+    bound.decide  # noqa: B018  (a function that cannot be compiled is refused here)
+    return bound
+
+
+def _unknown(given: str, found: Policy, name: str, part: str) -> str:
+    if name in found.params:
+        return f"{given}: {part!r} has no value: write {name}=VALUE, {name} being {found.params[name].allowed}."
+    if not found.params:
+        return f"{given}: {found.name} has no parameter {name!r}, nor any other."
+    offered = ", ".join(found.params)
+    return f"{given}: {found.name} has no parameter {name!r}.{nearest(name, found.params)} It has {offered}."
+
+
+def parse_list(text: str) -> list[Bound]:
+    """The policies of a comma-separated list, in order; ``ValueError`` for an empty entry or one given twice."""
+    entries = [entry.strip() for entry in text.split(",")]
+    for entry in entries:
+        if not entry:
+            raise ValueError(f"{text!r} has an empty entry: give names separated by commas, like static,dynamic.")
+        if entries.count(entry) > 1:
+            raise ValueError(f"{entry} is given {entries.count(entry)} times: give it once.")
+    return [parse(entry) for entry in entries]

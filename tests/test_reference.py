@@ -368,6 +368,12 @@ def test_hold_timer() -> None:
     assert [view.can_wait for view in views] == [True, True, True, False]
 
 
+def test_the_oldest_that_waits_decides_when_a_timeout_is_over() -> None:
+    # requests from 1 and 3, at most 5 s: both at 6
+    result = simulate(timeout(3, 5), [1, 3, 20], [1, 1, 1], queueing=Queueing(hold_s=5))
+    assert members(result)[0] == (6, 0, (0, 1))
+
+
 def test_hold_timer_follows_the_oldest_that_waits() -> None:
     # 0 and 1 arrive at 0 and 1; at 1 request 0 goes alone (to 5, server 0); request 1 is now the oldest: 1 + 2 = 3
     result = simulate(

@@ -30,7 +30,7 @@ from eval.outcome import Outcome
 from eval.progress import Progress
 from eval.runner import Cell, outcomes
 from eval.scenario import Scenario, scenario_from
-from eval.tune import Bench, Entrant, at_load, resolve
+from eval.tune import VALIDATED, Entrant, at_load, resolve
 from policies import parse_list
 
 PROGRAM = "compare.py"
@@ -103,15 +103,14 @@ def prepared(options: argparse.Namespace) -> Comparison:
     """The comparison that the options ask for, everything that was left to choose chosen."""
     policies = parse_list(options.policies)
     scenario = scenario_from(options)
-    bench = Bench(options.seed, options.jobs)
     notes = []
     if scenario.load is not None:
-        scenario, capacity = at_load(scenario, bench)
+        scenario, capacity = at_load(scenario, options.jobs)
         notes.append(
             f"Load {scenario.load:g} = {scenario.load:g} x {capacity.rate:.4g} requests/s, the highest rate at which "
-            f"{capacity.policy} serves 95 % within the SLO (validation seeds {bench.seeds[0]} to {bench.seeds[-1]})."
+            f"{capacity.policy} serves 95 % within the SLO ({VALIDATED})."
         )
-    entrants = resolve(policies, scenario, bench)
+    entrants = resolve(policies, scenario, options.jobs)
     notes += [f"Chosen: {entrant.chosen}." for entrant in entrants if entrant.chosen]
     return Comparison(scenario, entrants, range(options.seed, options.seed + options.seeds), notes)
 

@@ -140,7 +140,7 @@ def latency_percentiles(material: Material) -> Figure:
                     fontsize=8.5,
                     color=_colour(row),
                 )
-        axes.set_title(label, fontsize=10, loc="left", color=MUTED)
+        axes.set_title(label, fontsize=10, loc="left", color=MUTED, pad=16)
         axes.grid(axis="y", visible=False)
         axes.tick_params(axis="y", length=0)
         _log_seconds(axes)
@@ -175,7 +175,7 @@ def latency_cdf(material: Material) -> Figure:
     axes.set_xlabel("end-to-end latency, seconds (log scale)")
     _log_seconds(axes)
     _target(axes, material.e2e_s, "target ")
-    legend = axes.legend(loc="upper left", frameon=False, title="met their SLO", alignment="left")
+    legend = axes.legend(loc="best", frameon=False, title="met their SLO", alignment="left")
     legend.get_title().set_color(MUTED)
     for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True):
         text.set_color(line.get_color())

@@ -57,8 +57,8 @@ def refuse(program: str, message: str) -> NoReturn:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """``" Did you mean ...?"`` for the closest of ``known``, or an empty text."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    """``" Did you mean ...?"`` for the one of ``known`` that begins like ``word``, else the closest, else empty."""
+    close = [text for text in known if text.startswith(word)] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f" Did you mean {close[0]}?" if close else ""
 
 

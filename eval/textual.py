@@ -81,19 +81,18 @@ def _column(column: Column, summaries: Sequence[Mapping[str, Any]]) -> tuple[lis
     gaps = [difference(s, column.key) for s in summaries]
     digits = _digits([value.mean for value in own])
     best = _best([value.mean for value in own], [s["policy"] for s in summaries], column.best)
-    shown = [f"{_pm(value, digits)}{'*' if row == best else ' '}" for row, value in enumerate(own)]
+    shown = [f"{_pm(value, digits)}{'*' if row in best else ' '}" for row, value in enumerate(own)]
     others = ["" if gap is None else _gap(_scaled(gap, column.factor), digits) for gap in gaps]
     return shown, others
 
 
-def _best(means: Sequence[float], names: Sequence[str], direction: int) -> int | None:
-    """Row of the best mean among the policies that play fair, None with fewer than two."""
-    fair = [
-        row
-        for row, mean in enumerate(means)
-        if math.isfinite(mean) and not names[row].startswith(CLAIRVOYANT) and direction
-    ]
-    return max(fair, key=lambda row: direction * means[row]) if len(fair) > 1 else None
+def _best(means: Sequence[float], names: Sequence[str], direction: int) -> set[int]:
+    """Rows of the best mean among the policies that play fair; none where all are equal, or direction is 0."""
+    fair = [row for row, mean in enumerate(means) if math.isfinite(mean) and not names[row].startswith(CLAIRVOYANT)]
+    if direction == 0 or len({means[row] for row in fair}) < 2:
+        return set()
+    best = max(direction * means[row] for row in fair)
+    return {row for row in fair if direction * means[row] == best}
 
 
 def _scaled(value: Interval, factor: float) -> Interval:
@@ -153,7 +152,9 @@ def footnotes(summaries: Sequence[Mapping[str, Any]], seeds: int) -> list[str]:
     else:
         notes.append("One seed: no interval. Nothing here says how much chance there is in it; give --seeds 5.")
     if any(summary["policy"].startswith(CLAIRVOYANT) for summary in summaries):
-        notes.append(f"{CLAIRVOYANT}... is clairvoyant (it sees true output lengths): a bound, never marked best.")
+        notes.append(
+            f"{CLAIRVOYANT}...: clairvoyant (it sees true output lengths, which no scheduler can); never marked best."
+        )
     return notes + [text for summary in summaries if (text := _lost(summary))]
 
 

@@ -16,7 +16,11 @@ from eval.scenario import Scenario
 from llmsched_env.simulator import safe_tbt_s
 from policies import Bound, parse
 
-VALIDATION_SEEDS = 3
+VALIDATION_SEEDS = range(3)
+"""Seeds of the split "validation", which is independent of the scored seeds of equal number."""
+
+VALIDATED = f"validation seeds {VALIDATION_SEEDS[0]} to {VALIDATION_SEEDS[-1]}"
+
 CAPACITY_ATTAINMENT = 0.95
 """A rate is within capacity when at least this share of all arrivals meets its SLO."""
 
@@ -28,19 +32,6 @@ REFERENCE = "static:batch=auto"
 
 TBT_GRID_S = (0.025, 0.030, 0.035, 0.040, 0.050, 0.060, 0.080, 0.100, 0.150, 0.200)
 """Targets between tokens that `tbt=auto` tries."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where choices are tried: the first seed, and how many runs at a time."""
-
-    seed: int
-    jobs: int
-
-    @property
-    def seeds(self) -> range:
-        """Validation seeds (of the split "validation": independent of the scored ones of equal number)."""
-        return range(self.seed, self.seed + VALIDATION_SEEDS)
 
 
 @dataclass(frozen=True)
@@ -56,16 +47,16 @@ class Score:
         return self.attainment, -self.mean_e2e_ms if math.isfinite(self.mean_e2e_ms) else -math.inf
 
 
-def scores(trials: Sequence[tuple[Bound, Scenario]], bench: Bench, label: str) -> list[Score]:
+def scores(trials: Sequence[tuple[Bound, Scenario]], jobs: int, label: str) -> list[Score]:
     """Scores of (policy, scenario) pairs on the validation seeds, common arrivals for equal workloads."""
     cells = [
         Cell(str(row), policy, scenario, seed, "validation")
-        for seed in bench.seeds
+        for seed in VALIDATION_SEEDS
         for row, (policy, scenario) in enumerate(trials)
     ]
     found: dict[str, list[Outcome]] = {}
     with Progress(label, len(cells)) as progress:
-        for outcome in outcomes(cells, bench.jobs):
+        for outcome in outcomes(cells, jobs):
             found.setdefault(outcome.policy, []).append(outcome)
             progress.step()
     return [_score(found[str(row)]) for row in range(len(trials))]
@@ -90,7 +81,7 @@ class Entrant:
         return self.policy.label
 
 
-def resolve(policies: Sequence[Bound], scenario: Scenario, bench: Bench) -> list[Entrant]:
+def resolve(policies: Sequence[Bound], scenario: Scenario, jobs: int) -> list[Entrant]:
     """Fill in every `=auto`: the best of each grid on the validation seeds, D included when it is auto."""
     entrants = []
     for policy in policies:
@@ -98,9 +89,12 @@ def resolve(policies: Sequence[Bound], scenario: Scenario, bench: Bench) -> list
         if len(choices) == 1:
             entrants.append(Entrant(*choices[0]))
             continue
-        marks = scores(choices, bench, f"choosing for {policy.label}")
+        marks = scores(choices, jobs, f"choosing for {policy.label}")
+        if len(set(marks)) == 1 and not policy.autos:  # it does not read D: as if nothing had been asked
+            entrants.append(Entrant(policy, scenario))
+            continue
         best = max(range(len(choices)), key=lambda row: marks[row].order)
-        entrants.append(Entrant(*choices[best], chosen=_chosen(policy, choices[best], marks[best], bench)))
+        entrants.append(Entrant(*choices[best], chosen=_chosen(policy, choices[best], marks[best])))
     return entrants
 
 
@@ -128,13 +122,10 @@ def _tbt(scenario: Scenario, seconds: float) -> Scenario:
     return replace(scenario, config=replace(scenario.config, controller=controller))
 
 
-def _chosen(asked: Bound, choice: tuple[Bound, Scenario], score: Score, bench: Bench) -> str:
+def _chosen(asked: Bound, choice: tuple[Bound, Scenario], score: Score) -> str:
     policy, scenario = choice
     tbt = f", tbt={1000 * scenario.config.tbt_s:.4g} ms" if scenario.tune_tbt else ""
-    return (
-        f"{asked.label} -> {policy.text}{tbt} ({100 * score.attainment:.1f} % met their SLO "
-        f"on validation seeds {bench.seeds[0]} to {bench.seeds[-1]})"
-    )
+    return f"{asked.label} -> {policy.text}{tbt} ({100 * score.attainment:.1f} % met their SLO on {VALIDATED})"
 
 
 @dataclass(frozen=True)
@@ -145,7 +136,7 @@ class Capacity:
     policy: str
 
 
-def capacity(policy: Bound, scenario: Scenario, bench: Bench) -> Capacity:
+def capacity(policy: Bound, scenario: Scenario, jobs: int) -> Capacity:
     """Capacity by bracketing and bisection, with common arrivals at every rate, on the validation seeds.
 
     Raises ``ValueError`` when even a nearly empty system does not keep the SLO, or when nothing breaks it.
@@ -157,7 +148,7 @@ def capacity(policy: Bound, scenario: Scenario, bench: Bench) -> Capacity:
         order = [last[0], *(row for row in range(len(choices)) if row != last[0])]
         for group in (order[:1], order[1:]):
             trials = [(choices[row][0], choices[row][1].at_rate(rate)) for row in group]
-            found = scores(trials, bench, f"capacity of {policy.label}, {rate:.3g} requests/s") if trials else []
+            found = scores(trials, jobs, f"capacity of {policy.label}, {rate:.3g} requests/s") if trials else []
             for row, score in sorted(zip(group, found, strict=True), key=lambda pair: pair[1].order, reverse=True):
                 if score.attainment >= CAPACITY_ATTAINMENT:
                     last[0] = row
@@ -192,8 +183,8 @@ def _highest(keeps: Callable[[float], bool], start: float, name: str) -> float:
     return low
 
 
-def at_load(scenario: Scenario, bench: Bench) -> tuple[Scenario, Capacity]:
+def at_load(scenario: Scenario, jobs: int) -> tuple[Scenario, Capacity]:
     """The scenario at ``scenario.load`` times the capacity of REFERENCE."""
     assert scenario.load is not None
-    found = capacity(parse(REFERENCE), scenario, bench)
+    found = capacity(parse(REFERENCE), scenario, jobs)
     return scenario.at_rate(scenario.load * found.rate), found

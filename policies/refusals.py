@@ -12,11 +12,17 @@ from policies.parameters import nearest
 LONGEST = 300
 """Most characters of a reason."""
 
+_SHORTER = (
+    (r"Record\(.*?;(?:True|False)\)|\bRecord\([^\n]*\)", "record"),
+    (r"Literal\[(\w+)\]\([^)]*\)", r"\1"),
+    (r"nestedarray\(\w+, \(\d+,\)\)", "array"),
+    (r", defined at .*| Raised from .*", ""),
+)
+"""What Numba says at length, and how it is said here."""
+
 
 def check_signature(name: str, function: Callable) -> None:
     """``ValueError`` unless ``function`` can be called with (record, params, memory, rng)."""
-    if not inspect.isfunction(function):
-        raise ValueError(f"{name} is not a function: give def {name}(record, params, memory, rng): return bin, size.")
     signature = inspect.signature(function)
     if [p.kind for p in signature.parameters.values()] != [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 4:
         raise ValueError(f"{name}{signature} is not a policy: give def {name}(record, params, memory, rng).")
@@ -24,27 +30,45 @@ def check_signature(name: str, function: Callable) -> None:
 
 def compile_refusal(name: str, function: Callable, error: Exception) -> ValueError:
     """The refusal of ``function``, which Numba could not compile."""
-    return ValueError(f"policy {name} cannot be compiled: {_reason(error)} ({_place(function, str(error))})")
+    return ValueError(f"policy {name} cannot be compiled: {_reason(error)} ({_place(function, error)})")
+
+
+def _missing_field(error: Exception) -> str | None:
+    """The field that the record does not have, where that is the trouble."""
+    if isinstance(error, KeyError):  # record.word
+        return str(error.args[0])
+    found = re.search(r"Field '(\w+)' was not found in record", str(error))  # record["word"]
+    return found[1] if found else None
 
 
 def _reason(error: Exception) -> str:
     """Numba's explanation without its traceback and without the layout of the record."""
-    if isinstance(error, KeyError):  # a field of the record that does not exist
-        field = str(error.args[0])
+    field = _missing_field(error)
+    if field is not None:
         return f"the record has no field {field!r}.{nearest(field, RECORD.names or ())}"
-    text = re.sub(r"Record\(.*?;(True|False)\)|\bRecord\([^\n]*\)", "record", str(error))
+    if "IMPORT_NAME" in str(error):
+        return "it cannot import inside the function"
+    text = str(error)
+    for long, short in _SHORTER:
+        text = re.sub(long, short, text)
     returned = re.search(r"No conversion from (.+?) to UniTuple\(int64 x 2\)", text)
     if returned:
         return f"it must return (bin, size) on every path, and returns {returned[1]}"
     lines = [line.strip() for line in text.splitlines()]
     known = [line for line in lines if line and not line.startswith(("Failed in", "During:", "File "))]
-    reason = re.sub(r" Raised from .*", "", known[0]) if known else type(error).__name__
+    reason = known[0].rstrip(".") if known else type(error).__name__
     return reason if len(reason) <= LONGEST else f"{reason[: LONGEST - 3]}..."
 
 
-def _place(function: Callable, message: str) -> str:
-    """``FILE line N``: the first line of the function's own file that the message names, else where it begins."""
-    file = function.__code__.co_filename
+def _place(function: Callable, error: Exception) -> str:
+    """``FILE line N``: the first line of the function's own file that the error names, else where it begins."""
+    file, first = function.__code__.co_filename, function.__code__.co_firstlineno
     short = file.replace("\\", "/").rsplit("/", 1)[-1]
-    line = re.search(rf'{re.escape(short)}"?(?:, line | \()(\d+)', message)
-    return f"{short} line {line[1] if line else function.__code__.co_firstlineno}"
+    line = re.search(rf'{re.escape(short)}"?(?:, line | \()(\d+)', str(error))
+    if line:
+        return f"{short} line {line[1]}"
+    field = _missing_field(error)
+    if field is not None:
+        lines, first = inspect.getsourcelines(function)
+        first += next((i for i, text in enumerate(lines) if re.search(rf"\.{field}\b", text)), 0)
+    return f"{short} line {first}"

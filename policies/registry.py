@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 
 from llmsched_env.config import SimConfig
-from llmsched_env.decide import compile_policy
+from llmsched_env.decide import DECIDE_SIGNATURE, compile_policy
 from policies.parameters import AUTO, Parameter, Value, check_value, declared, nearest, show
 from policies.refusals import check_signature, compile_refusal
 
@@ -77,12 +78,14 @@ class Policy:
     def decide(self) -> Callable:
         """The function compiled for the kernel; ``ValueError`` in one line when it cannot be.
 
-        Compiled at first use.  Ours are kept on disk; a user's are compiled anew in every process, because they may
-        call what lies in other files.
+        Compiled at first use.  Ours are kept on disk.  A user's is compiled anew in every process, because it may
+        call what lies in other files, and with every index checked, because a wrong one would corrupt the process.
         """
         check_signature(self.name, self.function)
         try:
-            return compile_policy(self.function, cache=self.file.parent == OURS)
+            if self.file.parent == OURS:
+                return compile_policy(self.function)
+            return njit(DECIDE_SIGNATURE, boundscheck=True)(self.function)
         except Exception as error:
             raise compile_refusal(self.name, self.function, error) from None
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numba import config as numba_config
 
 from llmsched_env.config import Controller, Queueing, Server, SimConfig
 from llmsched_env.layout import RECORD
@@ -214,44 +215,80 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 DEF = "def mine(record, params, memory, rng):\n    return "
 
 
+COMPILED = pytest.mark.skipif(numba_config.DISABLE_JIT, reason="nothing is compiled")
+IF = "def mine(record, params, memory, rng):\n    if record.now > 3:\n        return 0, 1\n"
+
+
+def refusal(folder: Path, body: str) -> str:
+    """What is said about the policy `mine` in a file with ``body``."""
+    file = write(folder, body)
+    with pytest.raises(ValueError, match=r"mine|my\.py|static") as caught:
+        parse(f"{file}:mine")
+    assert "\n" not in str(caught.value)
+    return str(caught.value).replace(str(folder), "")
+
+
+@COMPILED
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (
+            f"{DEF}0, record.queue_lenght[0]\n",
+            "the record has no field 'queue_lenght'. Did you mean queue_length? (line 2)",
+        ),
+        (f"{DEF}0, record['waitin']\n", "the record has no field 'waitin'. Did you mean waiting? (line 2)"),
+        (f"{DEF}record.num_bins\n", "it must return (bin, size) on every path, and returns int64 (line 2)"),
+        (f"{DEF}0, 'x'\n", "it must return (bin, size) on every path, and returns Tuple(int, str) (line 2)"),
+        (IF, "it must return (bin, size) on every path, and returns none (line "),
+        (f"{DEF}0, foo(3)\n", "NameError: name 'foo' is not defined (line 1)"),
+        (f"{DEF}0, record.target.foo\n", "Unknown attribute 'foo' of type array (line 2)"),
+        (
+            f"import os\n{DEF}0, os.getpid()\n",
+            "Unknown attribute 'getpid' of type Module(<module 'os' (frozen)>) (line 3)",
+        ),
+        (f"{DEF}0, __import__('os').getpid()\n", "Untyped global name '__import__'"),
+        (f"{DEF}0, 1\n".replace("return", "import math\n    return"), "it cannot import inside the function (line 2)"),
+    ],
+)
+def test_refused_functions(tmp_path: Path, body: str, reason: str) -> None:
+    said = refusal(tmp_path, body)
+    assert said.startswith(f"policy mine cannot be compiled: {reason}".replace("(line", "(my.py line"))
+    assert len(said) < 400
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
         (
-            f"{DEF}0, record.queue_lenght[0]\n",
-            "no field 'queue_lenght'. Did you mean queue_length.*my.py line 1",
-        ),
-        (f"{DEF}record.num_bins\n", r"must return \(bin, size\) on every path, and returns int64 .my.py line"),
-        (
-            "def mine(record, params, memory, rng):\n    if record.now > 3:\n        return 0, 1\n",
-            "and returns none",
-        ),
-        (f"{DEF}0, foo(3)\n", "name 'foo' is not defined"),
-        (f"{DEF}0, record.now.nothing\n", "nothing"),
-        (f"import os\n{DEF}0, os.getpid()\n", "my.py line"),
-        (
             "def mine(record):\n    return 0, 1\n",
-            r"mine\(record\) is not a policy: give def mine\(record, params, memory, rng\)",
+            "mine(record) is not a policy: give def mine(record, params, memory, rng).",
         ),
-        ("def mine(record, params, memory, *rng):\n    return 0, 1\n", "is not a policy"),
-        ("def other(record, params, memory, rng):\n    return 0, 1\n", r"no policy 'mine'\. It has other\."),
-        ("def mined(record, params, memory, rng):\n    return 0, 1\n", "Did you mean mined"),
-        ("mine = 3\n", "no policy 'mine'. It has no function"),
-        ("def mine(:\n", "my.py line 1: SyntaxError"),
-        ("x = 1\ny = x / 0\n", "my.py line 2: ZeroDivisionError: division by zero"),
         (
-            "from policies import policy\n@policy('static')\ndef mine(record, params, memory, rng):\n    return 0, 1\n",
-            "the name 'static' is taken by static.py: choose another",
+            "def mine(record, params, memory, *rng):\n    return 0, 1\n",
+            "mine(record, params, memory, *rng) is not a policy",
+        ),
+        ("def other(record, params, memory, rng):\n    return 0, 1\n", "/my.py: no policy 'mine'. It has other."),
+        ("def mined(record, params, memory, rng):\n    return 0, 1\n", "/my.py: no policy 'mine'. Did you mean mined?"),
+        ("mine = 3\n", "/my.py: no policy 'mine'. It has no function."),
+        ("def mine(:\n", "/my.py line 1: SyntaxError: "),
+        ("x = 1\ny = x / 0\n", "/my.py line 2: ZeroDivisionError: division by zero"),
+        (
+            f"from policies import policy\n@policy('static')\n{DEF}0, 1\n",
+            ": ValueError: the name 'static' is taken by static.py: choose another.",
         ),
     ],
 )
 def test_refused_files(tmp_path: Path, body: str, message: str) -> None:
-    file = write(tmp_path, body)
-    with pytest.raises(ValueError, match=message) as caught:
-        parse(f"{file}:mine")
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 500 + len(file)
+    assert message in refusal(tmp_path, body)
     assert get("static").file.name == "static.py"
+
+
+@COMPILED
+@pytest.mark.parametrize("index", ["memory[1]", "params[0]", "record.target[33]", "record.target[-34]"])
+def test_a_wrong_index_is_an_error(tmp_path: Path, index: str) -> None:
+    ask = Asked(f"{write(tmp_path, f'{DEF}0, int({index})')}:mine")
+    with pytest.raises(IndexError):
+        ask()
 
 
 def test_refused_paths(tmp_path: Path) -> None:

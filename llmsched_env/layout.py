@@ -20,6 +20,9 @@ PENDING, WAITING, IN_SERVICE, COMPLETED, REJECTED, DROPPED = range(-1, 5)
 # What `advance` returns.
 DECIDE, DRAINED, HORIZON, NEED_MORE, BAD_BIN, BAD_SIZE = range(6)
 
+# What `step_lanes` does with a lane.
+SKIP, START, STEP = range(3)
+
 # Latency forms (profiles.FORMS in this order) and the two lengths of `batch-length`.
 SPLIT, TOKENS, BATCH_LENGTH = range(3)
 
@@ -239,6 +242,19 @@ RECORD = np.dtype(  # what a scheduler may know at a decision; docs/policies.md 
         ("batch_time", "f8", (CHOICES,)),  # predicted service time of the first min(length, target) here, s
         ("slack", "f8", (CHOICES,)),  # head_deadline - now - batch_time, s
         ("busy", "f8", (MAX_SERVERS,)),  # predicted remaining busy time by server, 0: free
+    ],
+    align=True,
+)
+
+OUTCOME = np.dtype(  # of one step of one lane; terms are per request of the episode, as the reward takes them
+    [
+        ("status", "i8"),  # DECIDE, DRAINED, HORIZON, or a refusal
+        ("miss", "f8"),  # - SLO misses / N
+        ("holding", "f8"),  # - integral of the requests in the system, s, / N
+        ("late", "f8"),  # - integral of those whose deadline has passed, s, / N
+        ("elapsed_s", "f8"),
+        ("time_s", "f8"),
+        ("empty_choices", "i8"),
     ],
     align=True,
 )

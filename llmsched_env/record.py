@@ -17,20 +17,23 @@ OVERDUE_S = 1e-3
 
 @part
 def write_record(state, record, details):
-    """Fill ``record`` for the server that is asked; the costly fields only with ``details``."""
+    """Fill ``record`` for the server that is asked; the costly fields only with ``details``.
+
+    Also works when nobody is asked (the end of an episode): then for server 0.
+    """
     lane = state.lane
-    server = state.servers[lane.asked]
+    server = state.servers[max(lane.asked, 0)]
     record.now = lane.now
     record.num_bins = lane.num_bins
     record.num_servers = lane.num_servers
-    record.server = lane.asked
+    record.server = max(lane.asked, 0)
     record.max_batch = lane.max_batch
     record.can_wait = can_wait(state)
     record.at_tick = lane.at_tick
     record.free_servers = lane.free
     record.waiting = lane.waiting
     record.in_service = lane.in_service
-    record.oldest_arrival = state.requests[oldest_waiting(state)].arrival
+    record.oldest_arrival = state.requests[oldest_waiting(state)].arrival if lane.waiting > 0 else math.inf
     record.last_arrival = lane.last_arrival
     record.rate_fast = 1.0 / lane.gap_fast if lane.gap_fast > 0.0 else 0.0
     record.rate_slow = 1.0 / lane.gap_slow if lane.gap_slow > 0.0 else 0.0
@@ -50,7 +53,8 @@ def write_record(state, record, details):
     record.kv_reserved_share = reserved / lane.num_servers
     for k in range(lane.num_bins):
         write_bin(state, record, k, head(state, k), state.bins[k].length)
-    write_bin(state, record, lane.num_bins, head(state, first_bin(state)), lane.waiting)
+    first = head(state, first_bin(state)) if lane.waiting > 0 else NONE
+    write_bin(state, record, lane.num_bins, first, lane.waiting)
     if details:
         write_details(state, record)
 
@@ -101,7 +105,7 @@ def write_details(state, record):
 def head_batch_time(state, choice, size):
     """Predicted service time on the asked server of the first ``size`` requests of bin ``choice`` (K: any)."""
     lane = state.lane
-    server = state.servers[lane.asked]
+    server = state.servers[max(lane.asked, 0)]
     n, reserved, tokens = 0, 0.0, 0.0
     prompts, squares, guess, total = 0.0, 0.0, 1, 0
     while n < size and lane.waiting > 0:

@@ -33,10 +33,10 @@ def step_s(server, batch: int, kv_tokens: float) -> float:
 def safe_tbt_s(config: SimConfig) -> float:
     """D of the SLA controller: the one asked for, or with a warning the smallest that no band can ratchet down.
 
-    Refused is D with D - eps < tau(1), tau(1) being the step of a batch of one with one token (docs/semantics.md).
+    Refused is D with D - eps < tau(1), tau(1) being the step of a batch of one (docs/semantics.md).
     """
     asked = config.tbt_s
-    least = max(step_s(server, 1, 1.0) for server in config.servers) + config.controller.eps_s
+    least = max(step_s(server, 1, 0.0) for server in config.servers) + config.controller.eps_s
     if config.controller.kind == "paper" and asked < least:
         warnings.warn(
             f"target time between tokens {asked * 1e3:g} ms is refused: a batch of one takes "

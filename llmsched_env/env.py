@@ -1,0 +1,250 @@
+"""``LLMSched-v0``: one lane of the compiled simulator behind the Gymnasium interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched_env import layout, spaces
+from llmsched_env.config import SimConfig
+from llmsched_env.lanes import Lanes
+from llmsched_env.options import EnvOptions, parse_options
+from llmsched_env.render import draw_ansi, draw_rgb
+
+
+class LLMSchedEnv(gym.Env):
+    """Batch scheduling for LLM inference: choose which bin a free server serves next, and how large a batch.
+
+    ## Description
+    Requests arrive at a cluster of GPU servers.  Each has a prompt length that is known and an output length that is
+    not; a noisy prediction of it sorts the request into one of K bins.  Whenever a server is free and something
+    waits, the agent is asked: which bin, and up to how many of its requests form the next batch.  A batch runs
+    to completion: its members are prefilled together, decode in step until the longest is done, and are released
+    together, so mixing long and short requests wastes time, small batches waste throughput, and large or late ones
+    miss latency targets.  KV memory bounds every batch; a batch that outgrows it loses its latest members, which
+    have to be recomputed.  The dynamics are those of `eval/compare.py`, to the bit (docs/semantics.md).
+
+    ## Action Space
+    `action="multidiscrete"` (default): `MultiDiscrete([max_bins + 1, max_batch + 1])`
+
+    | part | values | meaning |
+    |---|---|---|
+    | 0 | 0 ... max_bins - 1 | serve this bin |
+    |   | max_bins | `any`: serve all bins, oldest request first |
+    | 1 | 0 | wait: nothing is started before the next event |
+    |   | 1 ... max_batch | size of the batch, at most |
+
+    `action="ladder"`: `Discrete(n)`. 0 is wait; then for every bin, and last for `any`, the sizes 1, 2, 4, ...,
+    max_batch, and the controllers' target of that bin.
+
+    `action_masks()` tells the valid actions (for MultiDiscrete both parts side by side).  An empty bin chosen all the
+    same means `any` and is counted in `info`; wait where no event can come means (`any`, max_batch).
+
+    ## Observation Space
+    `Box(size,)`, float32, in [0, 1], the slacks in [-1, 1], of one layout for any number of servers and for any number
+    of bins up to `max_bins`.  T is the deadline of the SLO (30 s where there is none).  First what exists once:
+
+    {GLOBAL}
+
+    then for every bin, and last for `any` (bins that do not exist are 0):
+
+    {PER_BIN}
+
+    Times and lengths of outputs are predictions: nothing hidden from a real scheduler is shown.  The exact
+    numbers behind the image are in `env.unwrapped.record` (docs/policies.md).
+
+    ## Rewards
+    The sum of three terms times their weights (`reward={"miss": 1, "holding": 0.01, "late": 0}`), each accrued over
+    the time between two decisions and divided by N, the number of requests of the episode:
+
+    | term | meaning | default weight |
+    |---|---|---|
+    | miss | - requests that miss their SLO, charged once: when the deadline passes, or at rejection or drop, or at completion for TPOT | 1 |
+    | holding | - integral of the requests in the system, in s: its sum is minus the mean latency (Little's law) | 0.01 |
+    | late | - integral of the requests in the system whose deadline has passed, in s: a miss that keeps costing | 0 |
+
+    So with the default weights the return is -(share of misses) - 0.01 x (mean latency in s).  Rewards accrue with time:
+    use a discount of 1, or one that is aware of `info["elapsed_s"]`.
+
+    ## Starting State
+    An empty system at time 0 and the first arrival ahead; the first observation is at the first decision.
+
+    ## Episode End
+    1. Termination: every request of the episode was completed, rejected or dropped.
+    2. Truncation: the clock reached `duration_s` (nothing extra is charged), or `max_episode_steps` decisions were made.
+
+    ## Information
+    `reward_terms` (by name, unweighted), `elapsed_s` since the last decision, `time_s`, `empty_choices` in this
+    step; at the end also `episode_metrics`: completed, rejected, dropped, evicted, slo_attainment, mean_e2e_s, decisions.
+
+    ## Arguments
+    {ARGUMENTS}
+
+    Lengths are in tokens, `rate` in requests/s, targets of `slo` in ms.  The seed of `reset` alone decides arrivals,
+    lengths and predictions; without a seed the next episode of the series is drawn.
+
+    ```python
+    >>> import gymnasium as gym
+    >>> env = gym.make("llmsched_env:LLMSched-v0", servers=2, slo={"e2el": 20000})
+    >>> observation, info = env.reset(seed=1)
+    >>> terminated = truncated = False
+    >>> while not (terminated or truncated):
+    ...     action = env.action_space.sample(env.unwrapped.sample_mask())
+    ...     observation, reward, terminated, truncated, info = env.step(action)
+    >>> sorted(info["episode_metrics"])[:3]
+    ['completed', 'decisions', 'dropped']
+
+    ```
+
+    ## Vectorized environment
+    `gym.make_vec("llmsched_env:LLMSched-v0", num_envs=N)` steps N lanes in one call of the compiled kernel; lane i equals
+    the scalar environment seeded with seed + i, bit for bit.  `threads` uses several cores, `autoreset_mode` chooses
+    Gymnasium's NEXT_STEP (default), SAME_STEP or DISABLED.
+
+    ## Version History
+    * v0: first version.
+    """
+
+    metadata = {"render_modes": ["human", "ansi", "rgb_array"], "render_fps": 10}
+
+    def __init__(
+        self,
+        render_mode: str | None = None,
+        *,
+        max_episode_steps: int | None = None,
+        simulation: SimConfig | None = None,
+        **options: Any,
+    ) -> None:
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode={render_mode!r} is not known: choose one of human, ansi, rgb_array.")
+        self.options: EnvOptions = parse_options(options)
+        self.render_mode = render_mode
+        self.max_episode_steps = check_steps(max_episode_steps)
+        self._lanes = Lanes(self.options, 1, log=render_mode is not None, config=simulation)
+        self._kind = self.options.action
+        self.action_space = spaces.action_space(self._kind, self._lanes.max_bins, self._lanes.max_batch)
+        self.observation_space = spaces.observation_space(self._lanes.max_bins)
+        self._choices = int(self.action_space.n) if self._kind == "ladder" else self._lanes.max_bins + 1  # type: ignore[union-attr]
+        self._sizes = self._lanes.max_batch + 1
+        self._weights = self.options.weights
+        self._ready = False
+        self._window: Any = None
+
+    @property
+    def config(self) -> SimConfig:
+        """What is simulated."""
+        return self._lanes.config
+
+    @property
+    def record(self) -> np.void:
+        """The decision record (layout.RECORD): what a scheduler may know, in exact numbers."""
+        return self._lanes.records[0]
+
+    def action_masks(self) -> NDArray[np.bool_]:
+        """Valid actions now, as MaskablePPO reads them (see Action Space)."""
+        return self._lanes.masks()[0]
+
+    def sample_mask(self) -> Any:
+        """Valid actions now, as ``action_space.sample(mask)`` takes them."""
+        mask = self.action_masks().astype(np.int8)
+        if self._kind == "ladder":
+            return mask
+        return mask[: self._lanes.max_bins + 1], mask[self._lanes.max_bins + 1 :]
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[NDArray[np.float32], dict]:
+        """Draw an episode and go to its first decision; ``options`` may hold ``requests``: own Requests for it."""
+        super().reset(seed=seed)
+        lanes = self._lanes
+        lanes.start(0, self.np_random, seeded=seed is not None)
+        own = (options or {}).get("requests")
+        if own is not None:
+            lanes.simulator.load(0, own)
+        lanes.run()
+        self._ready = True
+        if self.render_mode == "human":
+            self.render()
+        return lanes.image[0].copy(), {"time_s": float(lanes.simulator.lane[0]["now"])}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict]:
+        """Carry out one decision and go to the next."""
+        lanes = self._lanes
+        if not self._ready:
+            raise gym.error.ResetNeeded("step() before reset(), or after the end of the episode: call reset() first.")
+        lanes.actions[0] = self._checked(action)
+        lanes.mode[0] = layout.STEP
+        lanes.steps[0] += 1
+        lanes.run()
+        status, miss, holding, late, elapsed_s, time_s, empty_choices = lanes.outcome.item(0)
+        terminated = status == layout.DRAINED
+        truncated = status == layout.HORIZON
+        if not terminated and self.max_episode_steps is not None:
+            truncated = truncated or int(lanes.steps[0]) >= self.max_episode_steps
+        weights = self._weights
+        info: dict[str, Any] = {
+            "reward_terms": {"miss": miss, "holding": holding, "late": late},
+            "elapsed_s": elapsed_s,
+            "time_s": time_s,
+            "empty_choices": empty_choices,
+        }
+        if terminated or truncated:
+            self._ready = False
+            info["episode_metrics"] = episode_metrics(lanes, 0)
+        if self.render_mode == "human":
+            self.render()
+        reward = weights["miss"] * miss + weights["holding"] * holding + weights["late"] * late
+        return lanes.image[0].copy(), reward, terminated, truncated, info
+
+    def _checked(self, action: Any) -> Any:
+        """The action as the kernel's row takes it; ``InvalidAction`` when it is not in the action space."""
+        try:
+            if self._kind == "ladder":
+                if 0 <= action < self._choices and action == int(action):
+                    return int(action), 0
+            else:
+                choice, size = action
+                if 0 <= choice < self._choices and 0 <= size < self._sizes and choice == int(choice):
+                    return choice, size
+        except (TypeError, ValueError):
+            pass
+        raise gym.error.InvalidAction(f"action {action!r} is not in {self.action_space}: see its docstring.")
+
+    def render(self) -> Any:
+        """Draw the last two minutes: queues by bin, batches on servers, misses (see render_mode)."""
+        if self.render_mode == "ansi":
+            return draw_ansi(self._lanes)
+        if self.render_mode == "rgb_array":
+            return draw_rgb(self._lanes)
+        if self.render_mode == "human":
+            print("\x1b[2J\x1b[H" + draw_ansi(self._lanes), flush=True)
+        return None
+
+    def close(self) -> None:
+        """Release what the environment holds; may be called twice."""
+        self._lanes.close()
+
+
+def check_steps(steps: int | None) -> int | None:
+    """``max_episode_steps``, or ``ValueError``."""
+    if steps is not None and not steps >= 1:
+        raise ValueError(f"max_episode_steps={steps!r} is not allowed: give at least 1, or None.")
+    return steps
+
+
+def episode_metrics(lanes: Lanes, i: int) -> dict[str, float | int]:
+    """Counts of the episode of lane ``i`` so far; misses include what had not ended."""
+    lane = lanes.simulator.lane[i]
+    n = int(lane["loaded"])
+    ended = int(lane["completed"]) + int(lane["rejected"]) + int(lane["dropped"])
+    return {
+        "completed": int(lane["completed"]),
+        "rejected": int(lane["rejected"]),
+        "dropped": int(lane["dropped"]),
+        "unfinished": n - ended,
+        "evicted": int(lane["evicted"]),
+        "slo_attainment": 1.0 - int(lane["misses"]) / n,
+        "mean_e2e_s": float(lane["holding"]) / n,
+        "decisions": int(lane["decisions"]),
+    }

@@ -1,0 +1,94 @@
+"""Episodes: the requests of one reset, drawn from the lane's own generator and from nothing else."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from llmsched_env.options import EnvOptions
+from llmsched_env.requests import Requests
+from llmsched_env.workload.workload import Workload
+
+MOST_AHEAD = 8
+"""Episodes drawn in one go, at most (1, 2, 4, 8, 8, ... after a seeding): a draw has a fixed price."""
+
+
+class Episodes:
+    """The endless series of episodes of one lane.
+
+    Where the options fix one generator, its rate and the number of requests, several episodes are cut from one
+    draw: an episode then continues the arrival process of the one before.  The n-th episode after a seeding depends
+    on the seed and on n alone.
+    """
+
+    def __init__(self, options: EnvOptions) -> None:
+        self._options = options
+        self._workloads = options.workloads
+        first = self._workloads[0]
+        self._rates = options.rates
+        self._sliced = (
+            len(self._workloads) == 1
+            and isinstance(first, Workload)
+            and first.trace is None
+            and options.duration_s is None
+            and (self._rates is None or self._rates[0] == self._rates[1])
+        )
+        self._ready: list[Requests] = []
+        self._ahead = 1
+
+    @property
+    def capacity(self) -> int:
+        """Most requests that an episode can have."""
+        most = 0
+        for workload in self._workloads:
+            if isinstance(workload, Requests):
+                most = max(most, len(workload))
+            elif self._options.requests is not None:
+                most = max(most, int(self._options.requests))
+            else:
+                assert self._options.duration_s is not None
+                rate = workload.mean_rate if self._rates is None else self._rates[1]
+                most = max(most, int(4.0 * rate * self._options.duration_s) + 1000)
+        return most
+
+    def forget(self) -> None:
+        """Start the series anew (after a seeding)."""
+        self._ready.clear()
+        self._ahead = 1
+
+    def draw(self, rng: np.random.Generator) -> Requests:
+        """The next episode's requests."""
+        if self._sliced:
+            if not self._ready:
+                self._ready = self._several(rng)
+            return self._ready.pop(0)
+        workload = self._workloads[0 if len(self._workloads) == 1 else int(rng.integers(len(self._workloads)))]
+        if isinstance(workload, Requests):
+            return workload
+        if self._rates is not None and self._rates[0] < self._rates[1]:
+            low, high = np.log(self._rates)
+            workload = self._options.workload_of(workload.source, math.exp(rng.uniform(low, high)))
+        requests = workload.draw(int(rng.integers(2**62)))
+        return cut(requests, 0, min(len(requests), self.capacity))
+
+    def _several(self, rng: np.random.Generator) -> list[Requests]:
+        first, n, count = self._workloads[0], int(self._options.requests or 0), self._ahead
+        assert isinstance(first, Workload)
+        self._ahead = min(2 * self._ahead, MOST_AHEAD)
+        many = self._options.workload_of(first.source, first.mean_rate, episodes=count)
+        requests = many.draw(int(rng.integers(2**62)))
+        return [cut(requests, i * n, (i + 1) * n) for i in range(count)]
+
+
+def cut(requests: Requests, first: int, last: int) -> Requests:
+    """Requests first, ..., last - 1; their clock starts at the arrival before them (at 0 for the first)."""
+    part = slice(first, last)
+    start = requests.arrival_s[first - 1] if first > 0 else 0.0
+    return Requests(
+        requests.arrival_s[part] - start,
+        requests.prompt_tokens[part],
+        requests.output_tokens[part],
+        requests.predicted_tokens[part],
+        requests.slo_class[part],
+    )

@@ -1,0 +1,87 @@
+"""N lanes of the simulator as an agent drives them: reset, step, observe.  Both environments are faces of this."""
+
+from __future__ import annotations
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched_env import layout, spaces
+from llmsched_env.config import SimConfig
+from llmsched_env.episodes import Episodes
+from llmsched_env.kernel import step_lanes
+from llmsched_env.options import EnvOptions
+from llmsched_env.simulator import Simulator
+
+DEFAULT_SCALE_S = 30.0
+"""T of the observation where no TTFT or E2E target is given."""
+
+
+class Lanes:
+    """State of N environments with equal options; lane i draws from ``rngs[i]`` alone."""
+
+    def __init__(
+        self, options: EnvOptions, lanes: int, *, threads: int = 1, log: bool = False, config: SimConfig | None = None
+    ) -> None:
+        self.options = options
+        self.config = options.simulation() if config is None else config
+        self.max_bins = max(options.num_max_bins, self.config.queueing.num_bins)
+        self.max_batch = self.config.max_batch
+        self.episodes = [Episodes(options) for _ in range(lanes)]
+        capacity = self.episodes[0].capacity
+        self.simulator = Simulator(self.config, capacity, lanes=lanes, log=2 * capacity if log else 0, track=True)
+        self.records = self.simulator.record
+        self.outcome = np.zeros(lanes, layout.OUTCOME)
+        self.image = np.zeros((lanes, spaces.observation_space(self.max_bins).shape[0]), np.float32)
+        self.actions = np.zeros((lanes, 2), np.int64)
+        self.mode = np.zeros(lanes, np.int8)
+        self.steps = np.zeros(lanes, np.int64)
+        self._ladder = spaces.ladder(self.max_batch) if options.action == "ladder" else np.zeros(0, np.int64)
+        self._order = np.zeros((lanes, len(self.config.servers)))
+        deadline = self.config.slos[0].deadline_s
+        self.scale_s = deadline if math.isfinite(deadline) else DEFAULT_SCALE_S
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._cuts = np.linspace(0, lanes, threads + 1).astype(int)
+
+    def start(self, lane: int, rng: np.random.Generator, *, seeded: bool) -> None:
+        """Draw the next episode of a lane and put it before its first event; ``run`` takes it to a decision."""
+        episodes = self.episodes[lane]
+        if seeded:
+            episodes.forget()
+        requests = episodes.draw(rng)
+        key = int(rng.integers(2**63)) if any(s.profile.noise_sigma for s in self.config.servers) else 0
+        self.simulator.load(lane, requests, noise_key=key)
+        self.steps[lane] = 0
+        self.mode[lane] = layout.START
+
+    def run(self) -> None:
+        """Take every lane to its next decision or end, as ``mode`` says (SKIP, START, STEP)."""
+        arguments = (
+            self.simulator.arrays,
+            self.records,
+            self.actions,
+            self._ladder,
+            self.mode,
+            self.outcome,
+            self.image,
+            self._order,
+            self.scale_s,
+        )
+        if self._pool is None:
+            step_lanes(*arguments, 0, len(self.mode))
+            return
+        parts = zip(self._cuts, self._cuts[1:], strict=False)
+        for future in [self._pool.submit(step_lanes, *arguments, int(low), int(high)) for low, high in parts]:
+            future.result()
+
+    def masks(self) -> NDArray[np.bool_]:
+        """Valid actions of every lane, (N, actions) bool."""
+        return spaces.action_masks(self.options.action, self.records, self.max_bins, self.max_batch)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None

@@ -1,0 +1,162 @@
+"""The options of the environments: one definition, one set of defaults, checked once."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from llmsched_env.config import MAX_BINS, SLO, Controller, Queueing, SimConfig, check_choice, check_number
+from llmsched_env.fleet import parse_servers
+from llmsched_env.requests import Requests
+from llmsched_env.workload.bins import bin_edges
+from llmsched_env.workload.traces import Trace
+from llmsched_env.workload.workload import Workload
+
+DEFAULT_PROFILE = "h100-80gb_llama2-70b_tp4"
+DEFAULT_RATE = 2.5
+"""Requests/s of the default scenario."""
+
+SLO_KEYS = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "e2e_s"}
+"""Names of the latency targets at the border (ms there), as in vLLM's --goodput."""
+
+ACTIONS = ("multidiscrete", "ladder")
+REWARD_TERMS = ("miss", "holding", "late")
+DEFAULT_REWARD = {"miss": 1.0, "holding": 0.01, "late": 0.0}
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """Keyword arguments of ``gym.make("LLMSched-v0", ...)``."""
+
+    workload: Any = "azure-conv"  # generator, trace file, Trace, Requests, or a list of them to draw from
+    rate: Any = DEFAULT_RATE  # requests/s; a pair: drawn per episode, log-uniformly; None: the workload's own
+    requests: int | None = 500  # arrivals in an episode
+    duration_s: float | None = None  # the episode is truncated at this time
+    predictor: str = "noisy:0.3"  # oracle, noisy:S, prompt-only, none
+    burstiness: float | None = None  # gamma shape of the gaps instead of the generator's own arrivals
+    profile: str = DEFAULT_PROFILE  # latency profile, or several: "A:2,B:2"
+    servers: int | None = None  # 4, or what the profile counts
+    kv_tokens: float | None = None  # KV capacity of every server; None: the profile's
+    bins: Any = 4  # number of bins, or inner edges in predicted tokens
+    max_bins: int | None = None  # the spaces are made for this many bins; None: as many as there are
+    max_batch: int = 128
+    slo: Mapping[str, float] = field(default_factory=lambda: {"e2el": 30_000.0})  # targets in ms: ttft, tpot, e2el
+    discipline: str = "fifo"  # order inside a bin
+    hold_s: float = math.inf  # wake the agent when the oldest request has waited this long
+    tick_s: float = math.inf  # wake the agent at every multiple of this time
+    controller: Mapping[str, Any] = field(default_factory=dict)  # fields of config.Controller
+    reward: Mapping[str, float] = field(default_factory=dict)  # weights that differ from the defaults
+    action: str = "multidiscrete"  # or "ladder": Discrete
+
+    def __post_init__(self) -> None:
+        check_choice("action", self.action, ACTIONS)
+        for name, known in (("slo", SLO_KEYS), ("reward", REWARD_TERMS), ("controller", _fields(Controller))):
+            given = getattr(self, name)
+            if not isinstance(given, Mapping):
+                raise ValueError(f"{name}={given!r} is not allowed: give a mapping with keys of {', '.join(known)}.")
+            for key, value in given.items():
+                if key not in known:
+                    raise ValueError(f"{name} has no {key!r}.{_nearest(key, known)} Its keys are {', '.join(known)}.")
+                if name == "reward":
+                    check_number(f"reward weight {key}", value, 0.0, 1e9)
+        if self.requests is None and self.duration_s is None:
+            raise ValueError("an episode has no end: give requests or duration_s.")
+        self.rates  # noqa: B018  (refuses a bad range here)
+        check_number("max_bins", self.num_max_bins, len(self.edges) + 1, MAX_BINS, remedy="It cannot be below bins.")
+
+    @property
+    def rates(self) -> tuple[float, float] | None:
+        """Lowest and highest mean rate of an episode, requests/s; None: the workload's own."""
+        if self.rate is None or isinstance(self._sources()[0], Requests):
+            return None
+        pair = tuple(self.rate) if isinstance(self.rate, Sequence) else (self.rate, self.rate)
+        if len(pair) != 2 or not 0 < pair[0] <= pair[1] < math.inf:
+            raise ValueError(f"rate={self.rate!r} is not allowed: give requests/s above 0, or a pair (low, high).")
+        return float(pair[0]), float(pair[1])
+
+    def _sources(self) -> list[str | Path | Trace | Requests]:
+        given = self.workload if isinstance(self.workload, (list, tuple)) else [self.workload]
+        if not given:
+            raise ValueError("workload=[] is empty: give at least one.")
+        for source in given:
+            if not isinstance(source, (str, Path, Trace, Requests)):
+                raise ValueError(f"workload={source!r} is not allowed: give a name, a file, a Trace or Requests.")
+        return list(given)
+
+    @property
+    def workloads(self) -> tuple[Workload | Requests, ...]:
+        """What episodes are drawn from, at the rate of the middle of the range."""
+        middle = None if self.rates is None else math.sqrt(self.rates[0] * self.rates[1])
+        return tuple(
+            source if isinstance(source, Requests) else self.workload_of(source, middle) for source in self._sources()
+        )
+
+    def workload_of(self, source: str | Path | Trace, rate: float | None, episodes: int = 1) -> Workload:
+        """One source at one rate, with the requests of so many episodes."""
+        return Workload(
+            source,
+            requests=None if self.requests is None else episodes * self.requests,
+            duration_s=self.duration_s,
+            rate=rate,
+            burstiness=self.burstiness,
+            predictor=self.predictor,
+        )
+
+    @property
+    def edges(self) -> tuple[int, ...]:
+        """Inner edges of the bins: as given, or quantiles of a sample that no episode contains."""
+        if not isinstance(self.bins, int):
+            return tuple(self.bins)
+        first = self.workloads[0]
+        if isinstance(first, Requests):
+            raise ValueError(f"bins={self.bins}: own Requests say nothing about others; give the inner edges.")
+        return bin_edges(first, self.bins)
+
+    @property
+    def num_max_bins(self) -> int:
+        """Bins that the spaces are made for."""
+        return len(self.edges) + 1 if self.max_bins is None else self.max_bins
+
+    def simulation(self) -> SimConfig:
+        """The configuration of the simulator."""
+        try:
+            slo = SLO(**{SLO_KEYS[key]: float(ms) / 1000.0 for key, ms in self.slo.items()})
+            counted = any(mark in self.profile for mark in ",:") and not Path(self.profile).is_file()
+            servers = 4 if self.servers is None and not counted else self.servers
+            return SimConfig(
+                servers=parse_servers(self.profile, servers, self.kv_tokens),
+                queueing=Queueing(self.edges, self.discipline, self.hold_s, self.tick_s),
+                max_batch=self.max_batch,
+                slos=(slo,),
+                controller=Controller(**self.controller),
+                horizon_s=math.inf if self.duration_s is None else self.duration_s,
+            )
+        except TypeError as error:
+            raise ValueError(f"an option has the wrong type: {error}.") from None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Reward weights by term."""
+        return DEFAULT_REWARD | dict(self.reward)
+
+
+def parse_options(options: Mapping[str, Any]) -> EnvOptions:
+    """``EnvOptions`` of keyword arguments; an unknown name is refused with the nearest one."""
+    known = _fields(EnvOptions)
+    for name in options:
+        if name not in known:
+            raise ValueError(f"LLMSched has no option {name!r}.{_nearest(name, known)} Options: {', '.join(known)}.")
+    return EnvOptions(**options)
+
+
+def _fields(cls: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls))
+
+
+def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(str(word), list(known), 1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,48 @@
+"""Action and observation spaces, and the masks of valid actions."""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from llmsched_env import layout, observation
+
+
+def observation_space(max_bins: int) -> spaces.Box:
+    """Box (size,) float32: everything lies in [0, 1], the slacks in [-1, 1]."""
+    low = np.zeros(observation.size(max_bins), np.float32)
+    first = len(observation.GLOBAL) + observation.SLACK
+    low[first :: len(observation.PER_BIN)] = -1.0
+    return spaces.Box(low, np.float32(1.0), dtype=np.float32)
+
+
+def ladder(max_batch: int) -> NDArray[np.int64]:
+    """Sizes of the Discrete variant for every choice of bin: 1, 2, 4, ..., max_batch, and NONE for the target."""
+    sizes = [1 << i for i in range(max_batch.bit_length()) if 1 << i < max_batch]
+    return np.array([*sizes, max_batch, layout.NONE], np.int64)
+
+
+def action_space(kind: str, max_bins: int, max_batch: int) -> spaces.MultiDiscrete | spaces.Discrete:
+    """``multidiscrete``: (bin or any, size); ``ladder``: wait, then every rung of every bin and of any."""
+    if kind == "ladder":
+        return spaces.Discrete(1 + (max_bins + 1) * len(ladder(max_batch)))
+    return spaces.MultiDiscrete([max_bins + 1, max_batch + 1])
+
+
+def action_masks(kind: str, records: NDArray, max_bins: int, max_batch: int) -> NDArray[np.bool_]:
+    """Valid actions for each of N decision records, (N, actions) bool.
+
+    ``multidiscrete``: bins and sizes side by side (every size is valid with every bin; a bin that is empty
+    and `wait` when no event can come are masked).  ``ladder``: one entry per action.
+    """
+    n = len(records)
+    choices = np.zeros((n, max_bins + 1), bool)
+    lengths, num_bins = records["queue_length"], records["num_bins"]
+    choices[:, :-1] = (lengths[:, :max_bins] > 0) & (np.arange(max_bins) < num_bins[:, None])
+    choices[:, -1] = True
+    wait = records["can_wait"].astype(bool)[:, None]
+    if kind == "ladder":
+        rungs = np.repeat(choices, len(ladder(max_batch)), axis=1)
+        return np.concatenate([wait, rungs], axis=1)
+    return np.concatenate([choices, wait, np.ones((n, max_batch), bool)], axis=1)

@@ -70,7 +70,7 @@ def misses_tpot(state, i):
 def settle(state, server, n, end):
     """Stamp the release of the members that complete at ``end`` and keep their sums for the completion event."""
     lane = state.lane
-    server.size = server.late = server.tpot_misses = 0
+    server.completing = server.late = server.tpot_misses = 0
     server.sum_l = server.sum_l2 = server.worst_e2e = 0.0
     for m in range(n):
         i = state.members[m]
@@ -79,7 +79,7 @@ def settle(state, server, n, end):
         request = state.requests[i]
         request.completion = request.last_token if lane.release_own else end
         length = float(request.prompt + request.output)
-        server.size += 1
+        server.completing += 1
         server.sum_l += length
         server.sum_l2 += length * length
         server.worst_e2e = max(server.worst_e2e, request.completion - request.arrival)
@@ -247,7 +247,8 @@ def log_batch(state, s, server, n):
     if lane.logged >= len(state.log):
         return
     row = state.log[lane.logged]
-    row.server, row.choice, row.size, row.start, row.end = s, server.choice, n, server.start, server.end
-    row.evictions = n - server.size - (server.drop != NONE)
+    row["size"] = n  # as an attribute it would be the size of the NumPy scalar where nothing is compiled
+    row.server, row.choice, row.start, row.end = s, server.choice, server.start, server.end
+    row.evictions = n - server.completing - (server.drop != NONE)
     row.kv_peak = server.peak
     lane.logged += 1

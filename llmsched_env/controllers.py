@@ -10,6 +10,7 @@ import math
 
 from llmsched_env.compiled import part
 from llmsched_env.config import L0_EVERY
+from llmsched_env.peer_controllers import reset_peer, update_peer_memory, update_peer_sla
 
 
 @part
@@ -21,6 +22,8 @@ def reset_controller(lane, row):
     row.memory_updates = row.decode_seen = row.sla_updates = 0
     row.tau = row.mean_batch = 0.0
     row.low, row.high = lane.b_min, lane.max_batch
+    if lane.peer:
+        reset_peer(lane, row)
     set_target(lane, row)
 
 
@@ -29,6 +32,14 @@ def set_target(lane, row):
     """Target = min of the memory and the SLA target, from b_min to max_batch."""
     sla = math.floor((row.low + row.high) / 2.0)
     row.target = int(min(max(min(sla, row.memory_target), lane.b_min), lane.max_batch))
+
+
+@part
+def current_target(lane, row):
+    """Batch size that a scheduler reads; in the peer's variant at least what is in service on all servers."""
+    if lane.peer:
+        return max(row.target, min(lane.in_service, lane.max_batch))
+    return row.target
 
 
 @part
@@ -82,9 +93,15 @@ def update_sla(lane, row, steps, decode_s, member_steps):
 @part
 def feed(lane, row, server):
     """Update one controller with the batch that ``server`` has just completed."""
-    if server.size > 0:
+    if server.completing > 0:
         row.batches += 1
-        update_memory(lane, row, server.size, server.sum_l, server.sum_l2, server.steps)
+        if lane.peer:
+            update_peer_memory(lane, row, server.completing, server.sum_l)
+        else:
+            update_memory(lane, row, server.completing, server.sum_l, server.sum_l2, server.steps)
     if server.steps > 0:
-        update_sla(lane, row, server.steps, server.decode_s, server.member_steps)
+        if lane.peer:
+            update_peer_sla(lane, row, server.steps, server.decode_s, server.member_steps)
+        else:
+            update_sla(lane, row, server.steps, server.decode_s, server.member_steps)
     set_target(lane, row)

@@ -62,23 +62,24 @@ class LLMSchedEnv(gym.Env):
 
     | term | meaning | default weight |
     |---|---|---|
-    | miss | - requests that miss their SLO, charged once: when the deadline passes, or at rejection or drop, or at completion for TPOT | 1 |
-    | holding | - integral of the requests in the system, in s: its sum is minus the mean latency (Little's law) | 0.01 |
-    | late | - integral of the requests in the system whose deadline has passed, in s: a miss that keeps costing | 0 |
+    | miss | - requests that miss their SLO, once each: at the deadline, rejection, drop, or completion (TPOT) | 1 |
+    | holding | - integral of the requests in the system, s: the sum is minus the mean latency (Little) | 0.01 |
+    | late | - integral of the requests in the system past their deadline, s: a miss that keeps costing | 0 |
 
-    So with the default weights the return is -(share of misses) - 0.01 x (mean latency in s).  Rewards accrue with time:
-    use a discount of 1, or one that is aware of `info["elapsed_s"]`.
+    So with the default weights the return is -(share of misses) - 0.01 x (mean latency in s).  Rewards accrue with
+    time: use a discount of 1, or one that is aware of `info["elapsed_s"]`.
 
     ## Starting State
     An empty system at time 0 and the first arrival ahead; the first observation is at the first decision.
 
     ## Episode End
     1. Termination: every request of the episode was completed, rejected or dropped.
-    2. Truncation: the clock reached `duration_s` (nothing extra is charged), or `max_episode_steps` decisions were made.
+    2. Truncation: the clock reached `duration_s` (nothing extra is charged), or after `max_episode_steps` decisions.
 
     ## Information
     `reward_terms` (by name, unweighted), `elapsed_s` since the last decision, `time_s`, `empty_choices` in this
-    step; at the end also `episode_metrics`: completed, rejected, dropped, evicted, slo_attainment, mean_e2e_s, decisions.
+    step; at the end also `episode_metrics`: completed, rejected, dropped, unfinished, evicted, slo_attainment,
+    mean_e2e_s, decisions.
 
     ## Arguments
     {ARGUMENTS}
@@ -100,9 +101,9 @@ class LLMSchedEnv(gym.Env):
     ```
 
     ## Vectorized environment
-    `gym.make_vec("llmsched_env:LLMSched-v0", num_envs=N)` steps N lanes in one call of the compiled kernel; lane i equals
-    the scalar environment seeded with seed + i, bit for bit.  `threads` uses several cores, `autoreset_mode` chooses
-    Gymnasium's NEXT_STEP (default), SAME_STEP or DISABLED.
+    `gym.make_vec("llmsched_env:LLMSched-v0", num_envs=N)` steps N lanes in one call of the compiled kernel; lane i
+    equals the scalar environment seeded with seed + i, bit for bit.  `threads` uses several cores, `autoreset_mode`
+    chooses Gymnasium's NEXT_STEP (default), SAME_STEP or DISABLED.
 
     ## Version History
     * v0: first version.
@@ -141,7 +142,7 @@ class LLMSchedEnv(gym.Env):
     @property
     def record(self) -> np.void:
         """The decision record (layout.RECORD): what a scheduler may know, in exact numbers."""
-        return self._lanes.records[0]
+        return self._lanes.record[0][0]
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Valid actions now, as MaskablePPO reads them (see Action Space)."""

@@ -36,6 +36,7 @@ class Episodes:
         )
         self._ready: list[Requests] = []
         self._ahead = 1
+        self._many: dict[int, Workload] = {}
 
     @property
     def capacity(self) -> int:
@@ -76,8 +77,9 @@ class Episodes:
         first, n, count = self._workloads[0], int(self._options.requests or 0), self._ahead
         assert isinstance(first, Workload)
         self._ahead = min(2 * self._ahead, MOST_AHEAD)
-        many = self._options.workload_of(first.source, first.mean_rate, episodes=count)
-        requests = many.draw(int(rng.integers(2**62)))
+        if count not in self._many:
+            self._many[count] = self._options.workload_of(first.source, first.mean_rate, episodes=count)
+        requests = self._many[count].draw(int(rng.integers(2**62)))
         return [cut(requests, i * n, (i + 1) * n) for i in range(count)]
 
 

@@ -95,8 +95,8 @@ def drop(state, i):
 def complete(state, server):
     """The batch of ``server`` ends: its members are released, the controllers learn of it."""
     lane = state.lane
-    lane.completed += server.size
-    lane.in_service -= server.size
+    lane.completed += server.completing
+    lane.in_service -= server.completing
     lane.late_now -= server.late * lane.track
     lane.misses += server.tpot_misses
     if server.drop != NONE:
@@ -183,7 +183,7 @@ def happen(state, time):
         lane.tick_spent = 1
     elif changed:
         lane.tick_spent = 0
-    lane.round = 0
+    lane.turn = 0
 
 
 @part
@@ -192,11 +192,11 @@ def advance(state):
     lane = state.lane
     while True:
         if lane.waiting > 0 and lane.free > 0:
-            while lane.round < lane.num_servers:
-                if state.servers[lane.round].end == math.inf:
-                    lane.asked = lane.round
+            while lane.turn < lane.num_servers:
+                if state.servers[lane.turn].end == math.inf:
+                    lane.asked = lane.turn
                     return DECIDE
-                lane.round += 1
+                lane.turn += 1
         lane.asked = NONE
         time = next_server_event(state)
         if lane.free == 0:
@@ -228,12 +228,12 @@ def apply(state, choice, size):
     if size == 0:
         if can_wait(state):
             lane.waits += 1
-            lane.round = lane.num_servers
+            lane.turn = lane.num_servers
             return DECIDE
         choice, size = lane.num_bins, lane.max_batch
     elif choice < lane.num_bins and state.bins[choice].length == 0:
         lane.empty_choices += 1
         choice = lane.num_bins
     launch(state, lane.asked, choice, min(size, lane.max_batch))
-    lane.round = lane.asked + 1
+    lane.turn = lane.asked + 1
     return DECIDE

@@ -9,6 +9,7 @@ from numba import njit, typeof, types
 
 from llmsched_env.borrow import borrow
 from llmsched_env.compiled import fingerprint, part
+from llmsched_env.controllers import current_target
 from llmsched_env.decide import DECIDE_TYPE
 from llmsched_env.events import advance, apply
 from llmsched_env.layout import (
@@ -18,6 +19,7 @@ from llmsched_env.layout import (
     LANE,
     NONE,
     OUTCOME,
+    PENDING,
     RECORD,
     REQUEST,
     SERVER,
@@ -42,6 +44,7 @@ ARRAYS = types.Tuple(
             (np.int32, 2),
             (BATCH, 2),
             (np.int64, 2),
+            (np.int32, 2),
         )
     ]
 )
@@ -61,6 +64,7 @@ def lane_state(arrays, i):
         borrow(arrays[6][i]),
         borrow(arrays[7][i]),
         borrow(arrays[8][i]),
+        borrow(arrays[9][i]),
     )
 
 
@@ -84,10 +88,23 @@ STEP_SIGNATURE = types.void(
     types.int8[::1],
     typeof(np.zeros(1, OUTCOME)),
     types.float32[:, ::1],
-    types.float64[:, ::1],
+    types.int8[:, ::1],
+    types.float64[::1],
     types.float64,
     types.int64,
     types.int64,
+)
+
+
+LOAD_SIGNATURE = types.void(
+    typeof(np.zeros(1, REQUEST)),
+    types.float64[::1],
+    types.int32[::1],
+    types.int32[::1],
+    types.int32[::1],
+    types.int8[::1],
+    types.float64[::1],
+    types.int64[::1],
 )
 
 
@@ -106,7 +123,7 @@ def decode(action, ladder, state, max_bins):
         choice = (choice - 1) // len(ladder)
         size = ladder[rung]
         if size == NONE:
-            size = state.bins[min(choice, lane.num_bins)].target
+            size = current_target(lane, state.bins[min(choice, lane.num_bins)])
     if choice >= lane.num_bins:
         if choice < max_bins:
             lane.empty_choices += 1
@@ -114,7 +131,7 @@ def decode(action, ladder, state, max_bins):
     return choice, size
 
 
-def entries(sources: str) -> tuple[Callable, Callable]:
+def entries(sources: str) -> tuple[Callable, Callable, Callable]:
     """The compiled entries; ``sources`` (compiled.fingerprint) is a closure variable and so part of their cache key."""
 
     @njit(RUN_SIGNATURE, cache=True, nogil=True)
@@ -140,11 +157,12 @@ def entries(sources: str) -> tuple[Callable, Callable]:
         return DECIDE
 
     @njit(STEP_SIGNATURE, cache=True, nogil=True)
-    def step_lanes(arrays, record, actions, ladder, mode, outcome, image, order, scale, low, high):
+    def step_lanes(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
         """Take lanes low, ..., high - 1 to their next decision: SKIP, START (no action yet) or STEP each.
 
-        ``actions`` (N, 2); ``outcome`` (N,) what the interval cost and why it ended; ``image`` (N, size)
-        the observation; ``order`` (N, servers) scratch.
+        ``actions`` (N, 2); ``outcome`` (N,) what the interval cost and why it ended; ``image`` (N, size) the
+        observation; ``valid`` (N, max_bins + 1) which bins have something to serve, and at the end whether waiting
+        is possible; ``order`` (servers,) scratch.  ``record`` holds the decision record of the last lane.
         """
         sources  # noqa: B018
         max_bins = (image.shape[1] - len(GLOBAL)) // len(PER_BIN) - 1
@@ -161,8 +179,11 @@ def entries(sources: str) -> tuple[Callable, Callable]:
                 status = apply(state, choice, size)
             if status == DECIDE:
                 status = advance(state)
-            write_record(state, record[i], True)
-            write_observation(record[i], image[i], scale, max_bins, order[i])
+            write_record(state, record[0], True)
+            write_observation(record[0], image[i], scale, max_bins, order)
+            for k in range(lane.num_bins):
+                valid[i, k] = record[0].queue_length[k] > 0
+            valid[i, max_bins] = record[0].can_wait
             result.status = status
             result.miss = (misses - lane.misses) / lane.loaded
             result.holding = (holding - lane.holding) / lane.loaded
@@ -171,7 +192,24 @@ def entries(sources: str) -> tuple[Callable, Callable]:
             result.time_s = lane.now
             result.empty_choices = lane.empty_choices - empty
 
-    return run_lane, step_lanes
+    @njit(LOAD_SIGNATURE, cache=True, nogil=True)
+    def load_rows(rows, arrival, prompt, output, predicted, slo_class, key, edges):
+        """Write requests that are still to come into ``rows``; their bin is the number of edges <= predicted."""
+        sources  # noqa: B018
+        for i in range(len(rows)):
+            row = rows[i]
+            row.arrival, row.prompt, row.output, row.predicted = arrival[i], prompt[i], output[i], predicted[i]
+            row.slo_class, row.key = slo_class[i], key[i]
+            place = 0
+            while place < len(edges) and edges[place] <= predicted[i]:
+                place += 1
+            row.bin = place
+            row.generated = row.missed = row.evictions = 0
+            row.next = row.batch = NONE
+            row.status = PENDING
+            row.dispatch = row.first_token = row.last_token = row.completion = np.nan
+
+    return run_lane, step_lanes, load_rows
 
 
-run_lane, step_lanes = entries(fingerprint())
+run_lane, step_lanes, load_rows = entries(fingerprint())

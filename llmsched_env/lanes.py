@@ -13,7 +13,7 @@ from llmsched_env.config import SimConfig
 from llmsched_env.episodes import Episodes
 from llmsched_env.kernel import step_lanes
 from llmsched_env.options import EnvOptions
-from llmsched_env.simulator import Simulator
+from llmsched_env.simulator import Simulator, records
 
 DEFAULT_SCALE_S = 30.0
 """T of the observation where no TTFT or E2E target is given."""
@@ -32,18 +32,19 @@ class Lanes:
         self.episodes = [Episodes(options) for _ in range(lanes)]
         capacity = self.episodes[0].capacity
         self.simulator = Simulator(self.config, capacity, lanes=lanes, log=2 * capacity if log else 0, track=True)
-        self.records = self.simulator.record
-        self.outcome = np.zeros(lanes, layout.OUTCOME)
+        self.record = [records(np.zeros(1, layout.RECORD)) for _ in range(threads)]
+        self.outcome = records(np.zeros(lanes, layout.OUTCOME))
+        self.valid = np.zeros((lanes, self.max_bins + 1), np.int8)
         self.image = np.zeros((lanes, spaces.observation_space(self.max_bins).shape[0]), np.float32)
         self.actions = np.zeros((lanes, 2), np.int64)
         self.mode = np.zeros(lanes, np.int8)
         self.steps = np.zeros(lanes, np.int64)
         self._ladder = spaces.ladder(self.max_batch) if options.action == "ladder" else np.zeros(0, np.int64)
-        self._order = np.zeros((lanes, len(self.config.servers)))
+        self._order = [np.zeros(len(self.config.servers)) for _ in range(threads)]
         deadline = self.config.slos[0].deadline_s
         self.scale_s = deadline if math.isfinite(deadline) else DEFAULT_SCALE_S
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._cuts = np.linspace(0, lanes, threads + 1).astype(int)
+        self._cuts = [lanes * part // threads for part in range(threads + 1)]
 
     def start(self, lane: int, rng: np.random.Generator, *, seeded: bool) -> None:
         """Draw the next episode of a lane and put it before its first event; ``run`` takes it to a decision."""
@@ -58,27 +59,31 @@ class Lanes:
 
     def run(self) -> None:
         """Take every lane to its next decision or end, as ``mode`` says (SKIP, START, STEP)."""
-        arguments = (
+        if self._pool is None:
+            self._run_part(0)
+            return
+        for future in [self._pool.submit(self._run_part, part) for part in range(len(self.record))]:
+            future.result()
+
+    def _run_part(self, part: int) -> None:
+        step_lanes(
             self.simulator.arrays,
-            self.records,
+            self.record[part],
             self.actions,
             self._ladder,
             self.mode,
             self.outcome,
             self.image,
-            self._order,
+            self.valid,
+            self._order[part],
             self.scale_s,
+            self._cuts[part],
+            self._cuts[part + 1],
         )
-        if self._pool is None:
-            step_lanes(*arguments, 0, len(self.mode))
-            return
-        parts = zip(self._cuts, self._cuts[1:], strict=False)
-        for future in [self._pool.submit(step_lanes, *arguments, int(low), int(high)) for low, high in parts]:
-            future.result()
 
     def masks(self) -> NDArray[np.bool_]:
         """Valid actions of every lane, (N, actions) bool."""
-        return spaces.action_masks(self.options.action, self.records, self.max_bins, self.max_batch)
+        return spaces.action_masks(self.options.action, self.valid, self.max_batch)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -88,7 +88,7 @@ SERVER = np.dtype(
         ("noise_sigma", "f8"),
         ("batch", "i4"),  # number of the running batch, NONE: free
         ("choice", "i4"),  # bin (or K) of the running batch
-        ("size", "i4"),  # members of the running batch that complete in it
+        ("completing", "i4"),  # members of the running batch that complete in it
         ("late", "i4"),  # ... of which this many complete after their deadline
         ("tpot_misses", "i4"),  # ... of which this many miss their TPOT target only
         ("drop", "i4"),  # the request that is dropped at its end, or NONE
@@ -125,7 +125,7 @@ LANE = np.dtype(
         ("max_batch", "i4"),
         ("next_arrival", "i8"),  # number of the next request to arrive
         ("asked", "i4"),  # server whose decision is pending, or NONE
-        ("round", "i4"),  # first server that may still be asked at this instant
+        ("turn", "i4"),  # first server that may still be asked at this instant
         ("free", "i4"),  # free servers
         ("oldest", "i8"),  # keyed bins only: no request before this number waits
         ("warmup", "i8"),  # first request that is scored

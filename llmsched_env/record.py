@@ -6,10 +6,11 @@ import math
 
 from llmsched_env.batch_engine import fits
 from llmsched_env.compiled import part
+from llmsched_env.controllers import current_target
 from llmsched_env.events import can_wait
 from llmsched_env.latency import decode_until_s, prefill_s
 from llmsched_env.layout import NONE
-from llmsched_env.queues import first_bin, head, oldest_waiting, pop, unpop
+from llmsched_env.queues import first_bin, head, oldest_waiting, pop, precedes, unpop
 
 OVERDUE_S = 1e-3
 """Predicted remaining time of a server that is busy for longer than was predicted."""
@@ -77,7 +78,7 @@ def write_bin(state, record, k, i, length):
         record.head_deadline[k] = request.arrival + min(slo.ttft, slo.e2e)
         record.head_prompt[k] = request.prompt + request.generated
         record.head_predicted[k] = request.predicted - request.generated
-    record.target[k] = row.target
+    record.target[k] = current_target(state.lane, row)
     record.low[k] = row.low
     record.high[k] = row.high
     record.tau[k] = row.tau
@@ -97,17 +98,45 @@ def write_details(state, record):
             record.batch_time[k] = 0.0
             record.slack[k] = math.inf
         else:
-            record.batch_time[k] = head_batch_time(state, k, state.bins[k].target)
+            record.batch_time[k] = head_batch_time(state, k, record.target[k])
             record.slack[k] = record.head_deadline[k] - lane.now - record.batch_time[k]
 
 
 @part
-def head_batch_time(state, choice, size):
-    """Predicted service time on the asked server of the first ``size`` requests of bin ``choice`` (K: any)."""
+def collect_fifo(state, choice, size, server):
+    """Put the first requests of FIFO bin ``choice`` (K: the merge of all) that one batch would admit into ``members``.
+
+    Nothing moves: cursors walk along the bins.  Returns how many.
+    """
     lane = state.lane
-    server = state.servers[max(lane.asked, 0)]
     n, reserved, tokens = 0, 0.0, 0.0
-    prompts, squares, guess, total = 0.0, 0.0, 1, 0
+    first, last = (0, lane.num_bins) if choice == lane.num_bins else (choice, choice + 1)
+    for k in range(first, last):
+        state.cursors[k] = state.bins[k].head
+    while n < size:
+        best = NONE
+        for k in range(first, last):
+            i = state.cursors[k]
+            if i != NONE and (best == NONE or precedes(state, i, state.cursors[best])):
+                best = k
+        if best == NONE:
+            break
+        i = state.cursors[best]
+        if not fits(state, server, i, n, reserved, tokens):
+            break
+        state.members[n] = i
+        n += 1
+        reserved += min(state.requests[i].prompt + state.requests[i].predicted, server.eta)
+        tokens += state.requests[i].predicted
+        state.cursors[best] = state.requests[i].next
+    return n
+
+
+@part
+def collect_keyed(state, choice, size, server):
+    """The same for bins that are heaps: the first ones are taken out and put back."""
+    lane = state.lane
+    n, reserved, tokens = 0, 0.0, 0.0
     while n < size and lane.waiting > 0:
         k = first_bin(state) if choice == lane.num_bins else choice
         i = head(state, k)
@@ -116,17 +145,28 @@ def head_batch_time(state, choice, size):
         pop(state, k)
         state.members[n] = i
         n += 1
-        request = state.requests[i]
-        reserved += min(request.prompt + request.predicted, server.eta)
-        tokens += request.predicted
+        reserved += min(state.requests[i].prompt + state.requests[i].predicted, server.eta)
+        tokens += state.requests[i].predicted
+    for m in range(n - 1, -1, -1):
+        unpop(state, state.members[m])
+    return n
+
+
+@part
+def head_batch_time(state, choice, size):
+    """Predicted service time on the asked server of the first ``size`` requests of bin ``choice`` (K: any)."""
+    lane = state.lane
+    server = state.servers[max(lane.asked, 0)]
+    n = collect_keyed(state, choice, size, server) if lane.keyed else collect_fifo(state, choice, size, server)
+    if n == 0:
+        return 0.0
+    prompts, squares, guess, total = 0.0, 0.0, 1, 0
+    for m in range(n):
+        request = state.requests[state.members[m]]
         prompt = float(request.prompt + request.generated)
         prompts += prompt
         squares += prompt * prompt
         guess = max(guess, request.predicted - request.generated)
         total = max(total, request.prompt + request.predicted)
-    for m in range(n - 1, -1, -1):
-        unpop(state, state.members[m])
-    if n == 0:
-        return 0.0
     prefill = prefill_s(server, prompts, squares)
     return lane.overhead + prefill + decode_until_s(server, n, prompts, total - guess, guess)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from llmsched_env import layout
 from llmsched_env.config import SimConfig
 from llmsched_env.controllers import reset_controller
-from llmsched_env.kernel import run_lane
+from llmsched_env.kernel import load_rows, run_lane
 from llmsched_env.keys import keys
 from llmsched_env.profiles import COEFFICIENTS, FORMS
 from llmsched_env.requests import Requests
@@ -48,7 +48,7 @@ def safe_tbt_s(config: SimConfig) -> float:
     return asked
 
 
-def _records(array: NDArray) -> NDArray:
+def records(array: NDArray) -> NDArray:
     """Rows with attribute access, which compiled code has anyway and plain NumPy rows have not."""
     return array.view(np.recarray) if numba_config.DISABLE_JIT else array
 
@@ -68,7 +68,7 @@ class Simulator:
         self.capacity = capacity
         self.edges = np.asarray(config.queueing.edges, dtype=np.int64)
         self.arrays = tuple(
-            _records(array)
+            records(array)
             for array in (
                 np.zeros(lanes, layout.LANE),
                 np.zeros((lanes, bins + 1), layout.BIN),
@@ -79,16 +79,18 @@ class Simulator:
                 np.zeros((lanes, config.max_batch), np.int32),
                 np.zeros((lanes, log), layout.BATCH),
                 np.zeros((lanes, layout.ITL_BINS if gaps else 0), np.int64),
+                np.zeros((lanes, bins), np.int32),
             )
         )
-        self.lane, self.bins, self.servers, self.requests, self.heap, self.slos, _, self.log, self.gaps = self.arrays
-        self.record = _records(np.zeros(lanes, layout.RECORD))
+        self.lane, self.bins, self.servers, self.requests, self.heap = self.arrays[:5]
+        self.slos, self.log, self.gaps = self.arrays[5], self.arrays[7], self.arrays[8]
+        self.record = records(np.zeros(1, layout.RECORD))
         self._blank = self._template(track)
 
     def _template(self, track: bool) -> tuple[NDArray, NDArray, NDArray, NDArray]:
         """The rows of a lane before its first event: lane, bins, servers, slos."""
         config, controller, queueing = self.config, self.config.controller, self.config.queueing
-        lane = _records(np.zeros(1, layout.LANE))
+        lane = records(np.zeros(1, layout.LANE))
         values = {
             "num_bins": queueing.num_bins,
             "num_servers": len(config.servers),
@@ -120,7 +122,7 @@ class Simulator:
         }
         for name, value in values.items():
             lane[name] = value
-        bins = _records(np.zeros(queueing.num_bins + 1, layout.BIN))
+        bins = records(np.zeros(queueing.num_bins + 1, layout.BIN))
         for name in ("head", "tail", "returned"):
             bins[name] = layout.NONE
         for k in range(len(bins)):
@@ -172,24 +174,16 @@ def fill_rows(rows: NDArray, config: SimConfig, edges: NDArray[np.int64], reques
     """Write requests that have not arrived yet into REQUEST rows (N,)."""
     if requests.slo_class.max(initial=0) >= len(config.slos):
         raise ValueError(f"slo_class {requests.slo_class.max()} has no SLO: {len(config.slos)} are given.")
-    for name, values in (
-        ("arrival", requests.arrival_s),
-        ("prompt", requests.prompt_tokens),
-        ("output", requests.output_tokens),
-        ("predicted", requests.predicted_tokens),
-        ("slo_class", requests.slo_class),
-        ("bin", np.searchsorted(edges, requests.predicted_tokens, side="right")),
-        ("key", keys(config, requests)),
-        ("generated", 0),
-        ("missed", 0),
-        ("evictions", 0),
-        ("next", layout.NONE),
-        ("batch", layout.NONE),
-        ("status", layout.PENDING),
-    ):
-        rows[name] = values
-    for name in ("dispatch", "first_token", "last_token", "completion"):
-        rows[name] = math.nan
+    load_rows(
+        rows,
+        requests.arrival_s,
+        requests.prompt_tokens,
+        requests.output_tokens,
+        requests.predicted_tokens,
+        requests.slo_class,
+        keys(config, requests),
+        edges,
+    )
 
 
 def _server_rows(config: SimConfig) -> NDArray:

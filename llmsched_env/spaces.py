@@ -30,19 +30,16 @@ def action_space(kind: str, max_bins: int, max_batch: int) -> spaces.MultiDiscre
     return spaces.MultiDiscrete([max_bins + 1, max_batch + 1])
 
 
-def action_masks(kind: str, records: NDArray, max_bins: int, max_batch: int) -> NDArray[np.bool_]:
-    """Valid actions for each of N decision records, (N, actions) bool.
+def action_masks(kind: str, valid: NDArray[np.int8], max_batch: int) -> NDArray[np.bool_]:
+    """Valid actions of N lanes, (N, actions) bool.
 
+    ``valid`` (N, max_bins + 1): which bins have something to serve, then whether waiting is possible.
     ``multidiscrete``: bins and sizes side by side (every size is valid with every bin; a bin that is empty
     and `wait` when no event can come are masked).  ``ladder``: one entry per action.
     """
-    n = len(records)
-    choices = np.zeros((n, max_bins + 1), bool)
-    lengths, num_bins = records["queue_length"], records["num_bins"]
-    choices[:, :-1] = (lengths[:, :max_bins] > 0) & (np.arange(max_bins) < num_bins[:, None])
-    choices[:, -1] = True
-    wait = records["can_wait"].astype(bool)[:, None]
+    n = len(valid)
+    choices, wait = valid.astype(bool), valid[:, -1:].astype(bool)
+    choices[:, -1] = True  # `any`
     if kind == "ladder":
-        rungs = np.repeat(choices, len(ladder(max_batch)), axis=1)
-        return np.concatenate([wait, rungs], axis=1)
+        return np.concatenate([wait, np.repeat(choices, len(ladder(max_batch)), axis=1)], axis=1)
     return np.concatenate([choices, wait, np.ones((n, max_batch), bool)], axis=1)

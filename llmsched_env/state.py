@@ -3,11 +3,12 @@
 ``lane`` a LANE record; ``bins`` (K+1,) BIN; ``servers`` (S,) SERVER; ``requests`` (N,) REQUEST;
 ``heap`` (K, N) int32, request numbers of keyed bins ((1, 1) where bins are FIFO); ``slos`` (C,)
 SLO_ROW; ``members`` (max_batch,) int32, room for the batch being formed; ``log`` (G,) BATCH, G = 0:
-batches are not logged; ``gaps`` (ITL_BINS,) int64, histogram of the gaps between tokens, length 0: not kept.
+batches are not logged; ``gaps`` (ITL_BINS,) int64, histogram of the gaps between tokens (length 0: not kept);
+``cursors`` (K,) int32, scratch.
 """
 
 from __future__ import annotations
 
 from collections import namedtuple
 
-State = namedtuple("State", "lane bins servers requests heap slos members log gaps")
+State = namedtuple("State", "lane bins servers requests heap slos members log gaps cursors")

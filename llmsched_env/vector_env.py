@@ -168,7 +168,7 @@ class LLMSchedVectorEnv(VectorEnv):
         final_obs = np.full(self.num_envs, None, dtype=object)
         for i in np.flatnonzero(over):
             final_obs[i] = lanes.image[i].copy()
-        final_info = {key: value for key, value in info.items()}
+        final_info = dict(info)
         lanes.mode[:] = layout.SKIP
         for i in np.flatnonzero(over):
             lanes.start(i, self._rngs[i], seeded=False)
@@ -180,11 +180,6 @@ class LLMSchedVectorEnv(VectorEnv):
     def action_masks(self) -> NDArray[np.bool_]:
         """Valid actions of every lane, (N, actions) bool (see LLMSchedEnv.action_masks)."""
         return self._lanes.masks()
-
-    @property
-    def records(self) -> NDArray:
-        """The decision records (N,) layout.RECORD."""
-        return self._lanes.records
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the threads."""

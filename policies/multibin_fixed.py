@@ -23,7 +23,7 @@ def multibin_fixed(record: Record, params: Floats, memory: Floats, rng: np.rando
     while memory[1] < room:
         formed = -1
         for k in range(bins):
-            if record.queue_length[k] // batch > memory[2 + k]:
+            if record.queue_length[k] >= batch * (memory[2 + k] + 1):
                 fewer = memory[2 + formed] - memory[2 + k] if formed >= 0 else 1.0
                 if fewer > 0 or (fewer == 0 and record.head_number[k] < record.head_number[formed]):
                     formed = k

@@ -48,6 +48,8 @@ def test_parse() -> None:
     assert parse("multibin:cap=none:tbt=none").text == "multibin"
     assert parse("static:batch=1e2").params.tolist() == [100.0]
     assert parse(bound.text).text == bound.text
+    assert bound.options.keys() == {"params", "memory_size", "details"}
+    assert [name for name in names() if parse(name).options["details"]] == ["least-slack"]
 
 
 def test_values_keep_their_digits() -> None:
@@ -206,6 +208,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     body = "from policies import policy\n@policy('changing')\ndef f(record, params, memory, rng):\n    return 0, {}\n"
     file = write(tmp_path, body.format(3))
     assert Asked(f"{file}:changing")() == (0, 3)
+    assert parse(f"{file}:changing").policy is parse(f"{file}:changing").policy  # run and compiled once
     assert Asked(f"{file}:f")() == (0, 3)  # by the function's name too
     os.utime(write(tmp_path, body.format(4)), ns=(1, 1))
     assert Asked(f"{file}:changing")() == (0, 4)
@@ -317,6 +320,8 @@ def test_registration(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse("weighted:mode=down").params.tolist() == [0.25, 1.0, math.inf]
     assert Asked("weighted:mode=down:weight=-5")() == (1, -19)
     assert parse("weighted:limit=3").memory == 3
+    with pytest.raises(ValueError, match=r"weight=inf is not allowed: give a number\."):
+        parse("weighted:weight=inf")
     with pytest.raises(ValueError, match="give a name without spaces"):
         policy("a:b")
     with pytest.raises(ValueError, match="parameter 'max-wait' is not allowed"):

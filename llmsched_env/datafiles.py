@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -21,12 +23,13 @@ def data_dir(kind: str) -> Path:
     raise FileNotFoundError(f"the shipped {kind} are missing: looked in {looked}. Install the package again.")
 
 
-def shipped(kind: str) -> list[str]:
+@lru_cache
+def shipped(kind: str) -> tuple[str, ...]:
     """Names of the shipped files of one kind, sorted, without ``.json``."""
-    return sorted(path.stem for path in data_dir(kind).glob("*.json"))
+    return tuple(sorted(path.stem for path in data_dir(kind).glob("*.json")))
 
 
-def nearest(name: str, known: list[str]) -> str:
+def nearest(name: str, known: Sequence[str]) -> str:
     """``" Did you mean ...?"`` for the known name closest to ``name``, or an empty string."""
     lowered = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.4)

@@ -89,7 +89,7 @@ class Profile:
 
 def shipped_profiles() -> list[str]:
     """Names of the profiles that come with the package, sorted."""
-    return datafiles.shipped("profiles")
+    return list(datafiles.shipped("profiles"))
 
 
 def load_profile(name_or_path: str | Path) -> Profile:

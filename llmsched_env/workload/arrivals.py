@@ -123,7 +123,7 @@ class CoxArrivals:
             factor = state[_HEADER + _FACTOR_FIELDS * j :]
             factor[_X] = self._rng.standard_normal()
             factor[_NEXT] = self._rng.random() * step
-            factor[_VALUE] = interpolate(self._tables[j], factor[_X])
+            factor[_VALUE] = _interpolate_once(self._tables[j], factor[_X])
         return state
 
     def take(self, n: int) -> Floats:
@@ -151,6 +151,10 @@ def interpolate(table: Floats, x: float) -> float:
     place = min(max((x + TABLE_HALF_WIDTH) * TABLE_STEPS_PER_UNIT, 0.0), table.size - 1.000001)
     low = int(place)
     return table[low] + (place - low) * (table[low + 1] - table[low])
+
+
+_interpolate_once = getattr(interpolate, "py_func", interpolate)
+"""``interpolate`` without the price of entering compiled code, for a single value."""
 
 
 @nb.njit(cache=True)

@@ -45,7 +45,7 @@ class Generator:
 
 def generator_names() -> list[str]:
     """Names of the shipped generators, sorted."""
-    return datafiles.shipped("generators")
+    return list(datafiles.shipped("generators"))
 
 
 @cache

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numba as nb
@@ -59,9 +60,10 @@ class LognormalMixture:
     def draw(self, n: int, rng: np.random.Generator) -> IntPair:
         """Prompt and output tokens of ``n`` requests, int32, at least 1."""
         prompt, output = np.empty(n, np.int32), np.empty(n, np.int32)
-        _fill_mixture(prompt, output, self._rows(), self.prompt_max, self.output_max, rng)
+        _fill_mixture(prompt, output, self._rows, self.prompt_max, self.output_max, rng)
         return prompt, output
 
+    @cached_property
     def _rows(self) -> NDArray[np.float64]:
         """Per component: cumulative weight, two means, Cholesky factor (l11, l21, l22); heaviest first."""
         ordered = sorted(self.components, key=lambda c: -c.weight)
@@ -98,7 +100,7 @@ def _fill_mixture(
     output_max: int,
     rng: np.random.Generator,
 ) -> None:
-    """Fill ``prompt`` and ``output``; ``rows`` is the table of ``LognormalMixture._rows``."""
+    """Fill ``prompt`` and ``output``; ``rows`` is the ``LognormalMixture._rows``."""
     for i in range(prompt.size):
         u = rng.random()
         c = 0

@@ -103,7 +103,6 @@ def test_decodes_of_other_servers_do_not_raise_the_target() -> None:
     assert sizes[16] == pytest.approx(sizes[1], rel=0.1)
 
 
-@pytest.mark.xfail(strict=True, reason="config.Controller accepts kind='peer', which the kernel does not read yet")
 def test_the_peer_controller_is_another_one() -> None:
     """An option that changes nothing is a lie."""
     requests = Workload("azure-conv", requests=5000, rate=20.0).draw(2)

@@ -131,6 +131,8 @@ class LLMSchedEnv(gym.Env):
         self._choices = int(self.action_space.n) if self._kind == "ladder" else self._lanes.max_bins + 1  # type: ignore[union-attr]
         self._sizes = self._lanes.max_batch + 1
         self._weights = self.options.weights
+        self._answer = memoryview(self._lanes.actions).cast("B").cast("q")  # the fastest way into the kernel's row
+        self._steps = 0
         self._ready = False
         self._window: Any = None
 
@@ -164,6 +166,8 @@ class LLMSchedEnv(gym.Env):
         if own is not None:
             lanes.simulator.load(0, own)
         lanes.run()
+        lanes.mode[0] = layout.STEP
+        self._steps = 0
         self._ready = True
         if self.render_mode == "human":
             self.render()
@@ -174,15 +178,14 @@ class LLMSchedEnv(gym.Env):
         lanes = self._lanes
         if not self._ready:
             raise gym.error.ResetNeeded("step() before reset(), or after the end of the episode: call reset() first.")
-        lanes.actions[0] = self._checked(action)
-        lanes.mode[0] = layout.STEP
-        lanes.steps[0] += 1
+        self._answer[0], self._answer[1] = self._checked(action)
+        self._steps += 1
         lanes.run()
         status, miss, holding, late, elapsed_s, time_s, empty_choices = lanes.outcome.item(0)
         terminated = status == layout.DRAINED
         truncated = status == layout.HORIZON
         if not terminated and self.max_episode_steps is not None:
-            truncated = truncated or int(lanes.steps[0]) >= self.max_episode_steps
+            truncated = truncated or self._steps >= self.max_episode_steps
         weights = self._weights
         info: dict[str, Any] = {
             "reward_terms": {"miss": miss, "holding": holding, "late": late},
@@ -198,16 +201,17 @@ class LLMSchedEnv(gym.Env):
         reward = weights["miss"] * miss + weights["holding"] * holding + weights["late"] * late
         return lanes.image[0].copy(), reward, terminated, truncated, info
 
-    def _checked(self, action: Any) -> Any:
+    def _checked(self, action: Any) -> tuple[int, int]:
         """The action as the kernel's row takes it; ``InvalidAction`` when it is not in the action space."""
+        plain = action.tolist() if isinstance(action, (np.ndarray, np.generic)) else action
         try:
             if self._kind == "ladder":
-                if 0 <= action < self._choices and action == int(action):
-                    return int(action), 0
+                if 0 <= plain < self._choices and plain == int(plain):
+                    return int(plain), 0
             else:
-                choice, size = action
+                choice, size = plain
                 if 0 <= choice < self._choices and 0 <= size < self._sizes and choice == int(choice):
-                    return choice, size
+                    return int(choice), int(size)
         except (TypeError, ValueError):
             pass
         raise gym.error.InvalidAction(f"action {action!r} is not in {self.action_space}: see its docstring.")

@@ -213,3 +213,12 @@ def entries(sources: str) -> tuple[Callable, Callable, Callable]:
 
 
 run_lane, step_lanes, load_rows = entries(fingerprint())
+
+
+def entry_point(compiled: Callable) -> Callable:
+    """The machine code of an entry behind its only signature, without a look at the arguments' types.
+
+    For calls whose arguments never change their types; half the price of the usual way.
+    """
+    overloads = getattr(compiled, "overloads", None)
+    return compiled if overloads is None else next(iter(overloads.values())).entry_point

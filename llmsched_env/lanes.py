@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from llmsched_env import layout, spaces
 from llmsched_env.config import SimConfig
 from llmsched_env.episodes import Episodes
-from llmsched_env.kernel import step_lanes
+from llmsched_env.kernel import entry_point, step_lanes
 from llmsched_env.options import EnvOptions
 from llmsched_env.simulator import Simulator, records
 
@@ -44,7 +45,9 @@ class Lanes:
         deadline = self.config.slos[0].deadline_s
         self.scale_s = deadline if math.isfinite(deadline) else DEFAULT_SCALE_S
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._cuts = [lanes * part // threads for part in range(threads + 1)]
+        cuts = [lanes * part // threads for part in range(threads + 1)]
+        self._parts = [self._arguments(part, cuts[part], cuts[part + 1]) for part in range(threads)]
+        self._step = entry_point(step_lanes)
 
     def start(self, lane: int, rng: np.random.Generator, *, seeded: bool) -> None:
         """Draw the next episode of a lane and put it before its first event; ``run`` takes it to a decision."""
@@ -60,13 +63,14 @@ class Lanes:
     def run(self) -> None:
         """Take every lane to its next decision or end, as ``mode`` says (SKIP, START, STEP)."""
         if self._pool is None:
-            self._run_part(0)
+            self._step(*self._parts[0])
             return
-        for future in [self._pool.submit(self._run_part, part) for part in range(len(self.record))]:
+        for future in [self._pool.submit(self._step, *part) for part in self._parts]:
             future.result()
 
-    def _run_part(self, part: int) -> None:
-        step_lanes(
+    def _arguments(self, part: int, low: int, high: int) -> tuple[Any, ...]:
+        """What `step_lanes` takes for lanes low, ..., high - 1: the arrays stay the same ones for ever."""
+        return (
             self.simulator.arrays,
             self.record[part],
             self.actions,
@@ -76,9 +80,9 @@ class Lanes:
             self.image,
             self.valid,
             self._order[part],
-            self.scale_s,
-            self._cuts[part],
-            self._cuts[part + 1],
+            float(self.scale_s),
+            low,
+            high,
         )
 
     def masks(self) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ def least_slack(record: Record, params: Floats, memory: Floats, rng: np.random.G
     for k in range(record.num_bins):
         if record.queue_length[k] == 0:
             continue
-        less = record.slack[best] - record.slack[k] if best >= 0 else 1.0
-        if less > 0 or (not less < 0 and record.head_number[k] < record.head_number[best]):  # inf - inf: equal
+        sooner = best < 0 or record.slack[k] < record.slack[best]
+        if sooner or (record.slack[k] == record.slack[best] and record.head_number[k] < record.head_number[best]):
             best = k
     return best, record.target[best]

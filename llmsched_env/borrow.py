@@ -7,11 +7,12 @@ holds them), so the kernel may borrow them.
 
 from __future__ import annotations
 
-from numba import config as numba_config
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-if numba_config.DISABLE_JIT:
+from llmsched_env.compiled import jit_is_off
+
+if jit_is_off():
 
     def borrow(array):
         """The array itself."""

@@ -10,10 +10,15 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from numba import njit
+from numba import config, njit
 
 part = njit(forceinline=True)
 """Decorator of a piece of the kernel: inlined where it is called, compiled with its caller."""
+
+
+def jit_is_off() -> bool:
+    """Whether Numba was told to leave everything as plain Python (NUMBA_DISABLE_JIT=1, for debugging)."""
+    return bool(getattr(config, "DISABLE_JIT"))  # noqa: B009  (set when Numba reads its environment)
 
 
 def fingerprint() -> str:

@@ -126,12 +126,12 @@ class LLMSchedEnv(gym.Env):
         self.max_episode_steps = check_steps(max_episode_steps)
         self._lanes = Lanes(self.options, 1, log=render_mode is not None, config=simulation)
         self._kind = self.options.action
-        self.action_space = spaces.action_space(self._kind, self._lanes.max_bins, self._lanes.max_batch)
+        limits = self._lanes.max_bins, self._lanes.max_batch
+        self.action_space = spaces.action_space(self._kind, *limits)
         self.observation_space = spaces.observation_space(self._lanes.max_bins)
-        self._choices = int(self.action_space.n) if self._kind == "ladder" else self._lanes.max_bins + 1  # type: ignore[union-attr]
-        self._sizes = self._lanes.max_batch + 1
+        self._choices, self._sizes = [*spaces.action_sizes(self._kind, *limits), 1][:2]
         self._weights = self.options.weights
-        self._answer = memoryview(self._lanes.actions).cast("B").cast("q")  # the fastest way into the kernel's row
+        self._answer = memoryview(self._lanes.actions.reshape(2).data)  # the fastest way into the kernel's row
         self._steps = 0
         self._ready = False
         self._window: Any = None

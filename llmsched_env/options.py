@@ -124,14 +124,14 @@ class EnvOptions:
     def simulation(self) -> SimConfig:
         """The configuration of the simulator."""
         try:
-            slo = SLO(**{SLO_KEYS[key]: float(ms) / 1000.0 for key, ms in self.slo.items()})
+            targets: dict[str, Any] = {SLO_KEYS[key]: float(ms) / 1000.0 for key, ms in self.slo.items()}
             counted = any(mark in self.profile for mark in ",:") and not Path(self.profile).is_file()
             servers = 4 if self.servers is None and not counted else self.servers
             return SimConfig(
                 servers=parse_servers(self.profile, servers, self.kv_tokens),
                 queueing=Queueing(self.edges, self.discipline, self.hold_s, self.tick_s),
                 max_batch=self.max_batch,
-                slos=(slo,),
+                slos=(SLO(**targets),),
                 controller=Controller(**self.controller),
                 horizon_s=math.inf if self.duration_s is None else self.duration_s,
             )

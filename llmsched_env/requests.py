@@ -57,7 +57,8 @@ class Requests:
         if classes.shape != (n,):
             raise ValueError(f"slo_class has shape {classes.shape}: give {n} values, one per arrival.")
         _first_bad(~((classes >= 0) & (classes < MAX_CLASSES)), "slo_class", classes, "a class number from 0")
-        return cls(arrival, *columns, np.ascontiguousarray(classes, dtype=np.int8))
+        prompt, output, predicted = columns
+        return cls(arrival, prompt, output, predicted, np.ascontiguousarray(classes, dtype=np.int8))
 
 
 def _first_bad(bad: NDArray[np.bool_], name: str, values: NDArray, wanted: str) -> None:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy as np
-from numba import config as numba_config
 from numpy.typing import NDArray
 
 from llmsched_env import layout
+from llmsched_env.compiled import jit_is_off
 from llmsched_env.config import SimConfig
 from llmsched_env.controllers import reset_controller
 from llmsched_env.kernel import load_rows, run_lane
@@ -50,7 +50,7 @@ def safe_tbt_s(config: SimConfig) -> float:
 
 def records(array: NDArray) -> NDArray:
     """Rows with attribute access, which compiled code has anyway and plain NumPy rows have not."""
-    return array.view(np.recarray) if numba_config.DISABLE_JIT else array
+    return array.view(np.recarray) if jit_is_off() else array
 
 
 class Simulator:

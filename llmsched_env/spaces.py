@@ -23,11 +23,17 @@ def ladder(max_batch: int) -> NDArray[np.int64]:
     return np.array([*sizes, max_batch, layout.NONE], np.int64)
 
 
+def action_sizes(kind: str, max_bins: int, max_batch: int) -> list[int]:
+    """Number of values of every part of an action."""
+    if kind == "ladder":
+        return [1 + (max_bins + 1) * len(ladder(max_batch))]
+    return [max_bins + 1, max_batch + 1]
+
+
 def action_space(kind: str, max_bins: int, max_batch: int) -> spaces.MultiDiscrete | spaces.Discrete:
     """``multidiscrete``: (bin or any, size); ``ladder``: wait, then every rung of every bin and of any."""
-    if kind == "ladder":
-        return spaces.Discrete(1 + (max_bins + 1) * len(ladder(max_batch)))
-    return spaces.MultiDiscrete([max_bins + 1, max_batch + 1])
+    sizes = action_sizes(kind, max_bins, max_batch)
+    return spaces.Discrete(sizes[0]) if kind == "ladder" else spaces.MultiDiscrete(sizes)
 
 
 def action_masks(kind: str, valid: NDArray[np.int8], max_batch: int) -> NDArray[np.bool_]:

@@ -34,9 +34,10 @@ def simulate_stream(
     together, stamp for stamp.  Memory grows with the requests in the system and the chunk, not with the run.
     """
     feed = iter(chunks)
-    upcoming: Requests | None = next(feed)
-    simulator = Simulator(config, 2 * len(upcoming), gaps=True)
-    simulator.load(0, _none_of(upcoming), final=False, noise_key=noise_key, warmup=warmup)
+    first = next(feed)
+    upcoming: Requests | None = first
+    simulator = Simulator(config, 2 * len(first), gaps=True)
+    simulator.load(0, _none_of(first), final=False, noise_key=noise_key, warmup=warmup)
     memory, values = np.zeros(max(1, memory_size)), np.asarray(params, dtype=np.float64)
     generator = np.random.default_rng(0) if rng is None else rng
     while upcoming is not None:

@@ -59,7 +59,7 @@ class LLMSchedVectorEnv(VectorEnv):
         self.single_observation_space = spaces.observation_space(lanes.max_bins)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._sizes = np.array([lanes.max_bins + 1, lanes.max_batch + 1])
+        self._sizes = np.array(spaces.action_sizes(self.options.action, lanes.max_bins, lanes.max_batch))
         self._rngs = [np.random.default_rng() for _ in range(num_envs)]
         self._over = np.ones(num_envs, bool)  # episodes that have ended and wait for their reset
         self._ready = False
@@ -73,14 +73,16 @@ class LLMSchedVectorEnv(VectorEnv):
             mask = np.asarray(options["reset_mask"])
             if mask.shape != (self.num_envs,) or mask.dtype != bool or not mask.any():
                 raise ValueError(f"reset_mask must hold {self.num_envs} bools, at least one of them True.")
-        seeds = [None] * self.num_envs if seed is None else seed
-        if isinstance(seeds, (int, np.integer)):
-            seeds = [int(seeds) + i for i in range(self.num_envs)]
+        seeds: list[int | None] = [None] * self.num_envs
+        if isinstance(seed, (int, np.integer)):
+            seeds = [int(seed) + i for i in range(self.num_envs)]
+        elif seed is not None:
+            seeds = list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} environments: give one each, or one number.")
         lanes = self._lanes
         lanes.mode[:] = layout.SKIP
-        for i in np.flatnonzero(mask):
+        for i in np.flatnonzero(mask).tolist():
             if seeds[i] is not None:
                 self._rngs[i], _ = gym.utils.seeding.np_random(seeds[i])
             lanes.start(i, self._rngs[i], seeded=seeds[i] is not None)
@@ -101,7 +103,7 @@ class LLMSchedVectorEnv(VectorEnv):
         self._take(actions)
         lanes.mode[:] = layout.STEP
         if starting.any():
-            for i in np.flatnonzero(starting):
+            for i in np.flatnonzero(starting).tolist():
                 lanes.start(i, self._rngs[i], seeded=False)
         lanes.steps += ~starting
         lanes.run()
@@ -126,7 +128,7 @@ class LLMSchedVectorEnv(VectorEnv):
             raise gym.error.InvalidAction(
                 f"actions of shape {array.shape} and type {array.dtype}: give integers of shape {wanted}."
             )
-        sizes = np.array([self.single_action_space.n]) if ladder else self._sizes  # type: ignore[union-attr]
+        sizes = self._sizes
         bad = (array.reshape(self.num_envs, -1) < 0) | (array.reshape(self.num_envs, -1) >= sizes)
         if bad.any():
             row = int(np.argmax(bad.any(axis=1)))
@@ -166,11 +168,11 @@ class LLMSchedVectorEnv(VectorEnv):
         if self.autoreset_mode != AutoresetMode.SAME_STEP:
             return
         final_obs = np.full(self.num_envs, None, dtype=object)
-        for i in np.flatnonzero(over):
+        for i in np.flatnonzero(over).tolist():
             final_obs[i] = lanes.image[i].copy()
         final_info = dict(info)
         lanes.mode[:] = layout.SKIP
-        for i in np.flatnonzero(over):
+        for i in np.flatnonzero(over).tolist():
             lanes.start(i, self._rngs[i], seeded=False)
         lanes.run()
         info["final_obs"], info["_final_obs"] = final_obs, over.copy()

@@ -14,7 +14,7 @@ from policies.registry import Decision, Floats, Record, policy
 @policy(
     "aimd",
     params={
-        "share": number(0.5, 0.001, 1000, auto=(0.25, 0.5, 0.75, 1.0)),
+        "share": number(1, 0.001, 1000, auto=(0.25, 0.5, 0.75, 1, 1.5)),
         "objective": number(None, 0.001, 1e9, unit="ms"),
     },
     memory=2 * MAX_SERVERS,

@@ -1,4 +1,4 @@
-"""Shortest job first with the true lengths: a bound, not a scheduler."""
+"""Shortest job first with the true lengths: what perfect predictions would give, not a scheduler to run."""
 
 from __future__ import annotations
 

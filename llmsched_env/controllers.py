@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 
-from llmsched_env.compiled import part
+from llmsched_env.compiled import exposed
 from llmsched_env.config import L0_EVERY
 from llmsched_env.peer_controllers import reset_peer, update_peer_memory, update_peer_sla
 
 
-@part
+@exposed
 def reset_controller(lane, row):
     """State before the first completed batch: memory target max_batch, SLA midpoint."""
     row.batches = 0
@@ -27,14 +27,14 @@ def reset_controller(lane, row):
     set_target(lane, row)
 
 
-@part
+@exposed
 def set_target(lane, row):
     """Target = min of the memory and the SLA target, from b_min to max_batch."""
     sla = math.floor((row.low + row.high) / 2.0)
     row.target = int(min(max(min(sla, row.memory_target), lane.b_min), lane.max_batch))
 
 
-@part
+@exposed
 def current_target(lane, row):
     """Batch size that a scheduler reads; in the peer's variant at least what is in service on all servers."""
     if lane.peer:
@@ -42,14 +42,14 @@ def current_target(lane, row):
     return row.target
 
 
-@part
+@exposed
 def gaussian_batch(mean, variance, theta, eta):
     """Largest b with b mu + theta sqrt(b s2) <= eta (Algorithm 1's closed form), a float."""
     spread = theta * math.sqrt(variance)
     return ((math.sqrt(spread * spread + 4.0 * mean * eta) - spread) / (2.0 * mean)) ** 2
 
 
-@part
+@exposed
 def update_memory(lane, row, size, sum_l, sum_l2, steps):
     """Algorithm 1, after a batch in which ``size`` >= 1 requests of total lengths summing to ``sum_l`` completed."""
     weight = lane.ema if row.batches > 1 else 1.0
@@ -71,7 +71,7 @@ def update_memory(lane, row, size, sum_l, sum_l2, steps):
     row.memory_target = min(max(target, lane.b_min), lane.max_batch)
 
 
-@part
+@exposed
 def update_sla(lane, row, steps, decode_s, member_steps):
     """Algorithm 2, after a batch with ``steps`` >= 1 decode steps."""
     weight = lane.ema if row.sla_updates > 0 else 1.0
@@ -90,7 +90,7 @@ def update_sla(lane, row, steps, decode_s, member_steps):
         row.low = max(mean - lane.alpha / 2.0, lane.b_min)
 
 
-@part
+@exposed
 def feed(lane, row, server):
     """Update one controller with the batch that ``server`` has just completed."""
     if server.completing > 0:

@@ -8,8 +8,7 @@ import numpy as np
 from numba import njit, typeof, types
 
 from llmsched_env.borrow import borrow
-from llmsched_env.compiled import fingerprint, part
-from llmsched_env.controllers import current_target
+from llmsched_env.compiled import fingerprint
 from llmsched_env.decide import DECIDE_TYPE
 from llmsched_env.events import advance, apply
 from llmsched_env.layout import (
@@ -18,16 +17,12 @@ from llmsched_env.layout import (
     DECIDE,
     LANE,
     NONE,
-    OUTCOME,
     PENDING,
     RECORD,
     REQUEST,
     SERVER,
-    SKIP,
     SLO_ROW,
-    STEP,
 )
-from llmsched_env.observation import GLOBAL, PER_BIN, write_observation
 from llmsched_env.record import write_record
 from llmsched_env.state import State
 
@@ -80,22 +75,6 @@ RUN_SIGNATURE = types.int64(
 )
 
 
-STEP_SIGNATURE = types.void(
-    ARRAYS,
-    typeof(np.zeros(1, RECORD)),
-    types.int64[:, ::1],
-    types.int64[::1],
-    types.int8[::1],
-    typeof(np.zeros(1, OUTCOME)),
-    types.float32[:, ::1],
-    types.int8[:, ::1],
-    types.float64[::1],
-    types.float64,
-    types.int64,
-    types.int64,
-)
-
-
 LOAD_SIGNATURE = types.void(
     typeof(np.zeros(1, REQUEST)),
     types.float64[::1],
@@ -108,30 +87,7 @@ LOAD_SIGNATURE = types.void(
 )
 
 
-@part
-def decode(action, ladder, state, max_bins):
-    """The (bin, size) of an action row: as it stands, or a rung of the ladder; bins from K on mean `any`.
-
-    A ladder's rung 0 is wait; then for every choice its sizes in turn, NONE meaning the controllers' target.
-    """
-    lane = state.lane
-    choice, size = action[0], action[1]
-    if len(ladder) > 0:
-        if choice == 0:
-            return lane.num_bins, 0
-        rung = (choice - 1) % len(ladder)
-        choice = (choice - 1) // len(ladder)
-        size = ladder[rung]
-        if size == NONE:
-            size = current_target(lane, state.bins[min(choice, lane.num_bins)])
-    if choice >= lane.num_bins:
-        if choice < max_bins:
-            lane.empty_choices += 1
-        choice = lane.num_bins
-    return choice, size
-
-
-def entries(sources: str) -> tuple[Callable, Callable, Callable]:
+def entries(sources: str) -> tuple[Callable, Callable]:
     """The compiled entries; ``sources`` (compiled.fingerprint) is a closure variable and so part of their cache key."""
 
     @njit(RUN_SIGNATURE, cache=True, nogil=True)
@@ -156,42 +112,6 @@ def entries(sources: str) -> tuple[Callable, Callable, Callable]:
                 return status
         return DECIDE
 
-    @njit(STEP_SIGNATURE, cache=True, nogil=True)
-    def step_lanes(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
-        """Take lanes low, ..., high - 1 to their next decision: SKIP, START (no action yet) or STEP each.
-
-        ``actions`` (N, 2); ``outcome`` (N,) what the interval cost and why it ended; ``image`` (N, size) the
-        observation; ``valid`` (N, max_bins + 1) which bins have something to serve, and at the end whether waiting
-        is possible; ``order`` (servers,) scratch.  ``record`` holds the decision record of the last lane.
-        """
-        sources  # noqa: B018
-        max_bins = (image.shape[1] - len(GLOBAL)) // len(PER_BIN) - 1
-        for i in range(low, high):
-            if mode[i] == SKIP:
-                continue
-            state = lane_state(arrays, i)
-            lane, result = state.lane, outcome[i]
-            holding, misses, late, empty = lane.holding, lane.misses, lane.late, lane.empty_choices
-            began = lane.now
-            status = DECIDE
-            if mode[i] == STEP:
-                choice, size = decode(actions[i], ladder, state, max_bins)
-                status = apply(state, choice, size)
-            if status == DECIDE:
-                status = advance(state)
-            write_record(state, record[0], True)
-            write_observation(record[0], image[i], scale, max_bins, order)
-            for k in range(lane.num_bins):
-                valid[i, k] = record[0].queue_length[k] > 0
-            valid[i, max_bins] = record[0].can_wait
-            result.status = status
-            result.miss = (misses - lane.misses) / lane.loaded
-            result.holding = (holding - lane.holding) / lane.loaded
-            result.late = (late - lane.late) / lane.loaded
-            result.elapsed_s = lane.now - began
-            result.time_s = lane.now
-            result.empty_choices = lane.empty_choices - empty
-
     @njit(LOAD_SIGNATURE, cache=True, nogil=True)
     def load_rows(rows, arrival, prompt, output, predicted, slo_class, key, edges):
         """Write requests that are still to come into ``rows``; their bin is the number of edges <= predicted."""
@@ -209,16 +129,7 @@ def entries(sources: str) -> tuple[Callable, Callable, Callable]:
             row.status = PENDING
             row.dispatch = row.first_token = row.last_token = row.completion = np.nan
 
-    return run_lane, step_lanes, load_rows
+    return run_lane, load_rows
 
 
-run_lane, step_lanes, load_rows = entries(fingerprint())
-
-
-def entry_point(compiled: Callable) -> Callable:
-    """The machine code of an entry behind its only signature, without a look at the arguments' types.
-
-    For calls whose arguments never change their types; half the price of the usual way.
-    """
-    overloads = getattr(compiled, "overloads", None)
-    return compiled if overloads is None else next(iter(overloads.values())).entry_point
+run_lane, load_rows = entries(fingerprint())

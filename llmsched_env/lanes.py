@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from llmsched_env import layout, spaces
 from llmsched_env.config import SimConfig
 from llmsched_env.episodes import Episodes
-from llmsched_env.kernel import entry_point, step_lanes
 from llmsched_env.options import EnvOptions
 from llmsched_env.simulator import Simulator, records
+from llmsched_env.step_kernel import entry_point, step_lanes
 
 DEFAULT_SCALE_S = 30.0
 """T of the observation where no TTFT or E2E target is given."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from llmsched_env.compiled import part
+from llmsched_env.compiled import exposed
 
 ASSUMED_TOKENS = 500.0
 """Prompt + output of a request before any has completed (300 + 200)."""
@@ -18,7 +18,7 @@ NEAR_STEP, FAR_STEP, QUIET_UPDATES = 4.0, 2.0, 3
 BUFFER_SHARE = 0.1
 
 
-@part
+@exposed
 def reset_peer(lane, row):
     """State before the first completed batch."""
     row.mean_l = ASSUMED_TOKENS
@@ -26,7 +26,7 @@ def reset_peer(lane, row):
     row.memory_target = peer_memory_target(lane, row)
 
 
-@part
+@exposed
 def peer_memory_target(lane, row):
     """floor(0.9 eta / E[l]), from b_min to max_batch."""
     if lane.eta_min == math.inf:
@@ -35,14 +35,14 @@ def peer_memory_target(lane, row):
     return int(min(max(target, lane.b_min), lane.max_batch))
 
 
-@part
+@exposed
 def update_peer_memory(lane, row, size, sum_l):
     """After a batch in which ``size`` >= 1 requests of total lengths summing to ``sum_l`` completed."""
     row.mean_l += lane.ema * (sum_l / size - row.mean_l)
     row.memory_target = peer_memory_target(lane, row)
 
 
-@part
+@exposed
 def update_peer_sla(lane, row, steps, decode_s, member_steps):
     """After a batch with ``steps`` >= 1 decode steps."""
     row.sla_updates += 1

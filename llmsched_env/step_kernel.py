@@ -1,0 +1,108 @@
+"""The compiled step: many lanes, each from one decision of an agent to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit, typeof, types
+
+from llmsched_env.compiled import fingerprint, part
+from llmsched_env.controllers import current_target
+from llmsched_env.events import advance, apply
+from llmsched_env.kernel import ARRAYS, lane_state
+from llmsched_env.layout import DECIDE, NONE, OUTCOME, RECORD, SKIP, STEP
+from llmsched_env.observation import GLOBAL, PER_BIN, write_observation
+from llmsched_env.record import write_record
+
+STEP_SIGNATURE = types.void(
+    ARRAYS,
+    typeof(np.zeros(1, RECORD)),
+    types.int64[:, ::1],
+    types.int64[::1],
+    types.int8[::1],
+    typeof(np.zeros(1, OUTCOME)),
+    types.float32[:, ::1],
+    types.int8[:, ::1],
+    types.float64[::1],
+    types.float64,
+    types.int64,
+    types.int64,
+)
+
+
+@part
+def decode(action, ladder, state, max_bins):
+    """The (bin, size) of an action row: as it stands, or a rung of the ladder; bins from K on mean `any`.
+
+    A ladder's rung 0 is wait; then for every choice its sizes in turn, NONE meaning the controllers' target.
+    """
+    lane = state.lane
+    choice, size = action[0], action[1]
+    if len(ladder) > 0:
+        if choice == 0:
+            return lane.num_bins, 0
+        rung = (choice - 1) % len(ladder)
+        choice = (choice - 1) // len(ladder)
+        size = ladder[rung]
+        if size == NONE:
+            size = current_target(lane, state.bins[min(choice, lane.num_bins)])
+    if choice >= lane.num_bins:
+        if choice < max_bins:
+            lane.empty_choices += 1
+        choice = lane.num_bins
+    return choice, size
+
+
+def entry(sources: str) -> Callable:
+    """The compiled entry; ``sources`` (compiled.fingerprint) is a closure variable and so part of its cache key."""
+
+    @njit(STEP_SIGNATURE, cache=True, nogil=True)
+    def step_lanes(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
+        """Take lanes low, ..., high - 1 to their next decision: SKIP, START (no action yet) or STEP each.
+
+        ``actions`` (N, 2); ``outcome`` (N,) what the interval cost and why it ended; ``image`` (N, size) the
+        observation; ``valid`` (N, max_bins + 1) which bins have something to serve, and at the end whether waiting
+        is possible; ``order`` (servers,) scratch.  ``record`` holds the decision record of the last lane.
+        """
+        sources  # noqa: B018
+        max_bins = (image.shape[1] - len(GLOBAL)) // len(PER_BIN) - 1
+        for i in range(low, high):
+            if mode[i] == SKIP:
+                continue
+            state = lane_state(arrays, i)
+            lane, result = state.lane, outcome[i]
+            holding, misses, late, empty = lane.holding, lane.misses, lane.late, lane.empty_choices
+            began = lane.now
+            status = DECIDE
+            if mode[i] == STEP:
+                choice, size = decode(actions[i], ladder, state, max_bins)
+                status = apply(state, choice, size)
+            if status == DECIDE:
+                status = advance(state)
+            write_record(state, record[0], True)
+            write_observation(record[0], image[i], scale, max_bins, order)
+            for k in range(lane.num_bins):
+                valid[i, k] = record[0].queue_length[k] > 0
+            valid[i, max_bins] = record[0].can_wait
+            result.status = status
+            result.miss = (misses - lane.misses) / lane.loaded
+            result.holding = (holding - lane.holding) / lane.loaded
+            result.late = (late - lane.late) / lane.loaded
+            result.elapsed_s = lane.now - began
+            result.time_s = lane.now
+            result.empty_choices = lane.empty_choices - empty
+
+    return step_lanes
+
+
+step_lanes = entry(fingerprint())
+
+
+def entry_point(compiled: Callable) -> Callable:
+    """The machine code of an entry behind its only signature, without a look at the arguments' types.
+
+    For calls whose arguments never change their types; half the price of the usual way.
+    """
+    overloads = getattr(compiled, "overloads", None)
+    return compiled if overloads is None else next(iter(overloads.values())).entry_point

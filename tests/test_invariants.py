@@ -209,13 +209,14 @@ def test_the_memory_scenario_has_every_fate() -> None:
     assert (result.servers["peak_ever"] > [5990.0, 7990.0]).all()
 
 
+@pytest.mark.parametrize("lattice", [False, True])
 @settings(COMMON, max_examples=100)
 @given(st.data())
-def test_static_is_work_conserving(data: st.DataObject) -> None:
-    """Without a memory limit a free server takes what waits, at once."""
-    config, requests = data.draw(configs(evictions=False)), data.draw(workloads())
+def test_static_is_work_conserving(lattice: bool, data: st.DataObject) -> None:
+    """Without a memory limit a free server takes what waits, at once; also where arrivals and ends coincide."""
+    config, requests = data.draw(configs(lattice, evictions=False)), data.draw(workloads(lattice))
     config = dataclasses.replace(config, horizon_s=np.inf)
-    check_work_conservation(run(config, requests, "static"))
+    check_work_conservation(run(config, requests, "static:batch=2"))
 
 
 @pytest.mark.parametrize("policy", ["static", "dynamic", "multibin", "longest-queue", "sjf", "random"])

@@ -1,0 +1,52 @@
+"""Rows of the benchmark and how they are shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: how much of ``unit``, and beside what it was measured."""
+
+    group: str
+    name: str
+    value: float
+    unit: str
+    anchor: float | None = None  # the figure it is divided by
+    against: str = ""  # what that is
+    note: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """value / anchor; NaN without an anchor."""
+        return self.value / self.anchor if self.anchor else math.nan
+
+    def as_dict(self) -> dict[str, object]:
+        """For --json."""
+        return {**asdict(self), "ratio": None if math.isnan(self.ratio) else self.ratio}
+
+
+def number(value: float) -> str:
+    """Three digits that count."""
+    if value >= 1e6:
+        return f"{value / 1e6:.3g} M"
+    if value >= 1e4:
+        return f"{value / 1e3:.3g} k"
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table."""
+    cells = [("what", "figure", "unit", "ratio", "to", "note")]
+    for row in rows:
+        ratio = "" if math.isnan(row.ratio) else f"{row.ratio:.3g}"
+        cells.append((row.name, number(row.value), row.unit, ratio, row.against, row.note))
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    lines = [
+        "| " + " | ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)) + " |" for line in cells
+    ]
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])

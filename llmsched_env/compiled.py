@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from numba import config, njit
 
-part = njit(forceinline=True, no_cfunc_wrapper=True, no_cpython_wrapper=True)
+_UNWRAPPED: dict[str, Any] = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+
+part = njit(forceinline=True, **_UNWRAPPED)
 """Decorator of a piece of the kernel: inlined where it is called, compiled with its caller, not callable from
 Python (a third of the time to compile)."""
 

@@ -22,7 +22,7 @@ STREAM_POLICY = "multibin"
 """A scheduler that the default load does not overload: the queue stays short however long the run."""
 
 
-def stream(requests: int, chunk: int = 1_000_000) -> dict[str, float]:
+def stream(requests: int, chunk: int = 100_000) -> dict[str, float]:
     """Generate and simulate ``requests`` of the default scenario, chunk by chunk: times, peak memory, totals.
 
     To be called in a fresh process, whose peak memory it reports.

@@ -1,0 +1,49 @@
+"""Shapes of models that can be measured without downloading anything: their weights are random."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Bytes of a number, by dtype."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of a decoder-only transformer that its speed and its memory depend on."""
+
+    family: str  # "qwen3" or "llama": which class of Transformers; others only by hub name or path
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+    tied: bool  # whether the output layer is the embedding table
+
+    @property
+    def parameters(self) -> int:
+        """Weights in all, norms left out (they are thousands among millions)."""
+        return self.read_per_step + (0 if self.tied else self.vocabulary * self.hidden)
+
+    @property
+    def read_per_step(self) -> int:
+        """Weights that every decode step reads: all of them, but of an untied embedding only a few rows."""
+        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate) + self.vocabulary * self.hidden
+
+    def kv_bytes_per_token(self, dtype: str) -> int:
+        """Bytes of cache that one token takes: a key and a value in every layer."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * BYTES[dtype]
+
+
+PRESETS: Mapping[str, Architecture] = {
+    "tiny": Architecture("qwen3", 4, 128, 4, 2, 32, 384, 2048, tied=True),
+    "qwen3-0.6b": Architecture("qwen3", 28, 1024, 16, 8, 128, 3072, 151936, tied=True),
+    "qwen3-1.7b": Architecture("qwen3", 28, 2048, 16, 8, 128, 6144, 151936, tied=True),
+    "qwen3-8b": Architecture("qwen3", 36, 4096, 32, 8, 128, 12288, 151936, tied=False),
+    "llama3-8b": Architecture("llama", 32, 4096, 32, 8, 128, 14336, 128256, tied=False),
+}
+"""Sizes from the models' published configurations; ``tiny`` is ours, for CPUs and tests."""

@@ -1,0 +1,94 @@
+"""The device that is measured: its name, memory, bandwidth and clock.  Needs torch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+COPY_BYTES = 1 << 28
+WALL, CPU_TIME = "wall", "cpu"
+CLOCKS = (WALL, CPU_TIME)
+
+
+def device_of(text: str) -> torch.device:
+    """The device ``cpu``, ``cuda`` or ``cuda:N``; ``ValueError`` where this machine has none such."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        raise ValueError(f"--device {text!r} is not known: give cpu, cuda or cuda:N.")
+    device = torch.device(text)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise ValueError(f"--device {text}: torch {torch.__version__} sees {count} CUDA devices here. Give cpu.")
+    return device
+
+
+def device_name(device: torch.device, threads: int) -> str:
+    """What the profile calls the device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def memory(device: torch.device) -> tuple[int, int]:
+    """Bytes of memory of the device: free for us now, and in all."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
+    page = os.sysconf("SC_PAGE_SIZE")
+    total = page * os.sysconf("SC_PHYS_PAGES")
+    try:
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        return int(text.split("MemAvailable:")[1].split()[0]) * 1024, total
+    except (OSError, IndexError):
+        return page * os.sysconf("SC_AVPHYS_PAGES"), total
+
+
+def stopwatch(device: torch.device, clock: str) -> Callable[[Callable[[], object]], float]:
+    """A function that runs a function and gives its milliseconds by events (CUDA), wall or CPU time."""
+
+    def events(work: Callable[[], object]) -> float:
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        work()
+        end.record()
+        end.synchronize()
+        return begin.elapsed_time(end)
+
+    now = time.perf_counter if clock == WALL else time.thread_time
+
+    def host(work: Callable[[], object]) -> float:
+        began = now()
+        work()
+        return (now() - began) * 1e3
+
+    return events if device.type == "cuda" else host
+
+
+def clock_name(device: torch.device, clock: str) -> str:
+    """What the profile says of the clock."""
+    if device.type == "cuda":
+        return "CUDA events"
+    return "wall" if clock == WALL else "CPU time of the thread"
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes a second that a copy reads and writes, the best of five."""
+    source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=device)
+    target, timed = torch.empty_like(source), stopwatch(device, WALL)
+    best = min(timed(lambda: target.copy_(source)) for _ in range(5))
+    return 2 * COPY_BYTES / best * 1e3

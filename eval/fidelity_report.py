@@ -1,0 +1,98 @@
+"""Predicted against measured: the error, the bar it is held against, and both in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from eval.fidelity_replay import METRICS, UNITS
+
+LEAST_BAR = 0.05
+JUDGED = ("e2e_p50", "e2e_p95")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One metric at one load: the simulator's number against those of the repeated real runs."""
+
+    metric: str
+    predicted: float
+    real: tuple[float, ...]
+
+    @property
+    def measured(self) -> float:
+        """Median of the real runs."""
+        return float(np.median(self.real))
+
+    @property
+    def error(self) -> float:
+        """Of the prediction, relative."""
+        return self.predicted / self.measured - 1.0
+
+    @property
+    def spread(self) -> float:
+        """Standard deviation of the real runs over their mean."""
+        return float(np.std(self.real, ddof=1) / np.mean(self.real)) if len(self.real) > 1 else 0.0
+
+    @property
+    def bar(self) -> float:
+        """5 %, or twice the spread where that is more."""
+        return max(LEAST_BAR, 2 * self.spread)
+
+    @property
+    def within(self) -> bool:
+        """Whether the error keeps below the bar."""
+        return abs(self.error) <= self.bar
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """A load (share of the capacity under the profile, requests/s) and its lines."""
+
+    load: float
+    rate: float
+    requests: int
+    mean_batch: float
+    lines: tuple[Line, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the judged metrics are within their bars."""
+        return all(line.within for line in self.lines if line.metric in JUDGED)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        shown = ("measured", "error", "spread", "bar", "within")
+        lines = [asdict(line) | {name: getattr(line, name) for name in shown} for line in self.lines]
+        own = {name: getattr(self, name) for name in ("load", "rate", "requests", "mean_batch", "passed")}
+        return own | {"lines": lines}
+
+
+def lines_of(predicted: Mapping[str, float], real: Sequence[Mapping[str, float]]) -> tuple[Line, ...]:
+    """A line per metric."""
+    return tuple(Line(name, predicted[name], tuple(run[name] for run in real)) for name in METRICS)
+
+
+def table(results: Sequence[LoadResult]) -> str:
+    """All loads, a row per metric; ``<`` marks the judged ones that are outside their bar."""
+    text = []
+    for result in results:
+        text.append(
+            f"load {result.load:g} = {result.rate:.3g} requests/s, {result.requests} requests, "
+            f"mean batch {result.mean_batch:.1f}, {len(result.lines[0].real)} real runs"
+        )
+        text.append(f"{'':12}{'simulated':>12}{'measured':>12}{'error':>9}{'spread':>9}{'bar':>8}")
+        for line in result.lines:
+            mark = "" if line.metric not in JUDGED else "  within" if line.within else "  OUTSIDE"
+            text.append(
+                f"{line.metric:12}{line.predicted:12.4g}{line.measured:12.4g}{100 * line.error:+8.1f}%"
+                f"{100 * line.spread:8.1f}%{100 * line.bar:7.1f}%{mark}"
+            )
+        text.append("")
+    units = ", ".join(f"{name} in {unit}" for name, unit in UNITS.items())
+    text.append(f"times in s, {units}; measured: median of the real runs; spread: their standard deviation / mean;")
+    text.append("bar: 5 %, or twice the spread where that is more; it is applied to e2e_p50 and e2e_p95")
+    return "\n".join(text)

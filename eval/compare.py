@@ -110,6 +110,11 @@ def prepared(options: argparse.Namespace) -> Comparison:
             f"Load {scenario.load:g} = {scenario.load:g} x {capacity.rate:.4g} requests/s, the highest rate at which "
             f"{capacity.policy} serves 95 % within the SLO ({VALIDATED})."
         )
+    if scenario.workload.trace is not None:
+        notes.append(
+            f"Trace: each seed starts it at another row, so intervals do not cover other traces; the first "
+            f"{scenario.workload.warmup:,} requests of a run, from which bins may be cut, are simulated and not scored."
+        )
     entrants = resolve(policies, scenario, options.jobs)
     notes += [f"Chosen: {entrant.chosen}." for entrant in entrants if entrant.chosen]
     return Comparison(scenario, entrants, range(options.seed, options.seed + options.seeds), notes)
@@ -185,8 +190,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return compare(options_from(arguments), arguments)
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted before a run had finished", file=sys.stderr)
+    except (KeyboardInterrupt, SystemError) as error:  # compiled code turns the first into the second
+        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
+        print(f"{PROGRAM}: interrupted before it was done", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -98,14 +98,11 @@ def outcomes(cells: Sequence[Cell], jobs: int) -> Iterator[Outcome]:
 
 
 def as_finished(tasks: Sequence[Callable[[], T]], jobs: int) -> Iterator[T]:
-    """Results of ``tasks`` as they finish, ``jobs`` threads at a time (1: here, in order).
+    """Results of ``tasks`` as they finish, ``jobs`` threads at a time, begun in order.
 
-    The threads are daemons: whoever stops listening, Ctrl-C above all, waits for none of them.
+    The threads are daemons: whoever stops listening, Ctrl-C above all, waits for none of them.  The main thread
+    calls no compiled code meanwhile, which an interrupt could leave with an exception half raised.
     """
-    if jobs == 1 or len(tasks) <= 1:
-        for task in tasks:
-            yield task()
-        return
     waiting: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
     for task in tasks:

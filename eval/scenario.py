@@ -6,6 +6,7 @@ import argparse
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from eval.options import TARGETS, slo_of
@@ -223,7 +224,7 @@ def _merged(options: argparse.Namespace) -> dict[str, Any]:
                 values.pop(key, None)
     if "profile" in given:
         values.pop("kv_tokens", None)
-        if "," in given["profile"] or ":" in given["profile"]:
+        if set(",:") & set(given["profile"]) and not Path(given["profile"]).is_file():
             values.pop("servers", None)  # the profile counts them
     return values | given
 

@@ -134,7 +134,7 @@ def heading(scenario: Scenario, seeds: Sequence[int]) -> str:
         f"servers: {scenario.hardware}",
         f"SLO: {scenario.goal}; predictions {scenario.workload.predictor}; "
         f"{len(scenario.bin_names)} bins {bins}; batches to {scenario.config.max_batch}, "
-        f"released at {'the end of the batch' if scenario.config.release == 'batch' else 'the own last token'}",
+        f"released at {'the end of the batch' if scenario.config.release == 'batch' else 'their own last token'}",
     ]
     return "\n".join(folded(line) for line in lines)
 

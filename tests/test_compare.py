@@ -171,6 +171,7 @@ def test_a_trace_brings_its_own_rate_and_size(capsys, tmp_path):
     found = summary_of(capsys, "--workload", str(trace), "--seeds", "2")
     assert found["scenario"]["rate"] == pytest.approx(2.0) and found["scenario"]["warmup_requests"] == 20
     assert {policy["submitted"] for policy in found["policies"]} == {2 * 180}  # the first tenth is not scored
+    assert found["notes"][0].startswith("Trace: each seed starts it at another row")
     slow = summary_of(capsys, "--workload", str(trace), "--rate-scale", "0.5", "--requests", "100")
     assert slow["scenario"]["rate"] == pytest.approx(1.0) and slow["policies"][0]["submitted"] == 5 * 90
 
@@ -306,11 +307,11 @@ def test_ctrl_c_keeps_what_has_finished_and_exits_130(tmp_path, jobs):
     command = [sys.executable, str(ROOT / "eval" / "compare.py"), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     results = tmp_path / "results.csv"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while time.monotonic() < deadline and (not results.exists() or results.read_text().count("\n") < 8):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Traceback" not in err and err.count("\n") == 1
     summary = json.loads((tmp_path / "summary.json").read_text())

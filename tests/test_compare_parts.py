@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ from eval.options import parser_for
 from eval.outcome import Outcome, Timeline, timeline_of
 from eval.progress import Progress, duration
 from eval.runner import Cell, SharedArrivals, as_finished, run_cell
-from eval.scenario import scenario_from
+from eval.scenario import Scenario, scenario_from
 from eval.textual import table
 from llmsched_env.config import SLO
-from llmsched_env.layout import ITL_BINS
+from llmsched_env.layout import ITL_BINS, REJECTED
 from llmsched_env.metrics import KEYS
 from policies import parse
 
@@ -44,6 +45,7 @@ def test_paired_interval_by_hand():
     assert found.mean == pytest.approx(4 / 3)
     assert found.half == pytest.approx(4.3026527 * math.sqrt(1 / 3) / math.sqrt(3))
     assert not found.excludes_zero
+    assert paired({0: 2.0}, {0: 1.0, 5: 7.0}).mean == 1.0
     assert paired({0: 2.0, 1: 3.01}, {0: 1.0, 1: 2.0}).excludes_zero
 
 
@@ -139,10 +141,13 @@ def test_threads_give_every_result_and_raise_what_a_run_raised():
 
 def test_nothing_is_waited_for_when_the_listener_stops():
     gate = threading.Event()
-    results = as_finished([lambda: 0, lambda: gate.wait(60), lambda: gate.wait(60)], 2)
+    results = as_finished([lambda: 0, lambda: gate.wait(20), lambda: gate.wait(20)], 2)
     assert next(results) == 0
-    results.close()  # would hang if it joined the threads
+    began = time.monotonic()
+    results.close()
+    waited = time.monotonic() - began
     gate.set()
+    assert waited < 5
 
 
 @pytest.mark.parametrize("true", [0.011, 1.7, 523.0])
@@ -185,15 +190,31 @@ def test_auto_target_between_tokens_is_chosen_for_who_reads_it():
     assert dynamic.scenario.config.controller.tbt_s is not None
 
 
+def test_choices_never_see_the_arrivals_that_are_scored(monkeypatch):
+    scenario, splits, draw = scenario_of("--requests", "100"), set(), Scenario.draw
+
+    def noted(self: Scenario, seed: int, split: str = "test"):
+        splits.add(split)
+        return draw(self, seed, split)
+
+    monkeypatch.setattr(Scenario, "draw", noted)
+    tune.resolve([parse("static:batch=auto")], scenario, 2)
+    tune.capacity(parse("static"), scenario, 2)
+    assert splits == {"validation"}
+    assert not np.array_equal(scenario.draw(0).arrival_s, scenario.draw(0, "validation").arrival_s)
+
+
 def test_timeline_counts_the_waiting_and_the_running():
-    scenario = scenario_of("--requests", "400")
+    scenario = scenario_of("--requests", "400", "--kv-tokens", "2000")
     result = run_cell(Cell("static", parse("static"), scenario, 0, timeline=True), scenario.draw(0))
     line: Timeline = timeline_of(result, 50)
     start = float(result.requests["arrival"].min())
-    for time, waiting, batch in zip(line.time_s + start, line.waiting, line.batch, strict=True):
+    turned_away = result.requests["status"] == REJECTED
+    assert turned_away.any()
+    for now, waiting, batch in zip(line.time_s + start, line.waiting, line.batch, strict=True):
         rows = result.requests
-        assert waiting == np.sum((rows["arrival"] <= time) & ~(rows["dispatch"] <= time))
-        running = result.batches[(result.batches["start"] <= time) & (result.batches["end"] > time)]
+        assert waiting == np.sum((rows["arrival"] <= now) & ~(rows["dispatch"] <= now) & ~turned_away)
+        running = result.batches[(result.batches["start"] <= now) & (result.batches["end"] > now)]
         assert batch == pytest.approx(running["size"].mean() if len(running) else 0.0)
 
 

@@ -100,7 +100,7 @@ def test_each_target_alone_makes_a_miss(column: int, value: float):
 
 
 def test_a_sum_that_rounds_onto_the_deadline_is_met():
-    row = (0.1, 1, 2, 0, 1, COMPLETED, 0.1, 1.0, 2.0, 0.1 + 20.0, 0)  # 20.1 - 0.1 is 20.000000000000004
+    row = (16.7, 1, 2, 0, 1, COMPLETED, 17.0, 18.0, 19.0, 16.7 + 20.0, 0)  # 36.7 - 16.7 is 20.000000000000004
     assert meets_slo(made_up([row]))[0]
 
 

@@ -25,6 +25,7 @@ from data.calibration.report import report
 from data.calibration.rows import RowFile
 from eval.options import refuse
 from eval.progress import Progress
+from llmsched_env.profiles import load_profile
 
 INTERRUPTED = 130
 UNFINISHED = 1
@@ -93,7 +94,7 @@ def calibrate(options: argparse.Namespace) -> int:
     if options.figure:
         from data.calibration.figure import draw  # needs matplotlib
 
-        draw(profile, file.rows, options.figure)
+        draw(load_profile(out), file.rows, options.figure)
     return 0
 
 

@@ -102,7 +102,9 @@ class Session:
 
     def _plan(self) -> campaign.Plan:
         kind = settings.GRIDS[self.bench.device.type]
-        cells = grid(kind["batches"], kind["prompts"], kind["contexts"], settings.MOST_PREFILL_TOKENS["cpu"])
+        cells = grid(
+            kind["batches"], kind["prompts"], kind["contexts"], settings.MOST_PREFILL_TOKENS[self.bench.device.type]
+        )
         return campaign.Plan(cells, self.rounds, most_cv=float("inf"))
 
     def requests(self, load: float, profile: Profile) -> tuple[float, Requests]:
@@ -188,10 +190,10 @@ def fidelity(options: argparse.Namespace, argv: Sequence[str]) -> int:
         title = f"{bench.setup.model} on {bench.setup.device}: real batches against the simulator"
         fidelity_figure.draw(results, curves, title, options.plot)
     if options.out:
-        folder, command = Path(options.out), ["python", "eval/fidelity.py", *argv]
-        artefacts.write_text(folder / "summary.json", artefacts.as_json(summary) + "\n")
+        out, command = Path(options.out), ["python", "eval/fidelity.py", *argv]
+        artefacts.write_text(out / "summary.json", artefacts.as_json(summary) + "\n")
         about = artefacts.manifest(command, [options.seed], began, time.monotonic() - clock)
-        artefacts.write_text(folder / "manifest.json", artefacts.as_json(about) + "\n")
+        artefacts.write_text(out / "manifest.json", artefacts.as_json(about) + "\n")
     return 0
 
 

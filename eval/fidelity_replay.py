@@ -52,7 +52,7 @@ def service_ms(profile: Profile) -> Serve:
     """What a profile says of a batch: a server to try the replay on, and to know the capacity."""
 
     def serve(prompts: Sequence[int], outputs: Sequence[int]) -> tuple[float, float]:
-        batch, held, steps = len(prompts), sum(prompts), np.arange(1, max(outputs))
+        batch, held, steps = len(prompts), sum(prompts), range(1, max(outputs))
         return profile.prefill_ms(prompts), float(sum(profile.decode_step_ms(batch, held + batch * j) for j in steps))
 
     return serve

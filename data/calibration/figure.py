@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from data.calibration.cells import DECODE, PREFILL, Cell
 from data.calibration.fit import predict
 from data.calibration.rows import OK, Row
 from eval.figures import MUTED, PALETTE, STYLE
+from llmsched_env.profiles import Profile
 
 TITLES = {PREFILL: ("prefill", "prompt tokens per row"), DECODE: ("decode step", "tokens held per row")}
 
 
-def draw(profile: Mapping[str, Any], rows: Sequence[Row], path: Path) -> None:
-    """Write the picture of a profile (its JSON) and its raw rows."""
+def draw(profile: Profile, rows: Sequence[Row], path: Path) -> None:
+    """Write the picture of a profile and its raw rows."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -30,10 +31,11 @@ def draw(profile: Mapping[str, Any], rows: Sequence[Row], path: Path) -> None:
             axes.set_title(title, loc="left", fontsize=10)
             axes.set_xlabel(f"{label} (log scale)")
             axes.set_ylabel("ms (log scale)")
-        held = profile["errors"]
+        held = profile.meta["errors"]
         words = [f"{k} {100 * held[k]['median']:.1f} %" for k in (DECODE, PREFILL, "e2e") if k in held]
         figure.suptitle(
-            f"{profile['model']} on {profile['gpu']}: measured (dots) and fitted (lines), form {profile['form']}\n"
+            f"{profile.meta['model']} on {profile.meta['gpu']}: "
+            f"measured (dots) and fitted (lines), form {profile.form}\n"
             f"held-out error, median: {', '.join(words)}",
             fontsize=10,
             x=0.01,
@@ -43,8 +45,8 @@ def draw(profile: Mapping[str, Any], rows: Sequence[Row], path: Path) -> None:
         figure.savefig(path, dpi=150, facecolor="white")
 
 
-def _panel(axes: Any, profile: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    form, coefficients = profile["form"], profile["coefficients"]
+def _panel(axes: Any, profile: Profile, rows: Sequence[Row]) -> None:
+    form, coefficients = profile.form, profile.coefficients
     batches = sorted({row.cell.batch for row in rows})
     for place, batch in enumerate(batches):
         own = [row for row in rows if row.cell.batch == batch]

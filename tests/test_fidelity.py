@@ -1,0 +1,160 @@
+"""Fidelity: the replay of real batches follows the simulator's rules exactly; errors, bars, refusals.
+
+Without torch but for the last test, which replays a few batches of the tiny model.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from data.calibration import settings
+from eval import fidelity, fidelity_figure, figures
+from eval.fidelity_replay import METRICS, Lengths, capacity, draw_requests, measures, replay, service_ms, simulated
+from eval.fidelity_report import Line, LoadResult, lines_of, table
+from llmsched_env.profiles import Profile, load_profile
+from llmsched_env.requests import Requests
+
+SPLIT = Profile(
+    "s", "split", {"d0": 5.0, "d1": 0.2, "d2": 1e-3, "p0": 8.0, "p1": 0.05, "p2": 2e-5}, math.inf, meta={"model": "m"}
+)
+TOKENS = Profile("t", "tokens", {"w0": 4.0, "e0": 3.0, "w1": 0.05, "a_p": 2e-5, "a_d": 1e-3}, math.inf)
+LENGTHS = Lengths(prompt=48, output=32)
+
+
+@pytest.mark.parametrize("profile", [SPLIT, TOKENS], ids=lambda p: p.form)
+@pytest.mark.parametrize("load", [0.3, 0.9, 1.5])
+@pytest.mark.parametrize("batch", [1, 8])
+def test_a_replay_on_a_server_that_obeys_the_profile_is_the_simulation(profile, load, batch):
+    """What differs between real and simulated is then the service time alone, not the queue or the batches."""
+    rate = load * capacity(profile, LENGTHS, batch, np.random.default_rng(1))
+    requests = draw_requests(LENGTHS, 200, rate, np.random.default_rng(2))
+    real, sim = replay(requests, batch, service_ms(profile)), simulated(requests, batch, profile)
+    np.testing.assert_allclose(real[0], sim[0], rtol=1e-9)
+    np.testing.assert_allclose(real[1], sim[1], rtol=1e-9)
+
+
+def test_a_replay_by_hand():
+    """Two at once, the third while they are served, the fourth after a pause; 1 s to the first token, 2 s more."""
+    requests = Requests.checked([0.0, 0.0, 1.0, 10.0], [5, 6, 7, 8], [2, 3, 4, 5])
+    seen = []
+
+    def serve(prompts, outputs):
+        seen.append((prompts, outputs))
+        return 1000.0, 2000.0
+
+    first, done = replay(requests, 2, serve)
+    assert seen == [([5, 6], [2, 3]), ([7], [4]), ([8], [5])]
+    assert first.tolist() == [1, 1, 4, 11] and done.tolist() == [3, 3, 6, 13]
+    found = measures(requests, first, done)
+    assert found["e2e_p50"] == 3.0 and found["makespan"] == 13.0 and found["throughput"] == pytest.approx(4 / 13)
+    assert tuple(found) == METRICS
+
+
+def test_batches_are_no_larger_than_asked():
+    requests = Requests.checked([0.0] * 5, [5] * 5, [2] * 5)
+    sizes = []
+    replay(requests, 2, lambda prompts, _: (sizes.append(len(prompts)) or 1.0, 1.0))
+    assert sizes == [2, 2, 1]
+
+
+def test_the_capacity_is_that_of_full_batches():
+    constant = Lengths(prompt=50, output=20, sigma=0.0)
+    prefill, rest = service_ms(SPLIT)([50] * 4, [20] * 4)
+    assert capacity(SPLIT, constant, 4, np.random.default_rng(0)) == pytest.approx(4000 / (prefill + rest))
+
+
+def test_error_spread_and_bar_by_hand():
+    line = Line("e2e_p50", 1.08, (1.0, 0.9, 1.1))
+    assert line.measured == 1.0 and line.error == pytest.approx(0.08)
+    assert line.spread == pytest.approx(0.1) and line.bar == pytest.approx(0.2) and line.within
+    quiet = Line("e2e_p50", 1.08, (1.0, 1.0, 1.0))
+    assert quiet.bar == 0.05 and not quiet.within
+    assert Line("e2e_p50", 1.04, (1.0, 1.0)).within
+
+
+def result_of(predicted: float) -> LoadResult:
+    real = [dict.fromkeys(METRICS, 1.0)] * 3
+    return LoadResult(0.8, 2.0, 100, 3.5, lines_of(dict.fromkeys(METRICS, predicted), real))
+
+
+def test_the_table_marks_what_is_outside():
+    good, bad = result_of(1.01), result_of(1.2)
+    assert good.passed and not bad.passed
+    text = table([good, bad])
+    assert text.count("  within") == 2 and text.count("OUTSIDE") == 2
+    assert "load 0.8 = 2 requests/s, 100 requests, mean batch 3.5, 3 real runs" in text
+    assert json.loads(json.dumps(bad.as_dict()))["lines"][0]["within"] is False
+
+
+@pytest.mark.skipif(not figures.available(), reason="matplotlib missing")
+def test_the_picture(tmp_path):
+    curves = fidelity_figure.Curves([np.arange(1.0, 50.0)] * 3, np.arange(1.1, 50.1))
+    fidelity_figure.draw([result_of(1.0)] * 2, [curves] * 2, "a title", tmp_path / "a" / "x.png")
+    assert (tmp_path / "a" / "x.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--loads", "0.5,9"], "argument --loads: '9' is not allowed: give a number above 0 and at most 2"),
+        (["--repeats", "1"], "argument --repeats: '1' is not allowed: give a whole number from 2"),
+        (["--requests", "3"], "argument --requests: '3' is not allowed: give a whole number from 10"),
+        (["--device", "tpu"], "argument --device: 'tpu' is not known"),
+    ],
+)
+def test_a_bad_option_is_refused_in_one_line(capsys, options, message):
+    with pytest.raises(SystemExit) as stopped:
+        fidelity.main(options)
+    err = capsys.readouterr().err
+    assert stopped.value.code == 2 and message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--profile", "idael"], "profile 'idael' is not known. Did you mean ideal?"),
+        (["--device", "cuda", "--engine", "cuda-graph"], "--engine cuda-graph is not allowed"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_anything_is_loaded(capsys, monkeypatch, options, message):
+    monkeypatch.setattr(settings, "NEEDED", ())
+    with pytest.raises(SystemExit) as stopped:
+        fidelity.main(options)
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_without_torch_the_command_says_how_to_get_it(capsys, monkeypatch):
+    monkeypatch.setattr(settings, "NEEDED", ("no_such_module",))
+    with pytest.raises(SystemExit):
+        fidelity.main([])
+    assert "no_such_module not installed: pip install 'llmsched[calibrate]'" in capsys.readouterr().err
+
+
+def test_a_profile_of_something_else_is_refused():
+    class Bench:
+        setup = settings.argparse.Namespace(model="tiny", device="a cpu", clock="wall")
+
+    with pytest.raises(ValueError, match="--profile x: model='m', but this run has 'tiny'"):
+        fidelity.same_thing("x", SPLIT, Bench)
+    with pytest.raises(ValueError, match="--profile y: model='none'"):
+        fidelity.same_thing("y", load_profile("ideal"), Bench)
+
+
+def test_a_few_real_batches(capsys, tmp_path, monkeypatch):
+    """Every number is there and positive; how near they are is not a test but docs/fidelity.md."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    pytest.importorskip("transformers", reason="transformers is not installed")
+    small = {"batches": (1, 4), "prompts": (8, 16), "contexts": (8, 16)}
+    monkeypatch.setitem(settings.GRIDS, "cpu", small)
+    options = ["--requests", "10", "--repeats", "2", "--batch", "4", "--loads", "0.7", "--prompt", "8", "--output", "6"]
+    assert fidelity.main([*options, "--longest", "16", "--json", "--out", str(tmp_path)]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["model"] == "tiny" and summary["profile"] == "measure"
+    (load,) = summary["loads"]
+    assert [line["metric"] for line in load["lines"]] == list(METRICS)
+    assert all(line["predicted"] > 0 and len(line["real"]) == 2 and min(line["real"]) > 0 for line in load["lines"])
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary

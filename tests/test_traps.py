@@ -89,18 +89,20 @@ def test_a_target_below_what_one_request_needs_is_replaced_and_said() -> None:
         run(dataclasses.replace(config, controller=Controller(tbt_s=one + 0.002)), requests, "dynamic")
 
 
-def test_decodes_of_other_servers_do_not_raise_the_target() -> None:
+@pytest.mark.parametrize(
+    ("eta", "tbt_s"), [(8000.0, 0.2), (INF, 0.034)], ids=["the memory target", "the latency target"]
+)
+def test_decodes_of_other_servers_do_not_raise_the_target(eta: float, tbt_s: float) -> None:
     """The peer's floor was what the whole cluster decodes: with 16 servers it switched both papers' rules off."""
-    workload = Workload("azure-conv", requests=20_000, rate=60.0)
+    workload = Workload("azure-conv", requests=20_000, rate=100.0)
     sizes = {}
     for servers in (1, 16):
-        requests = workload.draw(2)
-        config = SimConfig((Server(H100, 8000.0),) * servers, controller=Controller(tbt_s=0.034))
-        result = run(config, requests, "dynamic")
+        config = SimConfig((Server(H100, eta),) * servers, controller=Controller(tbt_s=tbt_s))
+        result = run(config, workload.draw(2), "dynamic")
         steady = result.batches[len(result.batches) // 5 : -len(result.batches) // 5]
         sizes[servers] = steady["size"].mean()
-    assert sizes[1] < 10
-    assert sizes[16] == pytest.approx(sizes[1], rel=0.1)
+    assert sizes[1] < 20
+    assert sizes[16] < 1.3 * sizes[1]
 
 
 def test_the_peer_controller_is_another_one() -> None:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from llmsched_env import layout, spaces
 from llmsched_env.config import SimConfig
 from llmsched_env.lanes import Lanes
-from llmsched_env.options import EnvOptions, parse_options
-from llmsched_env.render import draw_ansi, draw_rgb
+from llmsched_env.options import EnvOptions, check_whole, parse_options
+from llmsched_env.render import CLEAR, draw_ansi, draw_rgb
 
 
 class LLMSchedEnv(gym.Env):
@@ -124,6 +124,7 @@ class LLMSchedEnv(gym.Env):
         self.options: EnvOptions = parse_options(options)
         self.render_mode = render_mode
         self.max_episode_steps = check_steps(max_episode_steps)
+        check_simulation(simulation)
         self._lanes = Lanes(self.options, 1, log=render_mode is not None, config=simulation)
         self._kind = self.options.action
         limits = self._lanes.max_bins, self._lanes.max_batch
@@ -131,10 +132,19 @@ class LLMSchedEnv(gym.Env):
         self.observation_space = spaces.observation_space(self._lanes.max_bins)
         self._choices, self._sizes = [*spaces.action_sizes(self._kind, *limits), 1][:2]
         self._weights = self.options.weights
-        self._answer = memoryview(self._lanes.actions.reshape(2).data)  # the fastest way into the kernel's row
+        self._connect()
         self._steps = 0
         self._ready = False
-        self._window: Any = None
+
+    def _connect(self) -> None:
+        self._answer = memoryview(self._lanes.actions.reshape(2).data)  # the fastest way into the kernel's row
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_answer"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._connect()
 
     @property
     def config(self) -> SimConfig:
@@ -161,10 +171,7 @@ class LLMSchedEnv(gym.Env):
         """Draw an episode and go to its first decision; ``options`` may hold ``requests``: own Requests for it."""
         super().reset(seed=seed)
         lanes = self._lanes
-        lanes.start(0, self.np_random, seeded=seed is not None)
-        own = (options or {}).get("requests")
-        if own is not None:
-            lanes.simulator.load(0, own)
+        lanes.start(0, self.np_random, seeded=seed is not None, requests=(options or {}).get("requests"))
         lanes.run()
         lanes.mode[0] = layout.STEP
         self._steps = 0
@@ -210,46 +217,76 @@ class LLMSchedEnv(gym.Env):
                     return int(plain), 0
             else:
                 choice, size = plain
-                if 0 <= choice < self._choices and 0 <= size < self._sizes and choice == int(choice):
-                    return int(choice), int(size)
+                if 0 <= choice < self._choices and 0 <= size < self._sizes:
+                    whole = int(choice), int(size)
+                    if whole == (choice, size):
+                        return whole
         except (TypeError, ValueError):
             pass
         raise gym.error.InvalidAction(f"action {action!r} is not in {self.action_space}: see its docstring.")
 
     def render(self) -> Any:
         """Draw the last two minutes: queues by bin, batches on servers, misses (see render_mode)."""
+        if self.render_mode is None:
+            gym.logger.warn("nothing is drawn without a render mode: make the environment with render_mode=...")
+            return None
+        if self._lanes.simulator.lane["loaded"][0] == 0:
+            raise gym.error.ResetNeeded("render() before reset(): call reset() first.")
         if self.render_mode == "ansi":
             return draw_ansi(self._lanes)
         if self.render_mode == "rgb_array":
             return draw_rgb(self._lanes)
-        if self.render_mode == "human":
-            print("\x1b[2J\x1b[H" + draw_ansi(self._lanes), flush=True)
+        print(CLEAR + draw_ansi(self._lanes, colour=True), flush=True)
         return None
+
+    def picture(self, at_s: float | None = None, **size: Any) -> NDArray[np.uint8]:
+        """What ``render`` draws, at an instant up to now; needs a render mode.  ``size``: width, height, title."""
+        if self.render_mode is None:
+            raise gym.error.Error('picture() needs what was logged: make the environment with render_mode="rgb_array".')
+        return draw_rgb(self._lanes, at_s=at_s, **size)
 
     def close(self) -> None:
         """Release what the environment holds; may be called twice."""
         self._lanes.close()
 
 
+def check_simulation(simulation: SimConfig | None) -> None:
+    """``ValueError`` unless it is a SimConfig, or None."""
+    if simulation is not None and not isinstance(simulation, SimConfig):
+        raise ValueError(f"simulation={simulation!r} is not allowed: give a config.SimConfig, or None.")
+
+
 def check_steps(steps: int | None) -> int | None:
     """``max_episode_steps``, or ``ValueError``."""
-    if steps is not None and not steps >= 1:
-        raise ValueError(f"max_episode_steps={steps!r} is not allowed: give at least 1, or None.")
+    if steps is not None:
+        check_whole("max_episode_steps", steps)
     return steps
 
 
 def episode_metrics(lanes: Lanes, i: int) -> dict[str, float | int]:
-    """Counts of the episode of lane ``i`` so far; misses include what had not ended."""
+    """Counts of the episode of lane ``i`` up to now, over the requests that arrived; what has not ended is a miss."""
     lane = lanes.simulator.lane[i]
-    n = int(lane["loaded"])
-    ended = int(lane["completed"]) + int(lane["rejected"]) + int(lane["dropped"])
+    arrived, unfinished = int(lane["next_arrival"]), int(lane["waiting"]) + int(lane["in_service"])
+    misses = int(lane["misses"]) + (_spared(lanes, i) if unfinished else 0)
     return {
         "completed": int(lane["completed"]),
         "rejected": int(lane["rejected"]),
         "dropped": int(lane["dropped"]),
-        "unfinished": n - ended,
+        "unfinished": unfinished,
         "evicted": int(lane["evicted"]),
-        "slo_attainment": 1.0 - int(lane["misses"]) / n,
-        "mean_e2e_s": float(lane["holding"]) / n,
+        "slo_attainment": 1.0 - misses / max(arrived, 1),
+        "mean_e2e_s": float(lane["holding"]) / max(arrived, 1),
         "decisions": int(lane["decisions"]),
     }
+
+
+def _spared(lanes: Lanes, i: int) -> int:
+    """Requests in the system of lane ``i`` whose miss has not been charged."""
+    servers = lanes.simulator.servers[i]
+    rows = lanes.simulator.requests[i, : int(lanes.simulator.lane[i]["next_arrival"])]
+    running = servers[servers["batch"] != layout.NONE]
+    inside = (rows["status"] == layout.WAITING) | (
+        (rows["status"] == layout.IN_SERVICE) & np.isin(rows["batch"], running["batch"])
+    )
+    marked = int(rows["missed"][inside].sum()) - int(running["tpot_misses"].sum())  # those are charged at completion
+    return int(inside.sum()) - marked

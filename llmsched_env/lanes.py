@@ -13,6 +13,7 @@ from llmsched_env import layout, spaces
 from llmsched_env.config import SimConfig
 from llmsched_env.episodes import Episodes
 from llmsched_env.options import EnvOptions
+from llmsched_env.requests import Requests
 from llmsched_env.simulator import Simulator, records
 from llmsched_env.step_kernel import entry_point, step_lanes
 
@@ -44,26 +45,52 @@ class Lanes:
         self._order = [np.zeros(len(self.config.servers)) for _ in range(threads)]
         deadline = self.config.slos[0].deadline_s
         self.scale_s = deadline if math.isfinite(deadline) else DEFAULT_SCALE_S
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._connect()
+
+    def _connect(self) -> None:
+        """Make what cannot be copied or kept: the threads, and the kernel with its arguments."""
+        lanes, threads = len(self.mode), len(self.record)
         cuts = [lanes * part // threads for part in range(threads + 1)]
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._parts = [self._arguments(part, cuts[part], cuts[part + 1]) for part in range(threads)]
         self._step = entry_point(step_lanes)
 
-    def start(self, lane: int, rng: np.random.Generator, *, seeded: bool) -> None:
-        """Draw the next episode of a lane and put it before its first event; ``run`` takes it to a decision."""
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_pool", "_parts", "_step")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._connect()
+
+    def start(self, lane: int, rng: np.random.Generator, *, seeded: bool, requests: Requests | None = None) -> None:
+        """Put a lane before the first event of its next episode, or of ``requests``; ``run`` goes to a decision."""
         episodes = self.episodes[lane]
         if seeded:
             episodes.forget()
-        requests = episodes.draw(rng)
+        if requests is None:
+            requests = episodes.draw(rng)
+        else:
+            self._check_own(requests)
         key = int(rng.integers(2**63)) if any(s.profile.noise_sigma for s in self.config.servers) else 0
         self.simulator.load(lane, requests, noise_key=key)
         self.steps[lane] = 0
         self.mode[lane] = layout.START
 
+    def _check_own(self, requests: Requests) -> None:
+        if not isinstance(requests, Requests):
+            raise ValueError(f"options['requests']={requests!r} is not allowed: give Requests.checked(...).")
+        capacity = self.simulator.capacity
+        if not 1 <= len(requests) <= capacity:
+            raise ValueError(
+                f"options['requests'] holds {len(requests)} requests: 1 to {capacity} are possible here; "
+                f"make the environment with requests={len(requests)} for more."
+            )
+
     def run(self) -> None:
         """Take every lane to its next decision or end, as ``mode`` says (SKIP, START, STEP)."""
         if self._pool is None:
-            self._step(*self._parts[0])
+            for part in self._parts:
+                self._step(*part)
             return
         for future in [self._pool.submit(self._step, *part) for part in self._parts]:
             future.result()

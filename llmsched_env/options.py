@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from llmsched_env.config import MAX_BINS, SLO, Controller, Queueing, SimConfig, check_choice, check_number
 from llmsched_env.fleet import parse_servers
 from llmsched_env.requests import Requests
@@ -41,7 +43,7 @@ class EnvOptions:
     profile: str = DEFAULT_PROFILE  # latency profile, or several: "A:2,B:2"
     servers: int | None = None  # 4, or what the profile counts
     kv_tokens: float | None = None  # KV capacity of every server; None: the profile's
-    bins: Any = 4  # number of bins, or inner edges in predicted tokens
+    bins: Any = 4  # number of bins, or the inner edges between them in predicted tokens
     max_bins: int | None = None  # the spaces are made for this many bins; None: as many as there are
     max_batch: int = 128
     slo: Mapping[str, float] = field(default_factory=lambda: {"e2el": 30_000.0})  # targets in ms: ttft, tpot, e2el
@@ -53,6 +55,7 @@ class EnvOptions:
     action: str = "multidiscrete"  # or "ladder": Discrete
 
     def __post_init__(self) -> None:
+        self._check_types()
         check_choice("action", self.action, ACTIONS)
         for name, known in (("slo", SLO_KEYS), ("reward", REWARD_TERMS), ("controller", _fields(Controller))):
             given = getattr(self, name)
@@ -61,12 +64,43 @@ class EnvOptions:
             for key, value in given.items():
                 if key not in known:
                     raise ValueError(f"{name} has no {key!r}.{_nearest(key, known)} Its keys are {', '.join(known)}.")
+                if not (name == "controller" and key == "kind") and not (key == "tbt_s" and value is None):
+                    check_real(f"{name} {key}", value)
                 if name == "reward":
                     check_number(f"reward weight {key}", value, 0.0, 1e9)
         if self.requests is None and self.duration_s is None:
-            raise ValueError("an episode has no end: give requests or duration_s.")
+            raise ValueError("requests=None and duration_s=None: an episode has no end, give one of them.")
         self.rates  # noqa: B018  (refuses a bad range here)
         check_number("max_bins", self.num_max_bins, len(self.edges) + 1, MAX_BINS, remedy="It cannot be below bins.")
+
+    def _check_types(self) -> None:
+        for name in ("predictor", "profile", "discipline", "action"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: give a text.")
+        for name in ("requests", "servers", "max_bins", "max_batch"):
+            if name == "max_batch" or getattr(self, name) is not None:
+                check_whole(name, getattr(self, name))
+        for name in ("duration_s", "burstiness", "kv_tokens", "hold_s", "tick_s"):
+            if name in ("hold_s", "tick_s") or getattr(self, name) is not None:
+                check_real(name, getattr(self, name))
+        if not isinstance(self.bins, int) or isinstance(self.bins, bool):
+            self._given_edges()
+        for rate in self.rate if isinstance(self.rate, (list, tuple)) else [self.rate]:
+            if rate is not None:
+                check_real("rate", rate)
+
+    def _given_edges(self) -> tuple[int, ...]:
+        """The inner edges that were given; a 0 in front, the lower bound of the first bin, may stand there."""
+        remedy = f"give a number from 1 to {MAX_BINS}, or ascending edges in tokens like (64, 256, 1024)."
+        if not isinstance(self.bins, Sequence) or isinstance(self.bins, str):
+            raise ValueError(f"bins={self.bins!r} is not allowed: {remedy}")
+        edges = tuple(self.bins)
+        if not all(isinstance(edge, (int, np.integer)) and edge >= 0 for edge in edges) or list(edges) != sorted(edges):
+            raise ValueError(f"bins={self.bins!r} is not allowed: {remedy}")
+        edges = edges[1:] if edges and edges[0] == 0 else edges
+        if len(edges) >= MAX_BINS:
+            raise ValueError(f"bins={self.bins!r} are {len(edges) + 1} bins: at most {MAX_BINS} are possible.")
+        return tuple(int(edge) for edge in edges)
 
     @property
     def rates(self) -> tuple[float, float] | None:
@@ -110,7 +144,7 @@ class EnvOptions:
     def edges(self) -> tuple[int, ...]:
         """Inner edges of the bins: as given, or quantiles of a sample that no episode contains."""
         if not isinstance(self.bins, int):
-            return tuple(self.bins)
+            return self._given_edges()
         first = self.workloads[0]
         if isinstance(first, Requests):
             raise ValueError(f"bins={self.bins}: own Requests say nothing about others; give the inner edges.")
@@ -142,6 +176,18 @@ class EnvOptions:
     def weights(self) -> dict[str, float]:
         """Reward weights by term."""
         return DEFAULT_REWARD | dict(self.reward)
+
+
+def check_whole(name: str, value: Any, low: int = 1) -> None:
+    """Raise ``ValueError`` unless ``value`` is a whole number of at least ``low``."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{name}={value!r} is not allowed: give a whole number of at least {low}.")
+
+
+def check_real(name: str, value: Any) -> None:
+    """Raise ``ValueError`` unless ``value`` is a number."""
+    if not isinstance(value, (int, float, np.integer, np.floating)) or isinstance(value, bool):
+        raise ValueError(f"{name}={value!r} is not allowed: give a number.")
 
 
 def parse_options(options: Mapping[str, Any]) -> EnvOptions:

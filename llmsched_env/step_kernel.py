@@ -73,9 +73,11 @@ def entry(sources: str) -> Callable:
             state = lane_state(arrays, i)
             lane, result = state.lane, outcome[i]
             holding, misses, late, empty = lane.holding, lane.misses, lane.late, lane.empty_choices
+            if lane.decisions == 0:
+                misses = 0  # of requests that were rejected before the first decision
             began = lane.now
             status = DECIDE
-            if mode[i] == STEP:
+            if mode[i] == STEP and lane.asked != NONE:  # nobody asks where all were rejected
                 choice, size = decode(actions[i], ladder, state, max_bins)
                 status = apply(state, choice, size)
             if status == DECIDE:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from llmsched_env import layout, spaces
 from llmsched_env.config import SimConfig
-from llmsched_env.env import LLMSchedEnv, check_steps, episode_metrics
+from llmsched_env.env import LLMSchedEnv, check_simulation, check_steps, episode_metrics
 from llmsched_env.lanes import Lanes
-from llmsched_env.options import parse_options
+from llmsched_env.options import check_whole, parse_options
+from llmsched_env.render import CLEAR, draw_ansi, draw_rgb
 
 TERMS = ("miss", "holding", "late")
 
@@ -41,8 +42,9 @@ class LLMSchedVectorEnv(VectorEnv):
         simulation: SimConfig | None = None,
         **options: Any,
     ) -> None:
-        if not num_envs >= 1 or not threads >= 1:
-            raise ValueError(f"num_envs={num_envs!r}, threads={threads!r}: give at least 1 of each.")
+        check_whole("num_envs", num_envs)
+        check_whole("threads", threads)
+        check_simulation(simulation)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode={render_mode!r} is not known: choose one of human, ansi, rgb_array.")
         self.num_envs = num_envs
@@ -85,11 +87,11 @@ class LLMSchedVectorEnv(VectorEnv):
         for i in np.flatnonzero(mask).tolist():
             if seeds[i] is not None:
                 self._rngs[i], _ = gym.utils.seeding.np_random(seeds[i])
-            lanes.start(i, self._rngs[i], seeded=seeds[i] is not None)
+            lanes.start(i, self._rngs[i], seeded=seeds[i] is not None, requests=(options or {}).get("requests"))
         lanes.run()
         self._over[mask] = False
         self._ready = True
-        return lanes.image.copy(), {"time_s": lanes.outcome["time_s"].copy(), "_time_s": mask.copy()}
+        return lanes.image.copy(), {"time_s": lanes.outcome["time_s"] * mask, "_time_s": mask.copy()}
 
     def step(self, actions: Any) -> tuple[NDArray[np.float32], NDArray, NDArray[np.bool_], NDArray[np.bool_], dict]:
         """One decision in every lane; a lane whose episode has ended is reset as ``autoreset_mode`` says."""
@@ -112,11 +114,16 @@ class LLMSchedVectorEnv(VectorEnv):
         truncated = (outcome["status"] == layout.HORIZON) & ~starting
         if self.max_episode_steps is not None:
             truncated |= (lanes.steps >= self.max_episode_steps) & ~terminated & ~starting
-        info = self._info(~starting)
         reward = self._reward() * ~starting
-        self._over = terminated | truncated
-        if self._over.any():
-            self._finish(info)
+        over = terminated | truncated
+        if over.any() and self.autoreset_mode == AutoresetMode.SAME_STEP:
+            info = self._restart(over)
+        else:
+            self._over = over
+            info = self._info(~starting)
+            if over.any():
+                info |= self._metrics(over)
+        info["time_s"], info["_time_s"] = lanes.outcome["time_s"].copy(), np.ones(self.num_envs, bool)
         return lanes.image.copy(), reward, terminated, truncated, info
 
     def _take(self, actions: Any) -> None:
@@ -146,38 +153,57 @@ class LLMSchedVectorEnv(VectorEnv):
             + weights["late"] * outcome["late"]
         )
 
-    def _info(self, stepped: NDArray[np.bool_]) -> dict[str, Any]:
+    def _info(self, chosen: NDArray[np.bool_]) -> dict[str, Any]:
+        """What the step of the ``chosen`` lanes says of itself, as arrays with masks; 0 for the others."""
+        if not chosen.any():
+            return {}
         outcome = self._lanes.outcome
         terms: dict[str, Any] = {}
         for name in TERMS:
-            terms[name], terms[f"_{name}"] = outcome[name] * stepped, stepped
-        info: dict[str, Any] = {"reward_terms": terms, "_reward_terms": stepped}
-        for name in ("elapsed_s", "time_s", "empty_choices"):
-            info[name], info[f"_{name}"] = outcome[name].copy(), stepped
+            terms[name], terms[f"_{name}"] = outcome[name] * chosen, chosen.copy()
+        info: dict[str, Any] = {"reward_terms": terms, "_reward_terms": chosen.copy()}
+        for name in ("elapsed_s", "empty_choices"):
+            info[name], info[f"_{name}"] = outcome[name] * chosen, chosen.copy()
         return info
 
-    def _finish(self, info: dict[str, Any]) -> None:
-        """Add the metrics of episodes that have just ended; with SAME_STEP start the next ones at once."""
-        lanes, over = self._lanes, self._over
-        metrics = [episode_metrics(lanes, i) if over[i] else None for i in range(self.num_envs)]
+    def _metrics(self, over: NDArray[np.bool_]) -> dict[str, Any]:
+        """The metrics of the episodes that have just ended."""
+        metrics = {i: episode_metrics(self._lanes, i) for i in np.flatnonzero(over).tolist()}
         columns: dict[str, Any] = {}
-        for name in next(m for m in metrics if m):
-            columns[name] = np.array([m[name] if m else 0 for m in metrics])
+        for name, value in next(iter(metrics.values())).items():
+            columns[name] = np.zeros(self.num_envs, type(value))
+            for i, found in metrics.items():
+                columns[name][i] = found[name]
             columns[f"_{name}"] = over.copy()
-        info["episode_metrics"], info["_episode_metrics"] = columns, over.copy()
-        if self.autoreset_mode != AutoresetMode.SAME_STEP:
-            return
+        return {"episode_metrics": columns, "_episode_metrics": over.copy()}
+
+    def _restart(self, over: NDArray[np.bool_]) -> dict[str, Any]:
+        """SAME_STEP: keep the last words of the episodes that have just ended and start the next ones."""
+        lanes = self._lanes
+        final_info = self._info(over) | self._metrics(over)
+        final_info["time_s"], final_info["_time_s"] = lanes.outcome["time_s"] * over, over.copy()
         final_obs = np.full(self.num_envs, None, dtype=object)
-        for i in np.flatnonzero(over).tolist():
-            final_obs[i] = lanes.image[i].copy()
-        final_info = dict(info)
         lanes.mode[:] = layout.SKIP
         for i in np.flatnonzero(over).tolist():
+            final_obs[i] = lanes.image[i].copy()
             lanes.start(i, self._rngs[i], seeded=False)
-        lanes.run()
+        info = self._info(~over)
         info["final_obs"], info["_final_obs"] = final_obs, over.copy()
         info["final_info"], info["_final_info"] = final_info, over.copy()
+        lanes.run()
         self._over = np.zeros(self.num_envs, bool)
+        return info
+
+    def render(self) -> tuple[Any, ...] | None:
+        """A picture, or text, of every lane; `human` prints the first."""
+        if self.render_mode is None or not self._ready:
+            raise gym.error.ResetNeeded("render() needs a render_mode given to the constructor, and a reset().")
+        if self.render_mode == "rgb_array":
+            return tuple(draw_rgb(self._lanes, i) for i in range(self.num_envs))
+        if self.render_mode == "ansi":
+            return tuple(draw_ansi(self._lanes, i) for i in range(self.num_envs))
+        print(CLEAR + draw_ansi(self._lanes, colour=True), flush=True)
+        return None
 
     def action_masks(self) -> NDArray[np.bool_]:
         """Valid actions of every lane, (N, actions) bool (see LLMSchedEnv.action_masks)."""

@@ -11,14 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from llmsched_env.config import DISCIPLINES, MAX_BATCH_LIMIT, MAX_BINS, MAX_SERVERS, RELEASES, SLO
+from llmsched_env.options import SLO_KEYS
 from llmsched_env.workload.bins import parse_edges
 from llmsched_env.workload.predictors import parse_predictor
 
 MAX_SEED = 2**32 - 1
 SCENARIOS = ("default", "memory")
-TARGETS = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "e2e_s"}
-"""Keys of --goodput (vLLM's, in ms) and the fields of config.SLO (seconds)."""
-
 ORDERS = tuple(name for name in DISCIPLINES if not name.startswith("oracle-"))
 """Clairvoyant orders belong to policies that carry it in their name."""
 
@@ -120,9 +118,9 @@ def read_bins(text: str) -> int | tuple[int, ...]:
 def read_target(text: str) -> tuple[str, float]:
     """``ttft:MS``, ``tpot:MS`` or ``e2el:MS``; gives the key and seconds."""
     key, colon, value = text.partition(":")
-    if not colon or key not in TARGETS:
+    if not colon or key not in SLO_KEYS:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not known.{nearest(key, list(TARGETS))} Give ttft:MS, tpot:MS or e2el:MS"
+            f"{text!r} is not known.{nearest(key, list(SLO_KEYS))} Give ttft:MS, tpot:MS or e2el:MS"
         )
     try:
         return key, number(0, 1e12, above=True)(value) / 1000.0
@@ -136,7 +134,7 @@ def slo_of(targets: Sequence[tuple[str, float]], *, share: float = 1.0, name: st
     for key in keys:
         if keys.count(key) > 1:
             raise ValueError(f"the target {key} is given {keys.count(key)} times: give it once.")
-    return SLO(**{TARGETS[key]: seconds for key, seconds in targets}, share=share, name=name)
+    return SLO(**{SLO_KEYS[key]: seconds for key, seconds in targets}, share=share, name=name)
 
 
 def read_class(text: str) -> SLO:

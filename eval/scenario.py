@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.options import TARGETS, slo_of
+from eval.options import slo_of
 from llmsched_env.config import SLO, Controller, Queueing, Server, SimConfig
 from llmsched_env.fleet import parse_servers
+from llmsched_env.options import DEFAULT_SERVERS, SLO_KEYS, EnvOptions
 from llmsched_env.requests import Requests
 from llmsched_env.workload.bins import bin_edges
 from llmsched_env.workload.traces import Trace
@@ -20,20 +21,22 @@ from llmsched_env.workload.workload import Workload
 RATES = ("rate", "rate_scale", "load")
 SIZES = ("requests", "duration")
 
+_SAME = EnvOptions()
+
 DEFAULTS: dict[str, Any] = {
-    "workload": "azure-conv",
-    "rate": 2.5,
+    "workload": _SAME.workload,
+    "rate": _SAME.rate,
     "requests": 20_000,
-    "servers": 4,
-    "profile": "h100-80gb_llama2-70b_tp4",
-    "bins": 4,
-    "max_batch": 128,
+    "servers": DEFAULT_SERVERS,
+    "profile": _SAME.profile,
+    "bins": _SAME.bins,
+    "max_batch": _SAME.max_batch,
     "release": "batch",
-    "goodput": [("e2el", 30.0)],
-    "predictor": "noisy:0.3",
+    "goodput": [(key, ms / 1000.0) for key, ms in _SAME.slo.items()],
+    "predictor": _SAME.predictor,
     "controller": {},
 }
-"""The default scenario; times in seconds."""
+"""The default scenario, that of the environment with longer runs; times in seconds."""
 
 MEMORY: dict[str, Any] = {
     "rate": 1.7,
@@ -175,7 +178,7 @@ class Scenario:
 
 def targets_ms(slo: SLO) -> dict[str, float]:
     """The finite targets of a class by --goodput key, in ms."""
-    found = {key: 1000 * getattr(slo, field) for key, field in TARGETS.items()}
+    found = {key: 1000 * getattr(slo, field) for key, field in SLO_KEYS.items()}
     return {key: ms for key, ms in found.items() if math.isfinite(ms)}
 
 

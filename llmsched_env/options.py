@@ -18,9 +18,7 @@ from llmsched_env.workload.bins import bin_edges
 from llmsched_env.workload.traces import Trace
 from llmsched_env.workload.workload import Workload
 
-DEFAULT_PROFILE = "h100-80gb_llama2-70b_tp4"
-DEFAULT_RATE = 2.5
-"""Requests/s of the default scenario."""
+DEFAULT_SERVERS = 4
 
 SLO_KEYS = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "e2e_s"}
 """Names of the latency targets at the border (ms there), as in vLLM's --goodput."""
@@ -35,12 +33,12 @@ class EnvOptions:
     """Keyword arguments of ``gym.make("LLMSched-v0", ...)``."""
 
     workload: Any = "azure-conv"  # generator, trace file, Trace, Requests, or a list of them to draw from
-    rate: Any = DEFAULT_RATE  # requests/s; a pair: drawn per episode, log-uniformly; None: the workload's own
+    rate: Any = 2.5  # requests/s; a pair: drawn per episode, log-uniformly; None: the workload's own
     requests: int | None = 500  # arrivals in an episode
     duration_s: float | None = None  # the episode is truncated at this time
     predictor: str = "noisy:0.3"  # oracle, noisy:S, prompt-only, none
     burstiness: float | None = None  # gamma shape of the gaps instead of the generator's own arrivals
-    profile: str = DEFAULT_PROFILE  # latency profile, or several: "A:2,B:2"
+    profile: str = "h100-80gb_llama2-70b_tp4"  # latency profile, or several: "A:2,B:2"
     servers: int | None = None  # 4, or what the profile counts
     kv_tokens: float | None = None  # KV capacity of every server; None: the profile's
     bins: Any = 4  # number of bins, or the inner edges between them in predicted tokens
@@ -160,7 +158,7 @@ class EnvOptions:
         try:
             targets: dict[str, Any] = {SLO_KEYS[key]: float(ms) / 1000.0 for key, ms in self.slo.items()}
             counted = any(mark in self.profile for mark in ",:") and not Path(self.profile).is_file()
-            servers = 4 if self.servers is None and not counted else self.servers
+            servers = DEFAULT_SERVERS if self.servers is None and not counted else self.servers
             return SimConfig(
                 servers=parse_servers(self.profile, servers, self.kv_tokens),
                 queueing=Queueing(self.edges, self.discipline, self.hold_s, self.tick_s),

@@ -304,6 +304,15 @@ def test_a_window_does_not_overwrite_a_running_batch() -> None:
         assert (waits[result.requests["dispatch"] < arrival[-1]] == 0.0).all()
 
 
+def test_a_timer_is_due_at_the_sum_not_at_the_age() -> None:
+    """0.7 s + 0.1 s is 0.7999999999999999 s: the age is then below 0.1 s, and who compares it waits for ever."""
+    assert (0.7 + 0.1) - 0.7 < 0.1
+    requests = Requests.checked([0.7, 9.0], [1, 1], [1, 1])
+    result = run(SimConfig((Server(IDEAL),)), requests, "timeout:batch=4:wait=100")
+    assert result.requests["dispatch"].tolist() == [0.7 + 0.1, 9.0 + 0.1]
+    assert result.lane["decisions"] == 4
+
+
 # ---- simultaneous events: completion and eviction, arrival, timer, decision; on the compiled kernel, by hand
 
 UNIT = Profile("unit", "split", {"d0": 1000.0, "d1": 0.0, "d2": 0.0, "p0": 1000.0, "p1": 0.0, "p2": 0.0}, INF)

@@ -35,6 +35,7 @@ from policies import parse_list
 
 PROGRAM = "compare.py"
 INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 @dataclass
@@ -190,6 +191,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         return compare(options_from(arguments), arguments)
+    except BrokenPipeError:  # whoever read the output has gone, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
     except (KeyboardInterrupt, SystemError) as error:  # compiled code turns the first into the second
         if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__cause__, KeyboardInterrupt):
             raise

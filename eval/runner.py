@@ -73,18 +73,25 @@ class SharedArrivals:
 
 
 def run_cell(cell: Cell, requests: Requests) -> RunResult:
-    """Simulate one cell; the policy's and the noise's random numbers come from its own seed."""
+    """Simulate one cell; the policy's and the noise's random numbers come from its own seed.
+
+    Raises ``ValueError`` that names the policy when its code fails or answers nonsense.
+    """
     rngs = streams(cell.seed, cell.split)
-    return simulate(
-        cell.policy.configure(cell.scenario.config),
-        requests,
-        cell.policy.decide,
-        **cell.policy.options,
-        rng=rngs["policy"],
-        log_batches=cell.timeline,
-        noise_key=int(rngs["noise"].integers(2**63)),
-        warmup=cell.scenario.workload.warmup,
-    )
+    config = cell.policy.configure(cell.scenario.config)
+    try:
+        return simulate(
+            config,
+            requests,
+            cell.policy.decide,
+            **cell.policy.options,
+            rng=rngs["policy"],
+            log_batches=cell.timeline,
+            noise_key=int(rngs["noise"].integers(2**63)),
+            warmup=cell.scenario.workload.warmup,
+        )
+    except ValueError as error:
+        raise ValueError(f"{cell.label}: {error}") from None
 
 
 def outcomes(cells: Sequence[Cell], jobs: int) -> Iterator[Outcome]:

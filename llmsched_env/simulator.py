@@ -160,7 +160,11 @@ class Simulator:
         """
         status = layout.DECIDE
         while status == layout.DECIDE:
-            status = run_lane(self.arrays, self.record, decide, params, memory, rng, details, DECISIONS_PER_CALL)
+            try:
+                status = run_lane(self.arrays, self.record, decide, params, memory, rng, details, DECISIONS_PER_CALL)
+            except (ArithmeticError, LookupError, ValueError) as error:  # the kernel raises nothing itself
+                now = float(self.lane[0]["now"])
+                raise ValueError(f"the policy failed at t = {now:g} s: {type(error).__name__}: {error}.") from None
         if status in (layout.BAD_BIN, layout.BAD_SIZE):
             choice, size = int(self.record[0]["last_size"]), int(self.record[0]["server_batches"])
             raise ValueError(

@@ -319,3 +319,33 @@ def test_ctrl_c_keeps_what_has_finished_and_exits_130(tmp_path, jobs):
     assert summary["interrupted"] and rows == sum(len(policy["seeds"]) for policy in summary["policies"]) >= 7
     assert f"Interrupted: {rows} of 30000 runs" in out and "static" in out
     assert math.isfinite(summary["policies"][0]["slo_attainment"])
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return 1 // (record.num_bins - record.num_bins), 5", "ZeroDivisionError"),
+        ("return record.queue_length[50000], 5", "IndexError"),
+        ("return -1, 5", "answered bin -1, size 5"),
+        ("return 0, -2", "answered bin 0, size -2"),
+    ],
+)
+def test_a_policy_that_fails_is_one_line(tmp_path, body, message):
+    """The user's code stops: exit 2, one line that names the policy, the time and the error."""
+    (tmp_path / "bad.py").write_text(f"def mine(record, params, memory, rng):\n    {body}\n")
+    run = subprocess.run(
+        [sys.executable, str(ROOT / "eval/compare.py"), "--policies", "static,bad.py:mine", "--requests", "50"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2
+    (line,) = run.stderr.strip().splitlines()
+    assert "bad.py:mine" in line and message in line
+
+
+def test_output_that_nobody_reads(tmp_path):
+    """`compare.py | head -1` ends without a traceback."""
+    command = f"{sys.executable} {ROOT / 'eval/compare.py'} --policies static --requests 50 --seeds 1 | head -1"
+    run = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert "Traceback" not in run.stderr and run.stdout.startswith("default:")

@@ -1,13 +1,17 @@
-"""Agreement with the public multi-bin simulator where the rules leave no choice.
+"""Agreement with other simulators where the rules leave no choice: a public one, and the plain-Python loop of the
+benchmark.
 
-A static batch of 8 without a memory limit is the same system there and here: first come first served, batches that
-run to completion, the profile refitted from its table.  Its totals were measured by running its own `Simulator.run`
-on 100,000 requests: the public Azure conversation trace, tiled (each tile shifted by the span plus the mean gap),
-its clock compressed 10 times.  Where its rules and ours differ (bins, controllers, memory) there is no agreement.
+A static batch of 8 without a memory limit is the same system in the public multi-bin simulator and here: first come
+first served, batches that run to completion, the profile refitted from its table.  Its totals were measured by running
+its own `Simulator.run` on 100,000 requests: the public Azure conversation trace, tiled (each tile shifted by the span
+plus the mean gap), its clock compressed 10 times.  Where the rules differ (bins, controllers, memory) there is no
+agreement to ask for.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +19,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from eval import bench
+from eval.bench_kernel import LOADS, PAPER_POLICIES, check_python, default_scenario, sized
+from eval.bench_python import PythonLoop
 from llmsched_env.config import Queueing, Server, SimConfig
 from llmsched_env.metrics import summarize
 from llmsched_env.profiles import load_profile
@@ -27,7 +34,7 @@ from policies import parse
 TRACE = Path(__file__).resolve().parents[2] / "shared" / "traces" / "azure_conv_2023.csv"
 REQUESTS, COMPRESSION = 100_000, 10.0
 
-pytestmark = pytest.mark.skipif(
+needs_trace = pytest.mark.skipif(
     not TRACE.is_file(),
     reason="the Azure conversation trace (CC-BY-4.0, not shipped) is not at ../shared/traces/azure_conv_2023.csv",
 )
@@ -69,6 +76,7 @@ def run(servers: int, policy: str, edges: tuple[int, ...] = ()) -> RunResult:
     return simulate(bound.configure(SimConfig(fleet, Queueing(edges))), tiled(), bound.decide, **bound.options)
 
 
+@needs_trace
 @pytest.mark.parametrize("totals", MEASURED, ids=lambda totals: f"{totals.servers} servers")
 def test_static_batches_agree(totals: Totals) -> None:
     """Mean and p99 latency and throughput within 0.1 %; the number of batches exactly."""
@@ -81,7 +89,48 @@ def test_static_batches_agree(totals: Totals) -> None:
     assert result.lane["batches"] == totals.batches
 
 
+@needs_trace
 def test_another_batch_does_not_agree() -> None:
     """The comparison can fail: one request less in a batch is 12 % less throughput."""
     summary = summarize(run(4, "static:batch=7"))
     assert summary["request_throughput"] != pytest.approx(MEASURED[1].throughput, rel=0.05)
+
+
+@pytest.mark.parametrize("rate", LOADS.values(), ids=LOADS.keys())
+def test_the_plain_python_loop_of_the_benchmark_agrees(rate: float) -> None:
+    """An event loop of a hundred lines, written for speed alone, gives every stamp of the kernel to 1e-9."""
+    scenario = default_scenario().at_rate(rate)
+    requests = sized(scenario, 5000).draw(3)
+    check_python(scenario, requests)
+    longer = dataclasses.replace(requests, output_tokens=requests.output_tokens + 1)
+    theirs = PythonLoop(scenario.config, longer, 8).run()
+    assert not np.allclose(theirs.completion, PythonLoop(scenario.config, requests, 8).run().completion, rtol=1e-9)
+
+
+def test_the_plain_python_loop_refuses_what_it_cannot_do() -> None:
+    """It has no evictions and knows one latency form: it says so, and nothing is timed."""
+    scenario = default_scenario()
+    requests = sized(scenario, 500).draw(0)
+    small = dataclasses.replace(scenario.config, servers=(Server(scenario.config.servers[0].profile, 3000.0),))
+    with pytest.raises(ValueError, match="no evictions"):
+        PythonLoop(small, requests, 8).run()
+    other = dataclasses.replace(scenario.config, servers=(Server(load_profile("ideal")),))
+    with pytest.raises(ValueError, match="form split"):
+        PythonLoop(other, requests, 8)
+
+
+def test_the_benchmark_prints_a_table_and_keeps_the_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A small run of `make bench`: every row has a figure, ratios are to the anchor in the same run."""
+    options = ["--only", "kernel", "--requests", "2000", "--repeats", "1", "--json", str(tmp_path / "b.json")]
+    assert bench.main(options) == 0
+    printed = capsys.readouterr().out
+    found = json.loads((tmp_path / "b.json").read_text())
+    assert {row["name"].partition(",")[0] for row in found["rows"]} == {*PAPER_POLICIES, "plain-Python loop"}
+    for row in found["rows"]:
+        assert row["value"] > 0
+        assert row["name"] in printed
+        assert row["ratio"] is None or row["ratio"] == pytest.approx(row["value"] / row["anchor"])
+    assert str(found["machine"]["cores"]) in printed
+    with pytest.raises(SystemExit) as refused:
+        bench.main(["--only", "kernels"])
+    assert refused.value.code == 2

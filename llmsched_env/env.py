@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from llmsched_env import layout, spaces
 from llmsched_env.config import SimConfig
 from llmsched_env.lanes import Lanes
+from llmsched_env.manual import filled
 from llmsched_env.options import EnvOptions, check_whole, parse_options
 from llmsched_env.render import CLEAR, draw_ansi, draw_rgb
 
@@ -21,11 +22,13 @@ class LLMSchedEnv(gym.Env):
     ## Description
     Requests arrive at a cluster of GPU servers.  Each has a prompt length that is known and an output length that is
     not; a noisy prediction of it sorts the request into one of K bins.  Whenever a server is free and something
-    waits, the agent is asked: which bin, and up to how many of its requests form the next batch.  A batch runs
-    to completion: its members are prefilled together, decode in step until the longest is done, and are released
-    together, so mixing long and short requests wastes time, small batches waste throughput, and large or late ones
-    miss latency targets.  KV memory bounds every batch; a batch that outgrows it loses its latest members, which
-    have to be recomputed.  The dynamics are those of `eval/compare.py`, to the bit (docs/semantics.md).
+    waits, the agent is asked: which bin, and up to how many of its requests form the next batch?
+
+    A batch runs to completion.  Its members are prefilled together, decode in step until the longest is done, and are
+    released together.  So mixing long and short requests wastes time, small batches waste throughput, and large or
+    late ones miss latency targets.  KV memory bounds every batch; a batch that outgrows it loses its latest members,
+    which have to be recomputed.  The dynamics are those of `eval/compare.py`, to the bit; every rule is in
+    docs/semantics.md.
 
     ## Action Space
     `action="multidiscrete"` (default): `MultiDiscrete([max_bins + 1, max_batch + 1])`
@@ -33,77 +36,109 @@ class LLMSchedEnv(gym.Env):
     | part | values | meaning |
     |---|---|---|
     | 0 | 0 ... max_bins - 1 | serve this bin |
-    |   | max_bins | `any`: serve all bins, oldest request first |
-    | 1 | 0 | wait: nothing is started before the next event |
-    |   | 1 ... max_batch | size of the batch, at most |
+    | 0 | max_bins | `any`: serve all bins as one queue |
+    | 1 | 0 | wait: start nothing before the next event |
+    | 1 | 1 ... max_batch | size of the batch, at most (memory may admit fewer) |
 
-    `action="ladder"`: `Discrete(n)`. 0 is wait; then for every bin, and last for `any`, the sizes 1, 2, 4, ...,
-    max_batch, and the controllers' target of that bin.
+    `action="ladder"`: `Discrete(1 + (max_bins + 1) * rungs)`, for learners of one discrete choice
 
-    `action_masks()` tells the valid actions (for MultiDiscrete both parts side by side).  An empty bin chosen all the
-    same means `any` and is counted in `info`; wait where no event can come means (`any`, max_batch).
+    | action | meaning |
+    |---|---|
+    | 0 | wait |
+    | 1 + rungs * choice + rung | serve bin `choice` (max_bins: `any`); size 1, 2, 4, ..., max_batch, last the target |
+
+    The target is what the batch-size controllers of that bin propose (docs/semantics.md).
+
+    `env.unwrapped.action_masks()` tells the valid actions as MaskablePPO reads them (for MultiDiscrete both parts side
+    by side), `env.unwrapped.sample_mask()` as `action_space.sample(mask)` does.  Masked are empty bins, bins that do
+    not exist, and waiting where no event can come.  Chosen all the same, a bin means `any` and is counted in `info`,
+    and waiting means (`any`, `max_batch`).
 
     ## Observation Space
-    `Box(size,)`, float32, in [0, 1], the slacks in [-1, 1], of one layout for any number of servers and for any number
-    of bins up to `max_bins`.  T is the deadline of the SLO (30 s where there is none).  First what exists once:
+    `Box`, float32, of one layout for any number of servers and for any number of bins up to `max_bins`:
+    20 + 12 (max_bins + 1) entries, all in [0, 1] but the slacks, which are in [-1, 1].  T is the deadline of the
+    SLO (the smaller of the TTFT and E2E targets; 30 s where there is none).  First what exists once:
 
     {GLOBAL}
 
-    then for every bin, and last for `any` (bins that do not exist are 0):
+    then the same twelve entries for every bin, beginning at 20 + 12 bin, and for `any`, beginning at 20 + 12 max_bins
+    (a bin that does not exist is all 0):
 
     {PER_BIN}
 
-    Times and lengths of outputs are predictions: nothing hidden from a real scheduler is shown.  The exact
+    Times and lengths of outputs are predictions: nothing that a real scheduler could not know is shown.  The exact
     numbers behind the image are in `env.unwrapped.record` (docs/policies.md).
 
     ## Rewards
-    The sum of three terms times their weights (`reward={"miss": 1, "holding": 0.01, "late": 0}`), each accrued over
-    the time between two decisions and divided by N, the number of requests of the episode:
+    The sum of three terms times their weights, each accrued over the time since the last decision and divided by N,
+    the number of requests of the episode:
 
     | term | meaning | default weight |
     |---|---|---|
-    | miss | - requests that miss their SLO, once each: at the deadline, rejection, drop, or completion (TPOT) | 1 |
-    | holding | - integral of the requests in the system, s: the sum is minus the mean latency (Little) | 0.01 |
-    | late | - integral of the requests in the system past their deadline, s: a miss that keeps costing | 0 |
+    | `miss` | - requests that miss their SLO, once each: at the deadline, rejection, drop, or completion (TPOT) | 1 |
+    | `holding` | - integral of the requests in the system, s: the sum is minus the mean latency (Little) | 0.01 |
+    | `late` | - integral of the requests in the system past their deadline, s: a miss that keeps costing | 0 |
 
-    So with the default weights the return is -(share of misses) - 0.01 x (mean latency in s).  Rewards accrue with
-    time: use a discount of 1, or one that is aware of `info["elapsed_s"]`.
+    So with the default weights the return is - (share of misses) - 0.01 (mean latency in s).  Rewards accrue with
+    time, and steps do not take equal times: use a discount of 1, or one that is aware of `info["elapsed_s"]`.
 
     ## Starting State
-    An empty system at time 0 and the first arrival ahead; the first observation is at the first decision.
+    An empty system at time 0 and the first arrival ahead; the first observation is at the first decision.  The seed of
+    `reset` alone decides arrivals, lengths and predictions; `reset` without a seed goes on to the next episode of the
+    series.  `reset(options={"requests": requests})` plays requests of your own (`llmsched_env.requests.Requests`).
 
     ## Episode End
     1. Termination: every request of the episode was completed, rejected or dropped.
-    2. Truncation: the clock reached `duration_s` (nothing extra is charged), or after `max_episode_steps` decisions.
+    2. Truncation: the clock reached `duration_s`; every episode ends so where it is given.  Nothing extra is charged.
+    3. Truncation: `max_episode_steps` decisions were made.
 
     ## Information
-    `reward_terms` (by name, unweighted), `elapsed_s` since the last decision, `time_s`, `empty_choices` in this
-    step; at the end also `episode_metrics`: completed, rejected, dropped, unfinished, evicted, slo_attainment,
-    mean_e2e_s, decisions.
+    | key | meaning |
+    |---|---|
+    | `time_s` | the clock (also after `reset`) |
+    | `elapsed_s` | time since the last decision, s |
+    | `reward_terms` | the terms by name, unweighted |
+    | `empty_choices` | choices of an empty bin in this step |
+    | `episode_metrics` | at the end: `completed`, `rejected`, `dropped`, `unfinished`, `evicted`, `decisions`, \
+`slo_attainment` (unfinished ones are misses), `mean_e2e_s` (time in the system so far) |
 
     ## Arguments
     {ARGUMENTS}
 
-    Lengths are in tokens, `rate` in requests/s, targets of `slo` in ms.  The seed of `reset` alone decides arrivals,
-    lengths and predictions; without a seed the next episode of the series is drawn.
+    Lengths are in tokens, `rate` in requests/s, targets of `slo` in ms.  An argument that is not allowed is refused
+    with a `ValueError` that says what is.
 
     ```python
     >>> import gymnasium as gym
-    >>> env = gym.make("llmsched_env:LLMSched-v0", servers=2, slo={"e2el": 20000})
+    >>> env = gym.make("llmsched_env:LLMSched-v0", servers=2, slo={"e2el": 20_000})
     >>> observation, info = env.reset(seed=1)
     >>> terminated = truncated = False
     >>> while not (terminated or truncated):
     ...     action = env.action_space.sample(env.unwrapped.sample_mask())
     ...     observation, reward, terminated, truncated, info = env.step(action)
-    >>> sorted(info["episode_metrics"])[:3]
-    ['completed', 'decisions', 'dropped']
+    >>> info["episode_metrics"]["completed"]
+    500
 
     ```
+
+    ## Rendering
+    `render_mode="rgb_array"` draws queues, servers and misses of the last two minutes: a batch is as wide as the time
+    it took, coloured where members still generate tokens and faint where they only wait for the longest.
+    `human` prints text to the terminal, `ansi` returns it.  `env.unwrapped.picture(at_s)` draws any earlier instant.
 
     ## Vectorized environment
     `gym.make_vec("llmsched_env:LLMSched-v0", num_envs=N)` steps N lanes in one call of the compiled kernel; lane i
     equals the scalar environment seeded with seed + i, bit for bit.  `threads` uses several cores, `autoreset_mode`
-    chooses Gymnasium's NEXT_STEP (default), SAME_STEP or DISABLED.
+    chooses Gymnasium's NEXT_STEP (default), SAME_STEP or DISABLED (with `reset_mask`).
+
+    ```python
+    >>> envs = gym.make_vec("llmsched_env:LLMSched-v0", num_envs=8, requests=100)
+    >>> observations, infos = envs.reset(seed=1)
+    >>> observations, rewards, terminations, truncations, infos = envs.step(envs.action_space.sample())
+    >>> rewards.shape
+    (8,)
+
+    ```
 
     ## Version History
     * v0: first version.
@@ -248,6 +283,9 @@ class LLMSchedEnv(gym.Env):
     def close(self) -> None:
         """Release what the environment holds; may be called twice."""
         self._lanes.close()
+
+
+LLMSchedEnv.__doc__ = filled(LLMSchedEnv.__doc__)
 
 
 def check_simulation(simulation: SimConfig | None) -> None:

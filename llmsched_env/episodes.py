@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from dataclasses import replace
 
 import numpy as np
 
 from llmsched_env.options import EnvOptions
 from llmsched_env.requests import Requests
-from llmsched_env.workload.workload import Workload
+from llmsched_env.workload.traces import Trace
+from llmsched_env.workload.workload import NothingComesError, Workload
 
 MOST_AHEAD = 8
 """Episodes drawn in one go, at most (1, 2, 4, 8, 8, ... after a seeding): a draw has a fixed price."""
+
+MOST_EMPTY = 1000
+"""Draws in which nothing comes before `duration_s`, after which it is refused; an episode has a request at least."""
+
+SAMPLE = 1000
+"""Requests drawn to see how short prompts can be."""
 
 
 class Episodes:
@@ -53,6 +62,11 @@ class Episodes:
                 most = max(most, int(4.0 * rate * self._options.duration_s) + 1000)
         return most
 
+    @property
+    def shortest_prompt(self) -> int:
+        """Tokens of about the shortest prompt that an episode can have."""
+        return min(int(_sample(workload).prompt_tokens.min()) for workload in self._workloads)
+
     def forget(self) -> None:
         """Start the series anew (after a seeding)."""
         self._ready.clear()
@@ -70,8 +84,14 @@ class Episodes:
         if self._rates is not None and self._rates[0] < self._rates[1]:
             low, high = np.log(self._rates)
             workload = self._options.workload_of(workload.source, math.exp(rng.uniform(low, high)))
-        requests = workload.draw(int(rng.integers(2**62)))
-        return cut(requests, 0, min(len(requests), self.capacity))
+        for _ in range(MOST_EMPTY):
+            with suppress(NothingComesError):
+                requests = workload.draw(int(rng.integers(2**62)))
+                return cut(requests, 0, min(len(requests), self.capacity))
+        raise ValueError(
+            f"duration_s={self._options.duration_s!r} is over before anything comes at {workload.mean_rate:g} "
+            "requests/s: give a longer one."
+        )
 
     def _several(self, rng: np.random.Generator) -> list[Requests]:
         first, n, count = self._workloads[0], int(self._options.requests or 0), self._ahead
@@ -81,6 +101,13 @@ class Episodes:
             self._many[count] = self._options.workload_of(first.source, first.mean_rate, episodes=count)
         requests = self._many[count].draw(int(rng.integers(2**62)))
         return [cut(requests, i * n, (i + 1) * n) for i in range(count)]
+
+
+def _sample(workload: Workload | Requests) -> Requests | Trace:
+    """All that can come, or what is likely to."""
+    if isinstance(workload, Requests):
+        return workload
+    return workload.trace or replace(workload, requests=SAMPLE, duration_s=None).draw(0, "calibration")
 
 
 def cut(requests: Requests, first: int, last: int) -> Requests:

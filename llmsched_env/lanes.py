@@ -21,6 +21,15 @@ DEFAULT_SCALE_S = 30.0
 """T of the observation where no TTFT or E2E target is given."""
 
 
+def check_fits(prompt: int, eta: float) -> None:
+    """``ValueError`` when not even a request with a prompt of ``prompt`` tokens fits into ``eta`` tokens of memory."""
+    if prompt + 1 > eta:
+        raise ValueError(
+            f"kv_tokens={eta:g} is less than every request of the workload needs (the shortest prompt has {prompt} "
+            f"tokens): give more."
+        )
+
+
 class Lanes:
     """State of N environments with equal options; lane i draws from ``rngs[i]`` alone."""
 
@@ -32,6 +41,7 @@ class Lanes:
         self.max_bins = max(options.num_max_bins, self.config.queueing.num_bins)
         self.max_batch = self.config.max_batch
         self.episodes = [Episodes(options) for _ in range(lanes)]
+        check_fits(self.episodes[0].shortest_prompt, self.config.max_eta)
         capacity = self.episodes[0].capacity
         self.simulator = Simulator(self.config, capacity, lanes=lanes, log=2 * capacity if log else 0, track=True)
         self.record = [records(np.zeros(1, layout.RECORD)) for _ in range(threads)]

@@ -140,7 +140,7 @@ def _write_choice(record, k, out, at, scale):
     slack = record.slack[k]
     out[at + 6] = 1.0 if slack == math.inf else slack / (abs(slack) + scale)
     out[at + 7] = record.target[k] / cap
-    out[at + 8] = min(max(record.low[k] / cap, -1.0), 1.0)
-    out[at + 9] = min(max(record.high[k] / cap, -1.0), 1.0)
+    out[at + 8] = min(max(record.low[k] / cap, 0.0), 1.0)
+    out[at + 9] = min(max(record.high[k] / cap, 0.0), 1.0)
     out[at + 10] = _log(record.mean_tokens[k], 20.0)
     out[at + 11] = 1.0 if length > 0 else 0.0

@@ -33,9 +33,15 @@ class EnvOptions:
     """Keyword arguments of ``gym.make("LLMSched-v0", ...)``."""
 
     workload: Any = "azure-conv"  # generator, trace file, Trace, Requests, or a list of them to draw from
+<<<<<<< HEAD
     rate: Any = 2.5  # requests/s; a pair: drawn per episode, log-uniformly; None: the workload's own
     requests: int | None = 500  # arrivals in an episode
     duration_s: float | None = None  # the episode is truncated at this time
+=======
+    rate: Any = DEFAULT_RATE  # requests/s; a pair: drawn per episode, log-uniformly; None: the workload's own
+    requests: int | None = 500  # arrivals in an episode; None: as many as come in duration_s
+    duration_s: float | None = None  # the last arrival is not later, and the episode is truncated at this time
+>>>>>>> b10786c (wip)
     predictor: str = "noisy:0.3"  # oracle, noisy:S, prompt-only, none
     burstiness: float | None = None  # gamma shape of the gaps instead of the generator's own arrivals
     profile: str = "h100-80gb_llama2-70b_tp4"  # latency profile, or several: "A:2,B:2"
@@ -43,13 +49,13 @@ class EnvOptions:
     kv_tokens: float | None = None  # KV capacity of every server; None: the profile's
     bins: Any = 4  # number of bins, or the inner edges between them in predicted tokens
     max_bins: int | None = None  # the spaces are made for this many bins; None: as many as there are
-    max_batch: int = 128
-    slo: Mapping[str, float] = field(default_factory=lambda: {"e2el": 30_000.0})  # targets in ms: ttft, tpot, e2el
-    discipline: str = "fifo"  # order inside a bin
+    max_batch: int = 128  # largest batch
+    slo: Mapping[str, float] = field(default_factory=lambda: {"e2el": 30_000.0})  # latency targets: ttft, tpot, e2el
+    discipline: str = "fifo"  # order inside a bin: fifo, sjf, edf, slack, priority, oracle-sjf
     hold_s: float = math.inf  # wake the agent when the oldest request has waited this long
     tick_s: float = math.inf  # wake the agent at every multiple of this time
-    controller: Mapping[str, Any] = field(default_factory=dict)  # fields of config.Controller
-    reward: Mapping[str, float] = field(default_factory=dict)  # weights that differ from the defaults
+    controller: Mapping[str, Any] = field(default_factory=dict)  # tbt_s, eps_s, alpha, ... (config.Controller)
+    reward: Mapping[str, float] = field(default_factory=dict)  # weights of terms that differ from their defaults
     action: str = "multidiscrete"  # or "ladder": Discrete
 
     def __post_init__(self) -> None:
@@ -143,6 +149,8 @@ class EnvOptions:
         """Inner edges of the bins: as given, or quantiles of a sample that no episode contains."""
         if not isinstance(self.bins, int):
             return self._given_edges()
+        if self.bins == 1:
+            return ()
         first = self.workloads[0]
         if isinstance(first, Requests):
             raise ValueError(f"bins={self.bins}: own Requests say nothing about others; give the inner edges.")

@@ -25,6 +25,10 @@ CALIBRATION_REQUESTS = 20_000
 """Requests in the independent sample that bin edges are taken from."""
 
 
+class NothingComesError(ValueError):
+    """A draw in which no request arrives before the run ends."""
+
+
 @dataclass(frozen=True)
 class Workload:
     """A law of requests; ``draw`` turns it and a seed into arrays.
@@ -167,7 +171,7 @@ class Workload:
             arrival, (prompt, output) = source.take(size)
             kept = int(np.searchsorted(arrival, end, side="right"))
             if kept == 0 and first:
-                raise ValueError(f"duration_s={self.duration_s!r}: no request comes so soon; give a longer one.")
+                raise NothingComesError(f"duration_s={self.duration_s!r}: no request comes so soon; give a longer one.")
             if kept:
                 prompt, output = prompt[:kept], output[:kept]
                 predicted = self._predictor.predict(prompt, output, self.output_cap, rngs["predictions"])

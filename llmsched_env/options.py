@@ -33,15 +33,9 @@ class EnvOptions:
     """Keyword arguments of ``gym.make("LLMSched-v0", ...)``."""
 
     workload: Any = "azure-conv"  # generator, trace file, Trace, Requests, or a list of them to draw from
-<<<<<<< HEAD
     rate: Any = 2.5  # requests/s; a pair: drawn per episode, log-uniformly; None: the workload's own
-    requests: int | None = 500  # arrivals in an episode
-    duration_s: float | None = None  # the episode is truncated at this time
-=======
-    rate: Any = DEFAULT_RATE  # requests/s; a pair: drawn per episode, log-uniformly; None: the workload's own
     requests: int | None = 500  # arrivals in an episode; None: as many as come in duration_s
     duration_s: float | None = None  # the last arrival is not later, and the episode is truncated at this time
->>>>>>> b10786c (wip)
     predictor: str = "noisy:0.3"  # oracle, noisy:S, prompt-only, none
     burstiness: float | None = None  # gamma shape of the gaps instead of the generator's own arrivals
     profile: str = "h100-80gb_llama2-70b_tp4"  # latency profile, or several: "A:2,B:2"

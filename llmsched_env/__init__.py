@@ -19,3 +19,10 @@ if "LLMSched-v0" not in registry:
         entry_point="llmsched_env.env:LLMSchedEnv",
         vector_entry_point="llmsched_env.vector_env:LLMSchedVectorEnv",
     )
+
+if "LLMSchedSmall-v0" not in registry:
+    register(
+        id="LLMSchedSmall-v0",
+        entry_point="llmsched_env.small:LLMSchedSmallEnv",
+        vector_entry_point="llmsched_env.small:LLMSchedSmallVectorEnv",
+    )

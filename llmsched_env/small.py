@@ -98,9 +98,11 @@ class LLMSchedSmallEnv(LLMSchedEnv):
     Launching at once leaves the server busy with a small batch while others queue up; waiting lets it stand idle.
     There is no deadline and no memory limit: what counts is the average number of requests in the system.
 
-    Where the queue and the server are all there is to know, this is a semi-Markov decision process whose optimum
-    `python eval/optimum.py` computes, with an error bound: {OPTIMUM}.  A learner that does not come near it is broken.
-    The dynamics are those of LLMSched-v0, on the same simulator.
+    The queue and the server are all there is to know: a semi-Markov decision process whose optimum
+    `python eval/optimum.py` computes with an error bound.  With the default arguments it is 5.17341 requests in the
+    system, and the best policy waits for three requests and then launches all that fit.  Never waiting costs 1.14 %
+    more, waiting for full batches 2.46 %.  A learner that does not come near the optimum is broken.  The dynamics are
+    those of LLMSched-v0, on the same simulator.
 
     ## Action Space
     `Discrete(max_batch + 1)`: 0 waits for the next arrival, b launches the b oldest requests (all, when fewer wait).

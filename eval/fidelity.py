@@ -31,8 +31,18 @@ from data.calibration.cells import grid
 from data.calibration.fit import fit_all
 from data.calibration.rows import RowFile
 from eval import artefacts, fidelity_figure
-from eval.fidelity_replay import Lengths, Serve, capacity, draw_requests, measures, replay, simulated
-from eval.fidelity_report import LoadResult, lines_of, table
+from eval.fidelity_replay import (
+    Batch,
+    Lengths,
+    capacity,
+    draw_requests,
+    measures,
+    recording,
+    replay,
+    service_errors,
+    simulated,
+)
+from eval.fidelity_report import LoadResult, ServiceError, lines_of, table
 from eval.options import OneLineParser, number, refuse
 from eval.progress import Progress
 from llmsched_env.profiles import Profile, load_profile
@@ -40,6 +50,7 @@ from llmsched_env.requests import Requests
 
 if TYPE_CHECKING:
     from data.calibration.bench import Bench
+    from data.calibration.torch_measurer import TorchMeasurer
 
 PROGRAM = "fidelity.py"
 INTERRUPTED = 130
@@ -82,7 +93,7 @@ class Session:
 
     options: argparse.Namespace
     bench: Bench
-    serve: Serve
+    measurer: TorchMeasurer
     rows: RowFile | None = None
     rounds: int = 0
 
@@ -90,7 +101,7 @@ class Session:
         """Some more rounds of the grid (none where the profile was given)."""
         if self.rows is not None:
             self.rounds += ROUNDS
-            campaign.run(self._plan(), self.rows, self.bench.measurer())
+            campaign.run(self._plan(), self.rows, self.measurer)
 
     def profile(self) -> Profile:
         """The profile given, or the best fit to all rounds so far."""
@@ -123,18 +134,20 @@ def run(session: Session) -> tuple[list[LoadResult], list[fidelity_figure.Curves
     first = session.profile()
     work = [session.requests(load, first) for load in options.loads]
     real: list[list[tuple[NDArray, NDArray]]] = [[] for _ in work]
+    batches: list[list[Batch]] = [[] for _ in work]
     with Progress("real runs", options.repeats * len(work)) as progress:
         for _ in range(options.repeats):
-            for (_, requests), runs, load in zip(work, real, options.loads, strict=True):
-                runs.append(replay(requests, options.batch, session.serve))
+            for (_, requests), runs, kept, load in zip(work, real, batches, options.loads, strict=True):
+                runs.append(replay(requests, options.batch, recording(session.measurer.serve, kept)))
                 session.calibrate()
                 progress.step(f"load {load:g}")
     profile, results, curves = session.profile(), [], []
-    for load, (rate, requests), runs in zip(options.loads, work, real, strict=True):
+    for load, (rate, requests), runs, kept in zip(options.loads, work, real, batches, strict=True):
         stamps = simulated(requests, options.batch, profile)
         lines = lines_of(measures(requests, *stamps), [measures(requests, *run) for run in runs])
-        sizes = [len(requests) / len(np.unique(done)) for _, done in runs]
-        results.append(LoadResult(load, rate, len(requests), float(np.mean(sizes)), lines))
+        size = len(runs) * len(requests) / len(kept)
+        service = ServiceError.of(service_errors(kept, profile))
+        results.append(LoadResult(load, rate, len(requests), size, lines, service))
         latencies = [done - requests.arrival_s for _, done in runs]
         curves.append(fidelity_figure.Curves(latencies, stamps[1] - requests.arrival_s))
     return results, curves, profile
@@ -172,7 +185,7 @@ def fidelity(options: argparse.Namespace, argv: Sequence[str]) -> int:
         same_thing(options.profile, given, bench)
     with tempfile.TemporaryDirectory() as folder:
         rows = RowFile(Path(folder) / "rows.csv", bench.setup) if given is None else None
-        results, curves, profile = run(Session(options, bench, bench.measurer().serve, rows))
+        results, curves, profile = run(Session(options, bench, bench.measurer(), rows))
     summary = {
         **{name: getattr(bench.setup, name) for name in ("model", "device", "dtype", "engine", "clock")},
         "profile": profile.name,

@@ -82,6 +82,32 @@ def replay(requests: Requests, batch: int, serve: Serve) -> tuple[Floats, Floats
     return first, done
 
 
+@dataclass(frozen=True)
+class Batch:
+    """A real batch: who was in it, and what it took in ms."""
+
+    prompts: Sequence[int]
+    outputs: Sequence[int]
+    ms: float
+
+
+def recording(serve: Serve, batches: list[Batch]) -> Serve:
+    """``serve`` that also keeps what it did."""
+
+    def kept(prompts: Sequence[int], outputs: Sequence[int]) -> tuple[float, float]:
+        found = serve(prompts, outputs)
+        batches.append(Batch(prompts, outputs, sum(found)))
+        return found
+
+    return kept
+
+
+def service_errors(batches: Sequence[Batch], profile: Profile) -> Floats:
+    """Predicted over measured service time, less 1, of every real batch: no queue in it."""
+    serve = service_ms(profile)
+    return np.array([sum(serve(b.prompts, b.outputs)) / b.ms - 1.0 for b in batches])
+
+
 def simulated(requests: Requests, batch: int, profile: Profile) -> tuple[Floats, Floats]:
     """The same from the simulator."""
     bound = parse(f"static:batch={batch}")

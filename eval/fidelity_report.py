@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eval.fidelity_replay import METRICS, UNITS
 
@@ -49,6 +50,22 @@ class Line:
 
 
 @dataclass(frozen=True)
+class ServiceError:
+    """Errors of the service time of the real batches, one by one: median with its sign, median and p95 without."""
+
+    batches: int
+    bias: float
+    median: float
+    p95: float
+
+    @classmethod
+    def of(cls, errors: NDArray[np.float64]) -> ServiceError:
+        """Of these relative errors."""
+        size = np.abs(errors)
+        return cls(len(errors), float(np.median(errors)), float(np.median(size)), float(np.percentile(size, 95)))
+
+
+@dataclass(frozen=True)
 class LoadResult:
     """A load (share of the capacity under the profile, requests/s) and its lines."""
 
@@ -57,6 +74,7 @@ class LoadResult:
     requests: int
     mean_batch: float
     lines: tuple[Line, ...]
+    service: ServiceError
 
     @property
     def passed(self) -> bool:
@@ -68,7 +86,7 @@ class LoadResult:
         shown = ("measured", "error", "spread", "bar", "within")
         lines = [asdict(line) | {name: getattr(line, name) for name in shown} for line in self.lines]
         own = {name: getattr(self, name) for name in ("load", "rate", "requests", "mean_batch", "passed")}
-        return own | {"lines": lines}
+        return own | {"service_error": asdict(self.service), "lines": lines}
 
 
 def lines_of(predicted: Mapping[str, float], real: Sequence[Mapping[str, float]]) -> tuple[Line, ...]:
@@ -91,6 +109,11 @@ def table(results: Sequence[LoadResult]) -> str:
                 f"{line.metric:12}{line.predicted:12.4g}{line.measured:12.4g}{100 * line.error:+8.1f}%"
                 f"{100 * line.spread:8.1f}%{100 * line.bar:7.1f}%{mark}"
             )
+        own = result.service
+        text.append(
+            f"service time of the {own.batches} real batches, each predicted from its prompts and outputs: "
+            f"bias {100 * own.bias:+.1f} %, |error| median {100 * own.median:.1f} %, p95 {100 * own.p95:.1f} %"
+        )
         text.append("")
     units = ", ".join(f"{name} in {unit}" for name, unit in UNITS.items())
     text.append(f"times in s, {units}; measured: median of the real runs; spread: their standard deviation / mean;")

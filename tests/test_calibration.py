@@ -378,7 +378,6 @@ def test_raw_rows_lie_beside_the_folder_of_profiles():
         (["--contexts", "1"], "argument --contexts: 1 is not allowed: give at least 2"),
         (["--budget", "0"], "argument --budget: '0' is not allowed: give a number above 0"),
         (["--engine", "cuda-graph"], "argument --engine: 'cuda-graph' needs --device cuda"),
-        (["--clock", "cpu", "--threads", "2"], "argument --clock: 'cpu' counts the time of one thread"),
         (["--bacthes", "1"], "--bacthes is not an option. Did you mean --batches?"),
     ],
 )

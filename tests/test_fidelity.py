@@ -13,8 +13,19 @@ import pytest
 
 from data.calibration import settings
 from eval import fidelity, fidelity_figure, figures
-from eval.fidelity_replay import METRICS, Lengths, capacity, draw_requests, measures, replay, service_ms, simulated
-from eval.fidelity_report import Line, LoadResult, lines_of, table
+from eval.fidelity_replay import (
+    METRICS,
+    Lengths,
+    capacity,
+    draw_requests,
+    measures,
+    recording,
+    replay,
+    service_errors,
+    service_ms,
+    simulated,
+)
+from eval.fidelity_report import Line, LoadResult, ServiceError, lines_of, table
 from llmsched_env.profiles import Profile, load_profile
 from llmsched_env.requests import Requests
 
@@ -61,6 +72,16 @@ def test_batches_are_no_larger_than_asked():
     assert sizes == [2, 2, 1]
 
 
+def test_service_errors_of_the_batches_by_hand():
+    requests = Requests.checked([0.0, 0.0, 9.0], [50, 50, 20], [3, 2, 1])
+    batches = []
+    replay(requests, 2, recording(lambda prompts, outputs: (10.0, 30.0), batches))
+    both = 8.0 + 2 * (5 + 0.4) + 1e-3 * (102 + 104)  # the floor of the prefill, then two steps
+    assert service_errors(batches, SPLIT) == pytest.approx([both / 40 - 1, 8.0 / 40 - 1])
+    found = ServiceError.of(np.array([-0.1, 0.02, 0.04]))
+    assert (found.batches, found.bias, found.median) == (3, 0.02, 0.04)
+
+
 def test_the_capacity_is_that_of_full_batches():
     constant = Lengths(prompt=50, output=20, sigma=0.0)
     prefill, rest = service_ms(SPLIT)([50] * 4, [20] * 4)
@@ -78,7 +99,8 @@ def test_error_spread_and_bar_by_hand():
 
 def result_of(predicted: float) -> LoadResult:
     real = [dict.fromkeys(METRICS, 1.0)] * 3
-    return LoadResult(0.8, 2.0, 100, 3.5, lines_of(dict.fromkeys(METRICS, predicted), real))
+    service = ServiceError.of(np.array([-0.1, 0.02, 0.04]))
+    return LoadResult(0.8, 2.0, 100, 3.5, lines_of(dict.fromkeys(METRICS, predicted), real), service)
 
 
 def test_the_table_marks_what_is_outside():

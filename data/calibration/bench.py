@@ -51,7 +51,7 @@ class Bench:
             device=device_name(self.device, options.threads),
             dtype=options.dtype,
             engine=engine_name(options.engine, versions),
-            clock=clock_name(self.device, options.clock),
+            clock=clock_name(self.device),
         )
 
     @property
@@ -64,7 +64,7 @@ class Bench:
     def measurer(self) -> TorchMeasurer:
         """What measures this bench."""
         options = self.options
-        return TorchMeasurer(self.engine, self.sizes, options.dtype, options.engine, options.clock)
+        return TorchMeasurer(self.engine, self.sizes, options.dtype, options.engine)
 
     def floors(self, cells: Sequence[Cell]) -> dict[Cell, float]:
         """Milliseconds that reading weights and cache once takes, by decode cell: no engine is faster."""
@@ -94,8 +94,6 @@ class Bench:
             else f"KV capacity is {MEMORY_SHARE:.0%} of the memory less weights and "
             "activations, divided by the bytes of a token: computed, not measured",
         ]
-        if self.setup.clock == "CPU time of the thread":
-            caveats.append("times are CPU time of the one thread: what an idle core would take, waiting left out")
         load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
         return {
             "kv_tokens": given or self.kv_tokens(plan.cells),
@@ -110,6 +108,12 @@ class Bench:
                 "load_average": None if load is None else round(load, 2),
             },
             "campaign": {"repeats": plan.repeats, "seed": plan.seed, "most_cv": plan.most_cv},
+            "range": {
+                "batches": options.batches,
+                "prompts": options.prompts,
+                "contexts": options.contexts,
+                "prefill_tokens": max(c.total for c in plan.cells if c.phase == PREFILL),
+            },
             "rows": os.path.relpath(rows, out.parent).replace(os.sep, "/"),
             "caveats": caveats,
         }

@@ -12,8 +12,6 @@ from pathlib import Path
 import torch
 
 COPY_BYTES = 1 << 28
-WALL, CPU_TIME = "wall", "cpu"
-CLOCKS = (WALL, CPU_TIME)
 
 
 def device_of(text: str) -> torch.device:
@@ -58,10 +56,17 @@ def memory(device: torch.device) -> tuple[int, int]:
         return page * os.sysconf("SC_AVPHYS_PAGES"), total
 
 
-def stopwatch(device: torch.device, clock: str) -> Callable[[Callable[[], object]], float]:
-    """A function that runs a function and gives its milliseconds by events (CUDA), wall or CPU time."""
+class Stopwatch:
+    """Times a piece of work in milliseconds, by events (CUDA) or wall time."""
 
-    def events(work: Callable[[], object]) -> float:
+    def __init__(self, device: torch.device) -> None:
+        self._cuda = device.type == "cuda"
+
+    def __call__(self, work: Callable[[], object]) -> float:
+        """Run ``work``; its milliseconds."""
+        return self._events(work) if self._cuda else self._host(work)
+
+    def _events(self, work: Callable[[], object]) -> float:
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         begin.record()
         work()
@@ -69,26 +74,20 @@ def stopwatch(device: torch.device, clock: str) -> Callable[[Callable[[], object
         end.synchronize()
         return begin.elapsed_time(end)
 
-    now = time.perf_counter if clock == WALL else time.thread_time
-
-    def host(work: Callable[[], object]) -> float:
-        began = now()
+    def _host(self, work: Callable[[], object]) -> float:
+        began = time.perf_counter()
         work()
-        return (now() - began) * 1e3
-
-    return events if device.type == "cuda" else host
+        return (time.perf_counter() - began) * 1e3
 
 
-def clock_name(device: torch.device, clock: str) -> str:
+def clock_name(device: torch.device) -> str:
     """What the profile says of the clock."""
-    if device.type == "cuda":
-        return "CUDA events"
-    return "wall" if clock == WALL else "CPU time of the thread"
+    return "CUDA events" if device.type == "cuda" else "wall"
 
 
 def copy_bandwidth(device: torch.device) -> float:
     """Bytes a second that a copy reads and writes, the best of five."""
     source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=device)
-    target, timed = torch.empty_like(source), stopwatch(device, WALL)
+    target, timed = torch.empty_like(source), Stopwatch(device)
     best = min(timed(lambda: target.copy_(source)) for _ in range(5))
     return 2 * COPY_BYTES / best * 1e3

@@ -20,7 +20,7 @@ GRIDS = {
 }
 """Grids where none is given, by kind of device."""
 
-MOST_PREFILL_TOKENS = {"cpu": 4096, "cuda": 32768}
+MOST_PREFILL_TOKENS = {"cpu": 2048, "cuda": 32768}
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -46,14 +46,13 @@ def parser() -> OneLineParser:
 
 
 def add_model_options(add: Callable) -> None:
-    """The options that say which model is measured, on what, by which clock."""
+    """The options that say which model is measured, and on what."""
     add("--model", default="tiny", metavar="NAME", help=f"{', '.join(PRESETS)} (random weights), a hub name or a path")
     add("--random-weights", action="store_true", help="of a hub name or path take the configuration alone")
     add("--device", type=device, default="cpu", metavar="D", help="cpu, cuda or cuda:N")
     add("--dtype", type=choice(tuple(BYTES)), metavar="T", help="float32 (default on cpu), bfloat16 (on cuda), float16")
     add("--engine", type=choice(("eager", "cuda-graph")), help="cuda-graph (default on cuda) or eager")
     add("--threads", type=number(1, 1024, whole=True), default=1, metavar="N", help="threads on a cpu (default 1)")
-    add("--clock", type=choice(("wall", "cpu")), default="wall", help="on a cpu: wall time, or CPU time of its thread")
     add("--bandwidth", type=number(0, 1e6, above=True), metavar="GB/S", help="of the memory (default: a copy measures)")
 
 
@@ -101,6 +100,4 @@ def completed(made: OneLineParser, options: argparse.Namespace, engine: str | No
     options.engine = options.engine or engine or {"cpu": "eager", "cuda": "cuda-graph"}[kind]
     if kind == "cpu" and options.engine == "cuda-graph":
         made.error("argument --engine: 'cuda-graph' needs --device cuda; on a cpu give eager")
-    if options.clock == "cpu" and (kind == "cuda" or options.threads > 1):
-        made.error("argument --clock: 'cpu' counts the time of one thread: it needs --device cpu --threads 1")
     return options

@@ -10,11 +10,11 @@ import torch
 from data.calibration.architectures import BYTES, Architecture
 from data.calibration.campaign import DoesNotFitError
 from data.calibration.cells import PREFILL, Cell
-from data.calibration.devices import memory, stopwatch
+from data.calibration.devices import Stopwatch, memory
 from data.calibration.engine import Engine, Slab
 
 EAGER, GRAPH = "eager", "cuda-graph"
-ENGINES = (EAGER, GRAPH)
+
 BURST = 8
 """Decode steps in a sample, all at the cell's context; the sample is their mean."""
 
@@ -36,9 +36,9 @@ def bytes_needed(sizes: Architecture, cell: Cell, dtype: str) -> int:
 class TorchMeasurer:
     """campaign.Measurer of a real model.  Every cell is warmed up once before its first sample."""
 
-    def __init__(self, engine: Engine, sizes: Architecture, dtype: str, mode: str, clock: str) -> None:
+    def __init__(self, engine: Engine, sizes: Architecture, dtype: str, mode: str) -> None:
         self.engine, self.sizes, self.dtype, self.mode = engine, sizes, dtype, mode
-        self._timed = stopwatch(engine.device, clock)
+        self._timed = Stopwatch(engine.device)
         self._warm: set[Cell] = set()
 
     def sample(self, cell: Cell) -> float:

@@ -118,7 +118,8 @@ def text_mask(text: str, size: float, weight: float) -> NDArray[np.float32]:
             x += SPACE * scale
             continue
         units, strokes = GLYPHS.get(character, GLYPHS["_"])
-        glyph = _glyph_mask(strokes, units, size, weight, round(x % 1.0, 2))
+        x = round(x * 4.0) / 4.0
+        glyph = _glyph_mask(strokes, units, size, weight, x % 1.0)
         left = int(x) - edge
         part = mask[: glyph.shape[0], left : left + glyph.shape[1]]
         np.maximum(part, glyph[: part.shape[0], : part.shape[1]], out=part)
@@ -157,7 +158,7 @@ def _curve(kind: str, text: str) -> NDArray[np.float64]:
         control = np.vstack([control, control[:2]])
     middle = (control[1:] + control[:-1]) / 2.0
     knots = middle if kind == "c" else np.vstack([control[:1], middle[1:-1], control[-1:]])
-    t = np.linspace(0.0, 1.0, 7)[:, None]
+    t = np.linspace(0.0, 1.0, 6)[:, None]
     ends = zip(knots, control[1:], knots[1:], strict=False)
     pieces = [(1 - t) ** 2 * begin + 2 * t * (1 - t) * bend + t**2 * end for begin, bend, end in ends]
     return np.vstack(pieces)

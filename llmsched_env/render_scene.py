@@ -105,7 +105,8 @@ def miss_times(rows: NDArray, config: SimConfig, now: float) -> NDArray[np.float
     for stamp, target in ((first, targets[:, 0]), (completion, targets[:, 2])):
         deadline = rows["arrival"] + target
         when = np.where(stamp <= deadline, when, np.minimum(when, deadline))
-    slow = (rows["output"] > 1) & (last - first > targets[:, 1] * (rows["output"] - 1))
+    gaps = rows["output"] - 1
+    slow = (gaps > 0) & (last - first > targets[:, 1] * np.maximum(gaps, 1))
     when = np.where(slow & (completion < when), completion, when)
     when = np.where((rows["status"] == layout.DROPPED) & (last < when), last, when)
     when = np.where(rows["status"] == layout.REJECTED, rows["arrival"], when)

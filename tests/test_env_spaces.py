@@ -12,6 +12,7 @@ import pytest
 
 from llmsched_env import layout, observation, spaces
 from llmsched_env.env import LLMSchedEnv
+from llmsched_env.requests import Requests
 from tests.env_tools import CASES, assert_equal, options_of, play, rollout, valid_action
 
 
@@ -289,8 +290,6 @@ def test_masks_and_spaces_by_hand() -> None:
 
 def test_the_future_is_not_shown() -> None:
     """Two episodes that differ only in true output lengths look alike until the first batch is over."""
-    from llmsched_env.requests import Requests
-
     n = 60
     arrival, prompt, predicted = 0.001 * np.arange(n), np.full(n, 100), np.arange(1, n + 1) * 7
     images = []

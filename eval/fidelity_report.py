@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from eval.fidelity_replay import METRICS, UNITS
 
 LEAST_BAR = 0.05
+MOST_BAR = 0.2
+"""Bar above which nothing is judged: real runs that differ so much among themselves would let any prediction pass."""
+
 JUDGED = ("e2e_p50", "e2e_p95")
 
 
@@ -44,9 +47,11 @@ class Line:
         return max(LEAST_BAR, 2 * self.spread)
 
     @property
-    def within(self) -> bool:
-        """Whether the error keeps below the bar."""
-        return abs(self.error) <= self.bar
+    def verdict(self) -> str:
+        """``within`` or ``OUTSIDE`` the bar, or ``UNDECIDED`` where the real runs are too noisy to judge by."""
+        if self.bar > MOST_BAR:
+            return "UNDECIDED"
+        return "within" if abs(self.error) <= self.bar else "OUTSIDE"
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,11 @@ class LoadResult:
     @property
     def passed(self) -> bool:
         """Whether the judged metrics are within their bars."""
-        return all(line.within for line in self.lines if line.metric in JUDGED)
+        return all(line.verdict == "within" for line in self.lines if line.metric in JUDGED)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        shown = ("measured", "error", "spread", "bar", "within")
+        shown = ("measured", "error", "spread", "bar", "verdict")
         lines = [asdict(line) | {name: getattr(line, name) for name in shown} for line in self.lines]
         own = {name: getattr(self, name) for name in ("load", "rate", "requests", "mean_batch", "passed")}
         return own | {"service_error": asdict(self.service), "lines": lines}
@@ -95,7 +100,7 @@ def lines_of(predicted: Mapping[str, float], real: Sequence[Mapping[str, float]]
 
 
 def table(results: Sequence[LoadResult]) -> str:
-    """All loads, a row per metric; ``<`` marks the judged ones that are outside their bar."""
+    """All loads, a row per metric; the judged ones carry their verdict."""
     text = []
     for result in results:
         text.append(
@@ -104,7 +109,7 @@ def table(results: Sequence[LoadResult]) -> str:
         )
         text.append(f"{'':12}{'simulated':>12}{'measured':>12}{'error':>9}{'spread':>9}{'bar':>8}")
         for line in result.lines:
-            mark = "" if line.metric not in JUDGED else "  within" if line.within else "  OUTSIDE"
+            mark = f"  {line.verdict}" if line.metric in JUDGED else ""
             text.append(
                 f"{line.metric:12}{line.predicted:12.4g}{line.measured:12.4g}{100 * line.error:+8.1f}%"
                 f"{100 * line.spread:8.1f}%{100 * line.bar:7.1f}%{mark}"
@@ -118,4 +123,8 @@ def table(results: Sequence[LoadResult]) -> str:
     units = ", ".join(f"{name} in {unit}" for name, unit in UNITS.items())
     text.append(f"times in s, {units}; measured: median of the real runs; spread: their standard deviation / mean;")
     text.append("bar: 5 %, or twice the spread where that is more; it is applied to e2e_p50 and e2e_p95")
+    if any(line.verdict == "UNDECIDED" for result in results for line in result.lines if line.metric in JUDGED):
+        text.append(
+            f"UNDECIDED: the bar is above {100 * MOST_BAR:.0f} %, the machine is too noisy; repeat this on a quiet one"
+        )
     return "\n".join(text)

@@ -91,10 +91,19 @@ def test_the_capacity_is_that_of_full_batches():
 def test_error_spread_and_bar_by_hand():
     line = Line("e2e_p50", 1.08, (1.0, 0.9, 1.1))
     assert line.measured == 1.0 and line.error == pytest.approx(0.08)
-    assert line.spread == pytest.approx(0.1) and line.bar == pytest.approx(0.2) and line.within
+    assert line.spread == pytest.approx(0.1) and line.bar == pytest.approx(0.2)
     quiet = Line("e2e_p50", 1.08, (1.0, 1.0, 1.0))
-    assert quiet.bar == 0.05 and not quiet.within
-    assert Line("e2e_p50", 1.04, (1.0, 1.0)).within
+    assert quiet.bar == 0.05 and quiet.verdict == "OUTSIDE"
+    assert Line("e2e_p50", 1.04, (1.0, 1.0)).verdict == "within"
+    assert Line("e2e_p50", 1.08, (1.0, 0.95, 1.05)).verdict == "within"
+
+
+def test_runs_that_differ_too_much_judge_nothing():
+    """A bar of twice the spread would let everything pass."""
+    assert Line("e2e_p50", 1.0, (1.0, 0.5, 1.5)).verdict == "UNDECIDED"
+    noisy = lines_of(dict.fromkeys(METRICS, 1.0), [dict.fromkeys(METRICS, x) for x in (0.5, 1.0, 1.5)])
+    result = LoadResult(0.8, 2.0, 100, 3.5, noisy, ServiceError.of(np.zeros(3)))
+    assert not result.passed and "the machine is too noisy" in table([result])
 
 
 def result_of(predicted: float) -> LoadResult:
@@ -109,7 +118,7 @@ def test_the_table_marks_what_is_outside():
     text = table([good, bad])
     assert text.count("  within") == 2 and text.count("OUTSIDE") == 2
     assert "load 0.8 = 2 requests/s, 100 requests, mean batch 3.5, 3 real runs" in text
-    assert json.loads(json.dumps(bad.as_dict()))["lines"][0]["within"] is False
+    assert json.loads(json.dumps(bad.as_dict()))["lines"][0]["verdict"] == "OUTSIDE"
 
 
 @pytest.mark.skipif(not figures.available(), reason="matplotlib missing")

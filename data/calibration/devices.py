@@ -19,11 +19,12 @@ def device_of(text: str) -> torch.device:
     if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
         raise ValueError(f"--device {text!r} is not known: give cpu, cuda or cuda:N.")
     device = torch.device(text)
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise ValueError(f"--device {text}: torch {torch.__version__} sees {count} CUDA devices here. Give cpu.")
-    return device
+    if device.type == "cpu":
+        return device
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= count:
+        raise ValueError(f"--device {text}: torch {torch.__version__} sees {count} CUDA devices here. Give cpu.")
+    return torch.device("cuda", device.index or 0)
 
 
 def device_name(device: torch.device, threads: int) -> str:

@@ -77,10 +77,11 @@ class TorchMeasurer:
 
     def _prefill(self, cell: Cell) -> float:
         prompts = [cell.tokens] * cell.batch
-        ids = self.engine.prompt_ids(prompts)
+        ids, slab = self.engine.prompt_ids(prompts), self.engine.slab(prompts, 1)
 
         def work() -> None:
-            self.engine.prefill(self.engine.slab(prompts, 1), ids)
+            slab.filled = 0
+            self.engine.prefill(slab, ids)
 
         if cell not in self._warm:
             work()

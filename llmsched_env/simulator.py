@@ -31,9 +31,9 @@ def step_s(server, batch: int, kv_tokens: float) -> float:
 
 
 def safe_tbt_s(config: SimConfig) -> float:
-    """D of the SLA controller: the one asked for, or with a warning the smallest that no band can ratchet down.
+    """D of the SLA controller: the one asked for, or with a warning the smallest with D - eps >= tau(1).
 
-    Refused is D with D - eps < tau(1), tau(1) being the step of a batch of one (docs/semantics.md).
+    tau(1) is the step of a batch of one with an empty cache (docs/semantics.md, which says what that D is good for).
     """
     asked = config.tbt_s
     least = max(step_s(server, 1, 0.0) for server in config.servers) + config.controller.eps_s
@@ -41,7 +41,7 @@ def safe_tbt_s(config: SimConfig) -> float:
         warnings.warn(
             f"target time between tokens {asked * 1e3:g} ms is refused: a batch of one takes "
             f"{(least - config.controller.eps_s) * 1e3:.4g} ms, so the controller could hold a small batch for ever; "
-            f"{least * 1e3:.4g} ms is used. Give tpot (or tbt) of at least that.",
+            f"{least * 1e3:.4g} ms is used. Give a tpot (or tbt) well above that.",
             stacklevel=3,
         )
         return least

@@ -43,9 +43,14 @@ def action_masks(kind: str, valid: NDArray[np.int8], max_batch: int) -> NDArray[
     ``multidiscrete``: bins and sizes side by side (every size is valid with every bin; a bin that is empty
     and `wait` when no event can come are masked).  ``ladder``: one entry per action.
     """
-    n = len(valid)
-    choices, wait = valid.astype(bool), valid[:, -1:].astype(bool)
-    choices[:, -1] = True  # `any`
+    n, bins = len(valid), valid.shape[1] - 1
     if kind == "ladder":
-        return np.concatenate([wait, np.repeat(choices, len(ladder(max_batch)), axis=1)], axis=1)
-    return np.concatenate([choices, wait, np.ones((n, max_batch), bool)], axis=1)
+        rungs = len(ladder(max_batch))
+        masks = np.ones((n, 1 + (bins + 1) * rungs), bool)
+        masks[:, 0] = valid[:, -1]
+        masks[:, 1 : 1 + bins * rungs].reshape(n, bins, rungs)[:] = valid[:, :-1, None]
+        return masks
+    masks = np.ones((n, bins + 2 + max_batch), bool)  # `any` and all sizes are always valid
+    masks[:, :bins] = valid[:, :-1]
+    masks[:, bins + 1] = valid[:, -1]
+    return masks

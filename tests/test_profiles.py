@@ -43,7 +43,7 @@ def test_every_shipped_profile_loads_and_says_where_it_comes_from(name):
 
 
 def test_the_shipped_profiles_are_the_promised_ones():
-    assert len(shipped_profiles()) == 13
+    assert len(shipped_profiles()) >= 13
     assert load_profile("a100-80gb_bloom-176b_tp8").kv_tokens == 51_717
     assert load_profile("peer-qwen3-1.7b-rtx4080").kv_tokens == 37_333
     assert load_profile("ideal").kv_tokens == load_profile("synthetic").kv_tokens == math.inf

@@ -190,12 +190,18 @@ def check_real(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r} is not allowed: give a number.")
 
 
+class UnknownOption(TypeError, ValueError):
+    """An option that does not exist: as of a function without such an argument (TorchRL asks for that), and a value
+    that is not allowed, as all other refusals here."""
+
+
 def parse_options(options: Mapping[str, Any]) -> EnvOptions:
     """``EnvOptions`` of keyword arguments; an unknown name is refused with the nearest one."""
     known = _fields(EnvOptions)
     for name in options:
         if name not in known:
-            raise ValueError(f"LLMSched has no option {name!r}.{_nearest(name, known)} Options: {', '.join(known)}.")
+            have = f"Options: {', '.join(known)} (unexpected keyword argument {name!r})."
+            raise UnknownOption(f"LLMSched has no option {name!r}.{_nearest(name, known)} {have}")
     return EnvOptions(**options)
 
 

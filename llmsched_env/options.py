@@ -190,7 +190,7 @@ def check_real(name: str, value: Any) -> None:
         raise ValueError(f"{name}={value!r} is not allowed: give a number.")
 
 
-class UnknownOption(TypeError, ValueError):
+class UnknownOptionError(TypeError, ValueError):
     """An option that does not exist: as of a function without such an argument (TorchRL asks for that), and a value
     that is not allowed, as all other refusals here."""
 
@@ -201,7 +201,7 @@ def parse_options(options: Mapping[str, Any]) -> EnvOptions:
     for name in options:
         if name not in known:
             have = f"Options: {', '.join(known)} (unexpected keyword argument {name!r})."
-            raise UnknownOption(f"LLMSched has no option {name!r}.{_nearest(name, known)} {have}")
+            raise UnknownOptionError(f"LLMSched has no option {name!r}.{_nearest(name, known)} {have}")
     return EnvOptions(**options)
 
 

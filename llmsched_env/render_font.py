@@ -66,7 +66,7 @@ GLYPHS = {  # character: width in units, strokes
     "i": (0, "l05 0e,l01 01"),
     "j": (2, "s25 2e 2i 0i,l21 21"),
     "k": (6, "l00 0e,l65 0b,l29 7e"),
-    "l": (2, "s00 0b 0e 2e"),
+    "l": (1, "s00 0b 0e 2e"),
     "m": (10, "l05 0e,s09 05 55 5a 5e,s59 55 a5 aa ae"),
     "n": (7, "l05 0e,s09 05 75 7a 7e"),
     "o": (7, "c05 75 7e 0e"),

@@ -65,7 +65,8 @@ class Canvas:
         left = round(x - {"left": 0.0, "centre": width / 2.0, "right": width}[align]) - edge
         top = round(y) - edge
         low_x, low_y = max(-left, 0), max(-top, 0)
-        part = self.pixels[top + low_y : top + mask.shape[0], left + low_x : left + mask.shape[1]]
+        bottom, right = max(top + mask.shape[0], 0), max(left + mask.shape[1], 0)
+        part = self.pixels[top + low_y : bottom, left + low_x : right]
         opacity = mask[low_y : low_y + part.shape[0], low_x : low_x + part.shape[1], None]
         part[:] = (part + opacity * (np.array(colour, np.float32) - part)).astype(np.uint8)
         return width

@@ -210,5 +210,6 @@ class LLMSchedVectorEnv(VectorEnv):
         return self._lanes.masks()
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Stop the threads."""
-        self._lanes.close()
+        """Stop the threads, where the constructor came so far."""
+        if hasattr(self, "_lanes"):
+            self._lanes.close()

@@ -39,6 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
     "timers": {"hold_s": 2.0, "tick_s": 5.0},
     "bursts": {"burstiness": 0.1, "rate": 4.0},
     "every target": {"slo": {"ttft": 2000, "tpot": 45, "e2el": 25_000}},
+    "time between tokens": {"slo": {"tpot": 30}, "controller": {"tbt_s": 0.06}},
     "no target": {"slo": {}},
     "batches of at most 3": {"max_batch": 3},
     "load by episode": {"rate": (0.3, 12.0)},

@@ -251,13 +251,14 @@ def test_time_limit() -> None:
 def test_record_video(tmp_path: Path) -> None:
     """A video of an episode is written."""
     pytest.importorskip("moviepy", reason="RecordVideo writes with moviepy, which is not part of the tests' needs")
-    env = RecordVideo(make(requests=8, render_mode="rgb_array"), str(tmp_path), episode_trigger=lambda _: True)
+    folder = tmp_path / "film"
+    env = RecordVideo(make(requests=8, render_mode="rgb_array"), str(folder), episode_trigger=lambda _: True)
     rollout(env, 0)
     env.close()
-    assert list(tmp_path.glob("*.mp4"))
+    assert list(folder.glob("*.mp4"))
 
 
-def test_record_video_collects_frames(tmp_path: Path) -> None:
+def test_record_video_collects_frames() -> None:
     """As far as it goes without moviepy: a frame per step, of one size."""
     env = gym.wrappers.RenderCollection(make(requests=8, render_mode="rgb_array"))
     steps = rollout(env, 0)

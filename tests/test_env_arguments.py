@@ -103,8 +103,9 @@ def test_through_gym_make() -> None:
         ({"num_envs": 2, "simulation": 3}, "simulation=3"),
     ],
 )
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_the_vector_environments_own_arguments(arguments: dict[str, Any], words: str) -> None:
-    """Lanes, threads, autoreset mode."""
+    """Lanes, threads, autoreset mode; what was made by then is cleaned up without noise."""
     with pytest.raises(ValueError, match=re.escape(words)):
         LLMSchedVectorEnv(**arguments)
 

@@ -215,11 +215,13 @@ def test_every_printable_character_of_the_pictures_has_a_glyph() -> None:
 
 
 def test_text_is_clipped_at_the_edges() -> None:
-    """Partly or wholly outside: no error, nothing wraps around."""
-    canvas = Canvas(40, 20)
-    for x, y in ((-15, 5), (35, 5), (5, -6), (5, 17), (400, 5), (5, 400), (-400, 5)):
-        canvas.text(x, y, "Wide", 9)
-    assert (canvas.pixels[:, 20] == BACKGROUND).all(axis=1).any()
+    """Partly or wholly outside: the part of a larger picture that is inside."""
+    for x, y in ((5, 5), (-15, 5), (35, 5), (5, -6), (5, 17), (-15, -6), (60, 5), (5, 60), (-60, 5), (5, -40)):
+        small, large = Canvas(40, 20), Canvas(200, 120)
+        small.text(x, y, "Wide", 9)
+        large.text(x + 80, y + 50, "Wide", 9)
+        assert (large.pixels != BACKGROUND).any()
+        np.testing.assert_array_equal(small.pixels, large.pixels[50:70, 80:120])
 
 
 @pytest.mark.parametrize("bins", [1, 2, 4, 32])

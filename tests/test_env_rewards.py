@@ -20,6 +20,9 @@ from llmsched_env.simulator import finish
 from tests.env_tools import CASES, options_of, own_requests, rollout, valid_action
 
 WEIGHTS = {"miss": 2.0, "holding": 0.5, "late": 0.25}
+TBT = {"tbt_s": 0.06}
+"""A time between tokens that the controllers can keep, whatever the TPOT target."""
+
 DRAINED = [name for name, options in CASES.items() if "duration_s" not in options]
 
 
@@ -79,7 +82,9 @@ def test_sums_of_the_terms(name: str, action: str) -> None:
         for _, reward, _, _, info in steps[1:]:
             terms = info["reward_terms"]
             assert reward == pytest.approx(sum(WEIGHTS[term] * terms[term] for term in terms), rel=1e-12)
-            assert max(terms.values()) <= 0.0 <= info["elapsed_s"]
+            assert max(terms.values()) <= 0.0
+        clock = [step[4]["time_s"] for step in steps]
+        np.testing.assert_allclose(np.diff(clock), [step[4]["elapsed_s"] for step in steps[1:]], rtol=0, atol=1e-9)
 
 
 def test_the_cases_have_corners() -> None:
@@ -149,13 +154,15 @@ def test_a_miss_is_charged_when_the_deadline_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    "slo", [{"e2el": 9000}, {"ttft": 4000, "tpot": 45}, {"ttft": 1000, "tpot": 60, "e2el": 20_000}]
+    "slo", [{"e2el": 9000}, {"ttft": 4000, "tpot": 45}, {"ttft": 1000, "tpot": 60, "e2el": 20_000}, {"tpot": 32}]
 )
 @pytest.mark.parametrize("kv_tokens", [None, 2500])
 def test_truncation_at_a_time(slo: dict[str, float], kv_tokens: float | None) -> None:
     """At `duration_s`: truncated, not terminated; charged is what is due by then; metrics as of a cut-off run."""
     for seed in range(6):
-        env = LLMSchedEnv(requests=None, duration_s=30.0, rate=6.0, servers=2, slo=slo, kv_tokens=kv_tokens)
+        env = LLMSchedEnv(
+            requests=None, duration_s=30.0, rate=6.0, servers=2, slo=slo, kv_tokens=kv_tokens, controller=TBT
+        )
         steps = rollout(env, seed)
         info, result = steps[-1][4], records_of(env)
         assert steps[-1][2:4] == (False, True) and info["time_s"] == 30.0
@@ -224,4 +231,8 @@ def test_an_episode_in_which_nothing_fits() -> None:
     _, _, terminated, truncated, info = env.step((1, 1))
     assert (terminated, truncated) == (True, False)
     assert info["reward_terms"] == {"miss": -1.0, "holding": 0.0, "late": 0.0}
-    assert info["episode_metrics"]["rejected"] == 2 and info["episode_metrics"]["slo_attainment"] == 0.0
+    assert (
+        info["episode_metrics"]["decisions"] == 0
+        and info["episode_metrics"]["rejected"] == 2
+        and info["episode_metrics"]["slo_attainment"] == 0.0
+    )

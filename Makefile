@@ -4,13 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 POLICIES ?= static,dynamic,multibin
 
-.PHONY: compare test lint bench clean
+.PHONY: compare test test-integrations lint bench clean
 
 compare: $(VENV)/.run
 	$(BIN)/python eval/compare.py --policies $(POLICIES) $(ARGS)
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+# Stable-Baselines3 in an environment of its own; TORCH says which build (the default is the small one for CPUs).
+TORCH ?= torch==2.13.0
+test-integrations: .venv-sb3/.done
+	.venv-sb3/bin/python -m pytest tests/integrations
+
+.venv-sb3/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-sb3
+	.venv-sb3/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
+	.venv-sb3/bin/python -m pip install --quiet --disable-pip-version-check -e '.[train,plots]' pytest rl_zoo3
+	touch $@
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

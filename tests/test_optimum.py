@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -20,7 +21,7 @@ from eval.optimum import System, main, simulated, table_policy
 from eval.smdp import BatchQueue, control_limit, solve
 from llmsched_env.requests import Requests
 from llmsched_env.simulator import simulate
-from llmsched_env.small import OUTPUT, PROMPT, arrival_rate, service_s, simulation
+from llmsched_env.small import OUTPUT, PROMPT, arrival_rate, queue_length, service_s, simulation
 from policies import names, parse, parse_list
 
 SYSTEM = System(load=0.75, max_batch=4, requests=100_000)
@@ -163,7 +164,7 @@ def test_the_environment_costs_what_the_solver_says(best: smdp.Optimum) -> None:
     image, _ = env.reset(seed=7)
     cost, time_s, average = np.zeros(lanes), np.zeros(lanes), np.full(lanes, np.nan)
     while np.isnan(average).any():
-        image, reward, terminated, _, info = env.step(best.policy[np.rint(64 * image[:, 0]).astype(int)])
+        image, reward, terminated, _, info = env.step(best.policy[queue_length(image)])
         cost, time_s = cost - reward, time_s + info["elapsed_s"]
         average[terminated & np.isnan(average)] = (cost / time_s)[terminated & np.isnan(average)]
         if terminated.any():
@@ -200,20 +201,21 @@ def test_a_lane_is_the_scalar_environment() -> None:
                 assert np.array_equal(row, info["final_obs"][i])
                 row, _ = env.reset()
             assert np.array_equal(row, rows[i])
-            assert np.array_equal(np.rint(64 * row[0]), min(env.unwrapped.record["waiting"], 64))  # type: ignore[attr-defined]
+            assert queue_length(row) == env.unwrapped.record["waiting"]  # type: ignore[attr-defined]
     assert ends > 3
 
 
-def test_long_queues_are_shown_to_64() -> None:
-    env = gym.make("LLMSchedSmall-v0", requests=300, load=0.99)
-    seen = [float(env.reset(seed=0)[0][0])]
-    over = False
+def test_the_queue_can_be_read_off_whatever_its_length() -> None:
+    """Nobody is served until the last of 3,000 has come."""
+    env = gym.make("LLMSchedSmall-v0", requests=3000, max_batch=3)
+    image, over, longest = env.reset(seed=0)[0], False, 0
     while not over:
-        waits = env.unwrapped.action_masks()[0]  # type: ignore[attr-defined]
-        image, _, over, _, _ = env.step(0 if waits else 4)
-        seen.append(float(image[0]))
+        inner: Any = env.unwrapped
         assert image in env.observation_space
-    assert max(seen) == 1.0 and 0.5 in seen
+        assert queue_length(image, 3) == inner.record["waiting"]
+        longest = max(longest, inner.record["waiting"])
+        image, _, over, _, _ = env.step(0 if inner.action_masks()[0] else 3)
+    assert longest == 3000
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 POLICIES ?= static,dynamic,multibin
 
-.PHONY: compare test test-integrations lint bench clean
+.PHONY: compare test test-integrations test-sb3 test-rllib test-torchrl test-oldest lint bench clean
 
 compare: $(VENV)/.run
 	$(BIN)/python eval/compare.py --policies $(POLICIES) $(ARGS)
@@ -12,15 +12,27 @@ compare: $(VENV)/.run
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
-# Stable-Baselines3 in an environment of its own; TORCH says which build (the default is the small one for CPUs).
+# Other people's training code, each stack in an environment of its own; TORCH says which torch.  One alone: make test-sb3.
 TORCH ?= torch==2.13.0
-test-integrations: .venv-sb3/.done
-	.venv-sb3/bin/python -m pytest tests/integrations
+STACKS := sb3 rllib torchrl oldest
+test-integrations: $(STACKS:%=test-%)
 
-.venv-sb3/.done: pyproject.toml
-	$(PYTHON) -m venv .venv-sb3
-	.venv-sb3/bin/python -m pip install --quiet --disable-pip-version-check '$(TORCH)'
-	.venv-sb3/bin/python -m pip install --quiet --disable-pip-version-check -e '.[train,plots]' pytest rl_zoo3
+test-sb3: .venv-sb3/.done
+	.venv-sb3/bin/python -m pytest tests/integrations/test_sb3.py tests/integrations/test_cleanrl.py $(ARGS)
+
+test-rllib: .venv-rllib/.done
+	.venv-rllib/bin/python -m pytest tests/integrations/test_rllib.py $(ARGS)
+
+test-torchrl: .venv-torchrl/.done
+	.venv-torchrl/bin/python -m pytest tests/integrations/test_torchrl.py $(ARGS)
+
+test-oldest: .venv-oldest/.done
+	.venv-oldest/bin/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+.venv-%/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' $(if $(filter oldest,$*),,'$(TORCH)')
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --group integrations-$* -e .
 	touch $@
 
 lint: $(VENV)/.dev
@@ -45,4 +57,4 @@ $(VENV)/.dev: $(VENV)/.run
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(STACKS:%=.venv-%) .pytest_cache .mypy_cache .ruff_cache

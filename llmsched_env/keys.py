@@ -29,9 +29,8 @@ def alone_s(profile: Profile, prompt: NDArray, output: NDArray) -> NDArray[np.fl
 
 
 def deadlines(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
-    """Deadline of each request, (N,) s: arrival + its class's E2E target, else TTFT target, else the arrival."""
-    targets = [next((t for t in (slo.e2e_s, slo.ttft_s) if np.isfinite(t)), 0.0) for slo in config.slos]
-    return requests.arrival_s + np.asarray(targets)[requests.slo_class]
+    """Deadline of each request, (N,) s: arrival + the smaller of its class's TTFT and E2E targets; inf without them."""
+    return requests.arrival_s + np.array([slo.deadline_s for slo in config.slos])[requests.slo_class]
 
 
 def keys(config: SimConfig, requests: Requests) -> NDArray[np.float64]:

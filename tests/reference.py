@@ -144,8 +144,7 @@ def discipline_key(
     """The static key of the configured discipline."""
     queueing = config.queueing
     slo = config.slos[slo_class]
-    target = slo.e2e_s if math.isfinite(slo.e2e_s) else slo.ttft_s
-    deadline = arrival + target if math.isfinite(target) else arrival
+    deadline = arrival + min(slo.ttft_s, slo.e2e_s)
     match queueing.discipline:
         case "fifo":
             return arrival

@@ -599,9 +599,9 @@ def test_an_evicted_request_keeps_its_bin() -> None:
         ("fifo", SLO(e2e_s=30), 4, 2),
         ("sjf", SLO(e2e_s=30), 4, 3),
         ("oracle-sjf", SLO(e2e_s=30), 4, 7),
-        ("edf", SLO(e2e_s=30, ttft_s=1), 4, 32),
+        ("edf", SLO(e2e_s=30, ttft_s=1), 4, 3),
         ("edf", SLO(ttft_s=1), 4, 3),
-        ("edf", SLO(tpot_s=1), 4, 2),
+        ("edf", SLO(tpot_s=1), 4, INF),
         # RICH alone: prefill 0.25 * 4 + 0.125 * 16 = 3; steps 1.5 + 0.125 * (5, 6) = 2.125, 2.25: 7.375
         ("slack", SLO(e2e_s=30), 4, 32 - 7.375),
         # 2 / 4 - (1 - 3 / 64)

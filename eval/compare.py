@@ -111,13 +111,18 @@ def prepared(options: argparse.Namespace) -> Comparison:
             f"Load {scenario.load:g} = {scenario.load:g} x {capacity.rate:.4g} requests/s, the highest rate at which "
             f"{capacity.policy} serves 95 % within the SLO ({VALIDATED})."
         )
-    if scenario.workload.trace is not None:
-        notes.append(
-            f"Trace: each seed starts it at another row, so intervals do not cover other traces; the first "
-            f"{scenario.workload.warmup:,} requests of a run, from which bins may be cut, are simulated and not scored."
-        )
     entrants = resolve(policies, scenario, options.jobs)
-    notes += [f"Chosen: {entrant.chosen}." for entrant in entrants if entrant.chosen]
+    chosen = [f"Chosen: {entrant.chosen}." for entrant in entrants if entrant.chosen]
+    trace = scenario.workload.trace
+    if trace is not None:
+        about = [
+            f"each seed starts it at another row, so intervals do not cover other traces; the first "
+            f"{scenario.workload.warmup:,} requests of a run, from which bins may be cut, are simulated and not scored",
+            *(["what was chosen was chosen on the same rows, started elsewhere"] if notes + chosen else []),
+            *trace.notes,
+        ]
+        notes.append(f"Trace: {'; '.join(about)}.")
+    notes += chosen
     return Comparison(scenario, entrants, range(options.seed, options.seed + options.seeds), notes)
 
 

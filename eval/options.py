@@ -118,7 +118,9 @@ def read_bins(text: str) -> int | tuple[int, ...]:
 def read_target(text: str) -> tuple[str, float]:
     """``ttft:MS``, ``tpot:MS`` or ``e2el:MS``; gives the key and seconds."""
     key, colon, value = text.partition(":")
-    if not colon or key not in SLO_KEYS:
+    if key in SLO_KEYS and not colon:
+        raise argparse.ArgumentTypeError(f"{text!r} has no time: give {key}:MS")
+    if key not in SLO_KEYS:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not known.{nearest(key, list(SLO_KEYS))} Give ttft:MS, tpot:MS or e2el:MS"
         )

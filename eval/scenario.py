@@ -189,6 +189,10 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
     """
     values = _merged(options)
     classes = values.get("slo_classes") or [slo_of(values["goodput"])]
+    names = [slo.name for slo in classes]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"the SLO class {name} is given {names.count(name)} times: give each another name.")
     workload = _workload(options, values, tuple(slo.share for slo in classes))
     if values["predictor"] == "none" and options.bins is None:
         values["bins"] = 1  # every prediction is the same

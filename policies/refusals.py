@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 
+from llmsched_env.decide import DECIDE_SIGNATURE
 from llmsched_env.layout import RECORD
 from policies.parameters import nearest
 
@@ -26,6 +27,13 @@ def check_signature(name: str, function: Callable) -> None:
     signature = inspect.signature(function)
     if [p.kind for p in signature.parameters.values()] != [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 4:
         raise ValueError(f"{name}{signature} is not a policy: give def {name}(record, params, memory, rng).")
+
+
+def check_result(compiled: Callable) -> None:
+    """``TypeError`` unless ``compiled`` returns (bin, size): Numba lets a function pass that only raises."""
+    for signature in getattr(compiled, "nopython_signatures", ()):  # none where nothing is compiled
+        if signature.return_type != DECIDE_SIGNATURE.return_type:
+            raise TypeError(f"No conversion from {signature.return_type} to {DECIDE_SIGNATURE.return_type}")
 
 
 def compile_refusal(name: str, function: Callable, error: Exception) -> ValueError:

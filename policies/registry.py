@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from llmsched_env.config import SimConfig
 from llmsched_env.decide import DECIDE_SIGNATURE, compile_policy
 from policies.parameters import AUTO, Parameter, Value, check_value, declared, nearest, show
-from policies.refusals import check_signature, compile_refusal
+from policies.refusals import check_result, check_signature, compile_refusal
 
 Record = Any
 """One row of llmsched_env.layout.RECORD; fields are read as attributes (``record.now``)."""
@@ -85,7 +85,9 @@ class Policy:
         try:
             if self.file.parent == OURS:
                 return compile_policy(self.function)
-            return njit(DECIDE_SIGNATURE, boundscheck=True)(self.function)
+            compiled = njit(DECIDE_SIGNATURE, boundscheck=True)(self.function)
+            check_result(compiled)
+            return compiled
         except Exception as error:
             raise compile_refusal(self.name, self.function, error) from None
 

@@ -172,8 +172,19 @@ def test_a_trace_brings_its_own_rate_and_size(capsys, tmp_path):
     assert found["scenario"]["rate"] == pytest.approx(2.0) and found["scenario"]["warmup_requests"] == 20
     assert {policy["submitted"] for policy in found["policies"]} == {2 * 180}  # the first tenth is not scored
     assert found["notes"][0].startswith("Trace: each seed starts it at another row")
+    assert "same rows" not in found["notes"][0]  # nothing was chosen
     slow = summary_of(capsys, "--workload", str(trace), "--rate-scale", "0.5", "--requests", "100")
     assert slow["scenario"]["rate"] == pytest.approx(1.0) and slow["policies"][0]["submitted"] == 5 * 90
+
+
+def test_what_was_changed_in_a_trace_and_what_was_chosen_on_it_is_said(capsys, tmp_path):
+    trace = tmp_path / "mine.csv"
+    rows = [f"{0.5 * (40 - i)},{10 + i % 7},{(5 + i) * (i != 3)}" for i in range(40)]
+    trace.write_text("arrival_s,prompt_tokens,output_tokens\n" + "\n".join(rows) + "\n")
+    notes = summary_of(capsys, "--workload", str(trace), "--policies", "static:batch=auto", "--seeds", "1")["notes"]
+    (about,) = [note for note in notes if note.startswith("Trace: ")]
+    assert "1 of 40 rows dropped" in about and "rows were not in order of arrival: sorted" in about
+    assert "chosen on the same rows" in about
 
 
 def test_options_of_the_user_go_before_those_of_the_scenario(capsys):
@@ -225,10 +236,12 @@ REFUSED = {
     "bins descending": (["--bins", "(0,64,32)"], "(0,64,32)", "ascending"),
     "kv tokens": (["--kv-tokens", "0"], "'0'", "inf"),
     "goodput key": (["--goodput", "e2e:100"], "e2e:100", "e2el"),
+    "goodput without a time": (["--goodput", "e2el"], "'e2el' has no time", "give e2el:MS"),
     "goodput time": (["--goodput", "e2el:0"], "e2el:0", "above 0 ms"),
     "goodput twice": (["--goodput", "e2el:1", "e2el:2"], "e2el", "once"),
     "slo class": (["--slo-classes", "chat"], "chat", "NAME=SHARE"),
     "slo shares": (["--slo-classes", "chat=0.5,e2el:1000"], "0.5", "1"),
+    "slo class twice": (["--slo-classes", "a=0.5,e2el:1000", "a=0.5,ttft:9"], "a is given 2 times", "another name"),
     "predictor": (["--predictor", "oracel"], "oracel", "oracle"),
     "release": (["--release", "batsh"], "batsh", "batch"),
     "discipline": (["--discipline", "fif"], "fif", "fifo"),

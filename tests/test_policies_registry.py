@@ -243,6 +243,7 @@ def refusal(folder: Path, body: str) -> str:
         (f"{DEF}record.num_bins\n", "it must return (bin, size) on every path, and returns int64 (line 2)"),
         (f"{DEF}0, 'x'\n", "it must return (bin, size) on every path, and returns Tuple(int, str) (line 2)"),
         (IF, "it must return (bin, size) on every path, and returns none (line "),
+        (DEF.replace("return", "raise ValueError\n"), "it must return (bin, size) on every path, and returns none"),
         (f"{DEF}0, foo(3)\n", "NameError: name 'foo' is not defined (line 1)"),
         (f"{DEF}0, record.target.foo\n", "Unknown attribute 'foo' of type array (line 2)"),
         (

@@ -25,10 +25,11 @@ from typing import Any
 
 from eval import artefacts, figures, textual
 from eval.aggregate import by_policy, policy_summaries
+from eval.cells import FILE, CellStore, Crew
 from eval.options import parser_for, refuse
 from eval.outcome import Outcome
 from eval.progress import Progress
-from eval.runner import Cell, outcomes
+from eval.runner import Cell
 from eval.scenario import Scenario, scenario_from
 from eval.tune import VALIDATED, Entrant, at_load, resolve
 from policies import parse_list
@@ -62,16 +63,16 @@ class Comparison:
             for entrant in self.entrants
         ]
 
-    def run(self, jobs: int, results: artefacts.ResultsFile | None) -> None:
+    def run(self, crew: Crew, results: artefacts.ResultsFile | None) -> None:
         """Make the runs.  Ctrl-C ends it early and sets ``interrupted``; what had finished stays."""
         cells = self.cells(timeline=results is not None)
         try:
             with Progress("comparing", len(cells)) as progress:
-                for outcome in outcomes(cells, jobs):
-                    self.done.append(outcome)
+                for done in crew.made(cells):
+                    self.done.append(done.outcome)
                     if results is not None:
-                        results.append(outcome)
-                    progress.step(f"{outcome.policy}, seed {outcome.seed}")
+                        results.append(done.outcome)
+                    progress.step(f"{done.outcome.policy}, seed {done.outcome.seed}", kept=done.kept)
         except KeyboardInterrupt:
             self.interrupted = True
             self.notes.append(f"Interrupted: {len(self.done)} of {len(cells)} runs had finished and are shown.")
@@ -100,18 +101,18 @@ def options_from(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.read(argv)
 
 
-def prepared(options: argparse.Namespace) -> Comparison:
-    """The comparison that the options ask for, everything that was left to choose chosen."""
+def prepared(options: argparse.Namespace, crew: Crew) -> Comparison:
+    """The comparison that the options ask for, everything that was left to choose chosen by runs of ``crew``."""
     policies = parse_list(options.policies)
     scenario = scenario_from(options)
     notes = []
     if scenario.load is not None:
-        scenario, capacity = at_load(scenario, options.jobs)
+        scenario, capacity = at_load(scenario, crew)
         notes.append(
             f"Load {scenario.load:g} = {scenario.load:g} x {capacity.rate:.4g} requests/s, the highest rate at which "
             f"{capacity.policy} serves 95 % within the SLO ({VALIDATED})."
         )
-    entrants = resolve(policies, scenario, options.jobs)
+    entrants = resolve(policies, scenario, crew)
     chosen = [f"Chosen: {entrant.chosen}." for entrant in entrants if entrant.chosen]
     trace = scenario.workload.trace
     if trace is not None:
@@ -169,12 +170,13 @@ def compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
         try:
             if folder is not None:
                 artefacts.prepare(folder)
-            comparison = prepared(options)
+            crew = Crew(options.jobs, CellStore(folder / FILE) if folder is not None else None)
+            comparison = prepared(options, crew)
             results = None
             if folder is not None:
                 bins = comparison.scenario.config.queueing.num_bins
                 results = artefacts.ResultsFile(folder / "results.csv", bins)
-            comparison.run(options.jobs, results)
+            comparison.run(crew, results)
         except ValueError as error:
             refuse(PROGRAM, str(error))
     comparison.notes += dict.fromkeys(f"Note: {w.message}" for w in caught if w.category is UserWarning)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched_env.layout import COMPLETED, ITL_BINS, PENDING, REJECTED
-from llmsched_env.metrics import count_log_bins, summarize
+from llmsched_env.metrics import PER_REQUEST, Accumulator, count_log_bins, summarize
 from llmsched_env.result import RunResult
 
 TIMELINE_POINTS = 600
@@ -46,6 +46,14 @@ def outcome_of(policy: str, seed: int, result: RunResult, *, timeline: bool = Fa
     counts = np.zeros(ITL_BINS, np.int64)
     count_log_bins(done["completion"] - done["arrival"], counts)
     return Outcome(policy, seed, summarize(result), counts, timeline_of(result) if timeline else None)
+
+
+def outcome_of_stream(policy: str, seed: int, pieces: Iterable[RunResult]) -> Outcome:
+    """Reduce a run that comes in pieces (streaming.simulate_stream); percentiles to 0.5 %."""
+    totals = Accumulator()
+    for piece in pieces:
+        totals.add(piece)
+    return Outcome(policy, seed, totals.summary(), totals.histograms[PER_REQUEST.index("e2el")].copy())
 
 
 def timeline_of(result: RunResult, points: int = TIMELINE_POINTS) -> Timeline:

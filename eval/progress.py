@@ -10,10 +10,15 @@ QUIET_S = 0.5
 
 
 class Progress:
-    """Counts ``total`` pieces of work under a ``label``; use as a context, so that the line is wiped."""
+    """Counts ``total`` pieces of work under a ``label``; use as a context, so that the line is wiped.
 
-    def __init__(self, label: str, total: int) -> None:
+    ``work``: how much all pieces are together, where they differ (default: every piece is 1).
+    """
+
+    def __init__(self, label: str, total: int, work: float | None = None) -> None:
         self._label, self._total, self._done = label, total, 0
+        self._left = float(total if work is None else work)
+        self._made = 0.0
         self._began = time.monotonic()
         self._shown = 0
         self._live = sys.stderr.isatty()
@@ -26,13 +31,15 @@ class Progress:
             print(f"\r{' ' * self._shown}\r", end="", file=sys.stderr, flush=True)
             self._shown = 0
 
-    def step(self, what: str = "") -> None:
-        """One more piece is done; ``what`` names it."""
+    def step(self, what: str = "", work: float = 1.0, *, kept: bool = False) -> None:
+        """One more piece is done, of this much ``work``; ``what`` names it; ``kept``: it was there and took no time."""
         self._done += 1
+        self._left -= work
+        self._made += 0.0 if kept else work
         spent = time.monotonic() - self._began
-        if not self._live or spent < QUIET_S:
+        if not self._live or spent < QUIET_S or self._made == 0.0:
             return
-        left = spent / self._done * (self._total - self._done)
+        left = spent / self._made * self._left
         line = f"{self._label}: {self._done} of {self._total}, {duration(left)} left  {what}"[:110]
         print(f"\r{line:{self._shown}}", end="", file=sys.stderr, flush=True)
         self._shown = len(line)

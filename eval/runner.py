@@ -1,7 +1,8 @@
 """Runs of policies over seeds, several at a time; what comes out does not depend on how many.
 
 Threads suffice: the compiled kernel runs outside Python's lock, arrivals are drawn once per seed and shared
-by all policies (common random arrivals), and nothing has to be started or sent to another process.
+by all policies (common random arrivals), and nothing has to be started or sent to another process.  Runs that
+survive a kill, and runs on other machines: eval.cells.
 """
 
 from __future__ import annotations
@@ -9,19 +10,25 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from eval.outcome import Outcome, outcome_of
+from eval.outcome import Outcome, outcome_of, outcome_of_stream
 from eval.scenario import Scenario
+from llmsched_env.config import SimConfig
 from llmsched_env.requests import Requests
 from llmsched_env.result import RunResult
 from llmsched_env.simulator import simulate
+from llmsched_env.streaming import simulate_stream
 from llmsched_env.workload.streams import streams
 from llmsched_env.workload.workload import Workload
 from policies import Bound
 
 T = TypeVar("T")
+
+CHUNK = 1_000_000
+"""Requests in memory at a time, those in the system apart, of a run that is streamed."""
 
 LOOK_S = 0.2
 """How often the waiting main thread looks for Ctrl-C where the system does not interrupt it."""
@@ -29,8 +36,8 @@ LOOK_S = 0.2
 
 @dataclass(frozen=True)
 class Cell:
-    """One run to make: its ``label`` in the outcome, the policy, the seed, the split the arrivals come from, and
-    whether a timeline is kept."""
+    """One run to make: its ``label`` in the outcome, the policy, the seed, the split the arrivals come from, whether
+    a timeline is kept, and whether it is ``streamed`` (fixed memory, percentiles to 0.5 %, no timeline)."""
 
     label: str
     policy: Bound
@@ -38,6 +45,7 @@ class Cell:
     seed: int
     split: str = "test"
     timeline: bool = False
+    streamed: bool = False
 
     @property
     def arrivals(self) -> tuple[Workload, int, str]:
@@ -77,31 +85,51 @@ def run_cell(cell: Cell, requests: Requests) -> RunResult:
 
     Raises ``ValueError`` that names the policy when its code fails or answers nonsense.
     """
+    with _named(cell):
+        return simulate(_config(cell), requests, cell.policy.decide, log_batches=cell.timeline, **_common(cell))
+
+
+def run_stream(cell: Cell) -> Iterator[RunResult]:
+    """The same run, arrivals drawn and ended requests yielded in pieces."""
+    with _named(cell):
+        chunks = cell.scenario.workload.chunks(cell.seed, CHUNK, cell.split)
+        yield from simulate_stream(_config(cell), chunks, cell.policy.decide, **_common(cell))
+
+
+def _config(cell: Cell) -> SimConfig:
+    return cell.policy.configure(cell.scenario.config)
+
+
+def _common(cell: Cell) -> dict[str, Any]:
     rngs = streams(cell.seed, cell.split)
-    config = cell.policy.configure(cell.scenario.config)
+    warmup, key = cell.scenario.workload.warmup, int(rngs["noise"].integers(2**63))
+    return {**cell.policy.options, "rng": rngs["policy"], "noise_key": key, "warmup": warmup}
+
+
+@contextmanager
+def _named(cell: Cell) -> Iterator[None]:
+    """A failing policy is named."""
     try:
-        return simulate(
-            config,
-            requests,
-            cell.policy.decide,
-            **cell.policy.options,
-            rng=rngs["policy"],
-            log_batches=cell.timeline,
-            noise_key=int(rngs["noise"].integers(2**63)),
-            warmup=cell.scenario.workload.warmup,
-        )
+        yield
     except ValueError as error:
         raise ValueError(f"{cell.label}: {error}") from None
 
 
-def outcomes(cells: Sequence[Cell], jobs: int) -> Iterator[Outcome]:
-    """Outcomes of ``cells`` as they finish, ``jobs`` at a time; the first error of a run is raised."""
-    arrivals = SharedArrivals(cells)
+def outcome_of_cell(cell: Cell, arrivals: SharedArrivals) -> Outcome:
+    """Make the run and reduce it."""
+    if cell.streamed:
+        return outcome_of_stream(cell.label, cell.seed, run_stream(cell))
+    return outcome_of(cell.label, cell.seed, run_cell(cell, arrivals.take(cell)), timeline=cell.timeline)
 
-    def task(cell: Cell) -> Callable[[], Outcome]:
-        return lambda: outcome_of(cell.label, cell.seed, run_cell(cell, arrivals.take(cell)), timeline=cell.timeline)
 
-    return as_finished([task(cell) for cell in cells], jobs)
+def numbered(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[int, Outcome]]:
+    """(place in ``cells``, outcome) as they finish, ``jobs`` at a time; the first error of a run is raised."""
+    arrivals = SharedArrivals([cell for cell in cells if not cell.streamed])
+
+    def task(place: int, cell: Cell) -> Callable[[], tuple[int, Outcome]]:
+        return lambda: (place, outcome_of_cell(cell, arrivals))
+
+    return as_finished([task(place, cell) for place, cell in enumerate(cells)], jobs)
 
 
 def as_finished(tasks: Sequence[Callable[[], T]], jobs: int) -> Iterator[T]:

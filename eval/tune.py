@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from eval.cells import Crew, crew_of
 from eval.outcome import Outcome
 from eval.progress import Progress
-from eval.runner import Cell, outcomes
+from eval.runner import Cell
 from eval.scenario import Scenario
 from llmsched_env.simulator import safe_tbt_s
 from policies import Bound, parse
@@ -47,7 +48,7 @@ class Score:
         return self.attainment, -self.mean_e2e_ms if math.isfinite(self.mean_e2e_ms) else -math.inf
 
 
-def scores(trials: Sequence[tuple[Bound, Scenario]], jobs: int, label: str) -> list[Score]:
+def scores(trials: Sequence[tuple[Bound, Scenario]], jobs: int | Crew, label: str) -> list[Score]:
     """Scores of (policy, scenario) pairs on the validation seeds, common arrivals for equal workloads."""
     cells = [
         Cell(str(row), policy, scenario, seed, "validation")
@@ -56,9 +57,9 @@ def scores(trials: Sequence[tuple[Bound, Scenario]], jobs: int, label: str) -> l
     ]
     found: dict[str, list[Outcome]] = {}
     with Progress(label, len(cells)) as progress:
-        for outcome in outcomes(cells, jobs):
-            found.setdefault(outcome.policy, []).append(outcome)
-            progress.step()
+        for done in crew_of(jobs).made(cells):
+            found.setdefault(done.outcome.policy, []).append(done.outcome)
+            progress.step(kept=done.kept)
     return [_score(found[str(row)]) for row in range(len(trials))]
 
 
@@ -81,7 +82,7 @@ class Entrant:
         return self.policy.label
 
 
-def resolve(policies: Sequence[Bound], scenario: Scenario, jobs: int) -> list[Entrant]:
+def resolve(policies: Sequence[Bound], scenario: Scenario, jobs: int | Crew) -> list[Entrant]:
     """Fill in every `=auto`: the best of each grid on the validation seeds, D included when it is auto."""
     entrants = []
     for policy in policies:
@@ -136,7 +137,7 @@ class Capacity:
     policy: str
 
 
-def capacity(policy: Bound, scenario: Scenario, jobs: int) -> Capacity:
+def capacity(policy: Bound, scenario: Scenario, jobs: int | Crew) -> Capacity:
     """Capacity by bracketing and bisection, with common arrivals at every rate, on the validation seeds.
 
     Raises ``ValueError`` when even a nearly empty system does not keep the SLO, or when nothing breaks it.
@@ -183,7 +184,7 @@ def _highest(keeps: Callable[[float], bool], start: float, name: str) -> float:
     return low
 
 
-def at_load(scenario: Scenario, jobs: int) -> tuple[Scenario, Capacity]:
+def at_load(scenario: Scenario, jobs: int | Crew) -> tuple[Scenario, Capacity]:
     """The scenario at ``scenario.load`` times the capacity of REFERENCE."""
     assert scenario.load is not None
     found = capacity(parse(REFERENCE), scenario, jobs)

@@ -154,7 +154,7 @@ def test_out_leaves_rows_summary_figures_and_how_they_were_made(capsys, tmp_path
 def test_without_matplotlib_the_rest_is_written_and_a_line_says_what_is_missing(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(figures, "available", lambda: False)
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
-    assert {path.name for path in tmp_path.iterdir()} == {"results.csv", "summary.json", "manifest.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"results.csv", "summary.json", "manifest.json", "cells.jsonl"}
     assert capsys.readouterr().err == figures.HINT + "\n"
 
 

@@ -55,8 +55,7 @@ class SB3VecEnv(VecEnv):
         options = self._options[0]
         if any(other != options for other in self._options):
             raise ValueError("a native vector environment has one set of options: give the same to every lane.")
-        seeds = None if self._seeds[0] is None else list(self._seeds)
-        observations, _ = self.env.reset(seed=seeds, options=options or None)
+        observations, _ = self.env.reset(seed=self._seeds[0], options=options or None)  # lane i: that + i
         self.reset_infos = [{} for _ in range(self.num_envs)]
         self._returns[:], self._lengths[:] = 0.0, 0
         self._reset_seeds()

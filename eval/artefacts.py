@@ -33,6 +33,18 @@ def prepare(folder: Path) -> None:
         raise ValueError(f"--out {str(folder)!r} cannot be written ({reason}): give a folder that can.") from error
 
 
+def prepare_file(option: str, path: Path) -> None:
+    """See that ``path`` can be written, whatever is there stays; ``ValueError`` with a line for the user if not."""
+    try:
+        with path.open("ab"):
+            pass
+        if path.stat().st_size == 0:
+            path.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"{option} {str(path)!r} cannot be written ({reason}): give a file that can.") from error
+
+
 class ResultsFile:
     """results.csv, a row per policy and seed: appended as runs finish, put in order at the end."""
 
@@ -45,7 +57,7 @@ class ResultsFile:
     def append(self, outcome: Outcome) -> None:
         """Add a run at once, so that an interrupted experiment keeps it."""
         text = io.StringIO()
-        self._writer(text).writerow(_row(outcome))
+        self._writer(text).writerow(result_row(outcome))
         with self._path.open("a", encoding="utf-8", newline="") as file:
             file.write(text.getvalue())
 
@@ -61,11 +73,12 @@ class ResultsFile:
         text = io.StringIO()
         writer = self._writer(text)
         writer.writeheader()
-        writer.writerows(_row(outcome) for outcome in outcomes)
+        writer.writerows(result_row(outcome) for outcome in outcomes)
         write_text(self._path, text.getvalue())
 
 
-def _row(outcome: Outcome) -> dict[str, Any]:
+def result_row(outcome: Outcome) -> dict[str, Any]:
+    """A run as a row of results.csv: policy, seed, metrics.KEYS, the bins as ``bin0_submitted`` and so on."""
     row: dict[str, Any] = {"policy": outcome.policy, "seed": outcome.seed}
     for key, value in outcome.summary.items():
         if key == "per_bin":

@@ -1,7 +1,8 @@
 """Compare policies on one scenario: ``python eval/compare.py --policies static,dynamic,multibin``.
 
 Every policy gets the same servers, the same predictions and, seed by seed, the same arrivals.  Prints one
-table; with ``--out`` leaves results.csv, summary.json, figures/*.png and manifest.json.
+table; with ``--out`` leaves results.csv, summary.json, figures/*.png, manifest.json and cells.jsonl, the finished runs,
+which a second start does not make again.
 """
 
 from __future__ import annotations
@@ -15,28 +16,34 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout instead of eval/, whose names are its own
 
 import argparse
-import os
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eval import artefacts, figures, textual
 from eval.aggregate import by_policy, policy_summaries
-from eval.cells import FILE, CellStore, Crew
+from eval.cells import Crew
+from eval.chrome_trace import write_timeline
+from eval.command import INTERRUPTED, guarded, run_and_exit
+from eval.experiment import check_outputs, crew_from, noted
+from eval.intervals import Interval
 from eval.options import parser_for, refuse
 from eval.outcome import Outcome
 from eval.progress import Progress
+from eval.report import page
 from eval.runner import Cell
 from eval.scenario import Scenario, scenario_from
+from eval.tables import Column, Table
 from eval.tune import VALIDATED, Entrant, at_load, resolve
 from policies import parse_list
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 PROGRAM = "compare.py"
-INTERRUPTED = 130
-BROKEN_PIPE = 141
 
 
 @dataclass
@@ -140,15 +147,31 @@ def show(comparison: Comparison, summary: dict[str, Any], *, as_json: bool) -> N
         print(textual.folded(note))
 
 
-def keep(comparison: Comparison, summary: dict[str, Any], folder: Path, about: dict[str, Any]) -> None:
-    """Write summary.json, manifest.json and the figures."""
-    artefacts.write_text(folder / "summary.json", artefacts.as_json(summary) + "\n")
-    artefacts.write_text(folder / "manifest.json", artefacts.as_json(about) + "\n")
+def keep(comparison: Comparison, summary: dict[str, Any], options: argparse.Namespace, about: dict[str, Any]) -> None:
+    """Write what ``--out``, ``--report`` and ``--timeline`` ask for, the rows of results.csv apart."""
+    drawn = drawings(comparison, summary) if options.out or options.report else {}
+    if options.out:
+        folder = Path(options.out)
+        artefacts.write_text(folder / "summary.json", artefacts.as_json(summary) + "\n")
+        artefacts.write_text(folder / "manifest.json", artefacts.as_json(about) + "\n")
+        if drawn:
+            figures.write(drawn, folder / "figures")
+    if options.report:
+        heading = textual.heading(comparison.scenario, comparison.seeds)
+        notes = [*textual.footnotes(summary["policies"], len(comparison.seeds)), *comparison.notes]
+        artefacts.write_text(Path(options.report), page(heading, tables(summary["policies"]), drawn, notes, about))
+    if options.timeline:
+        cells = [cell for cell in comparison.cells(timeline=False) if cell.seed == comparison.seeds[0]]
+        write_timeline(cells, Path(options.timeline))
+
+
+def drawings(comparison: Comparison, summary: dict[str, Any]) -> dict[str, Figure]:
+    """The figures by name; none, and a line on standard error, without matplotlib."""
     if not summary["policies"]:
-        return
+        return {}
     if not figures.available():
         print(figures.HINT, file=sys.stderr)
-        return
+        return {}
     slo = comparison.scenario.config.slos
     material = figures.Material(
         title=comparison.scenario.title,
@@ -158,36 +181,55 @@ def keep(comparison: Comparison, summary: dict[str, Any], folder: Path, about: d
         ttft_s=slo[0].ttft_s if len(slo) == 1 else float("inf"),
         bins=comparison.scenario.bin_names,
     )
-    figures.draw_all(material, folder / "figures")
+    return figures.drawn(figures.drawings(material))
 
 
-def compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
+def tables(summaries: Sequence[dict[str, Any]]) -> list[Table]:
+    """The printed table, and the one of differences from the first policy, for the report."""
+    columns = [
+        Column(c.key, c.title, c.unit, digits=1 if c.factor == 100.0 else 2, factor=c.factor) for c in textual.COLUMNS
+    ]
+    own = [{"policy": s["policy"]} | {c.key: Interval(s[c.key], s["ci95"][c.key]) for c in columns} for s in summaries]
+    gaps = [
+        {"policy": s["policy"]}
+        | {c.key: Interval(s["paired"][c.key]["difference"], s["paired"][c.key]["ci95"]) for c in columns}
+        for s in summaries
+        if s["paired"]
+    ]
+    name = Column("policy", "policy")
+    found = [Table("policies", "Policies on the same arrivals and servers", [name, *columns], own)]
+    if gaps:
+        signed = [name, *(replace(column, signed=True) for column in columns)]
+        found.append(Table("differences", f"Difference from {summaries[0]['policy']}, paired by seed", signed, gaps))
+    return found
+
+
+def compare(argv: list[str]) -> int:
     """Run the comparison, print it, keep it; the exit code."""
+    options = options_from(argv)
     began, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    folder = Path(options.out) if options.out else None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            if folder is not None:
-                artefacts.prepare(folder)
-            crew = Crew(options.jobs, CellStore(folder / FILE) if folder is not None else None)
+            check_outputs(options)
+            crew = crew_from(options)
             comparison = prepared(options, crew)
             results = None
-            if folder is not None:
+            if options.out:
                 bins = comparison.scenario.config.queueing.num_bins
-                results = artefacts.ResultsFile(folder / "results.csv", bins)
+                results = artefacts.ResultsFile(Path(options.out) / "results.csv", bins)
             comparison.run(crew, results)
         except ValueError as error:
             refuse(PROGRAM, str(error))
-    comparison.notes += dict.fromkeys(f"Note: {w.message}" for w in caught if w.category is UserWarning)
+    comparison.notes += noted(caught)
     summary = comparison.summary()
     if comparison.done:
         show(comparison, summary, as_json=options.json)
-    if results is not None and folder is not None:
+    if results is not None:
         results.finish(comparison.done, comparison.labels)
-        command = ["python", "eval/compare.py", *argv]
-        about = artefacts.manifest(command, comparison.seeds, began, time.monotonic() - clock)
-        keep(comparison, summary, folder, about | {"interrupted": comparison.interrupted})
+    command = ["python", "eval/compare.py", *argv]
+    about = artefacts.manifest(command, comparison.seeds, began, time.monotonic() - clock)
+    keep(comparison, summary, options, about | {"interrupted": comparison.interrupted})
     if comparison.interrupted:
         print(f"{PROGRAM}: interrupted; {len(comparison.done)} runs had finished", file=sys.stderr)
     return INTERRUPTED if comparison.interrupted else 0
@@ -195,23 +237,8 @@ def compare(options: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run with the arguments ``argv`` (default: the command line); the exit code."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return compare(options_from(arguments), arguments)
-    except BrokenPipeError:  # whoever read the output has gone, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except (KeyboardInterrupt, SystemError) as error:  # compiled code turns the first into the second
-        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__cause__, KeyboardInterrupt):
-            raise
-        print(f"{PROGRAM}: interrupted before it was done", file=sys.stderr)
-        return INTERRUPTED
+    return guarded(PROGRAM, compare, argv)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    code = main()
-    sys.stdout.flush()
-    if code == INTERRUPTED:
-        os._exit(code)  # not waiting for the runs that go on in threads
-    sys.exit(code)
+    run_and_exit(main)

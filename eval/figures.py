@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib.util
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eval.hover import mark
 from eval.outcome import TIMELINE_POINTS, Outcome
 from llmsched_env.metrics import log_bin_ends
 
@@ -70,25 +72,36 @@ def available() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def draw_all(material: Material, folder: Path) -> list[Path]:
-    """Draw every figure that the material allows into ``folder``; return the files."""
+def drawings(material: Material) -> dict[str, Callable[[], Figure | None]]:
+    """Every figure of a comparison by name, ready to be drawn; None where the material does not allow it."""
+    return {
+        "slo_attainment": partial(slo_attainment, material),
+        "latency": partial(latency_percentiles, material),
+        "latency_cdf": partial(latency_cdf, material),
+        "bins": partial(misses_per_bin, material),
+        "timeline": partial(timeline, material),
+    }
+
+
+def drawn(drawings: Mapping[str, Callable[[], Figure | None]]) -> dict[str, Figure]:
+    """Draw those that can be, in the style of the project."""
     import matplotlib
 
-    drawings = {
-        "slo_attainment": slo_attainment,
-        "latency": latency_percentiles,
-        "latency_cdf": latency_cdf,
-        "bins": misses_per_bin,
-        "timeline": timeline,
-    }
+    with matplotlib.rc_context(STYLE):
+        found = {name: draw() for name, draw in drawings.items()}
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def write(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write the figures into ``folder`` as PNG; return the files."""
+    import matplotlib
+
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     with matplotlib.rc_context(STYLE):
-        for name, draw in drawings.items():
-            figure = draw(material)
-            if figure is not None:
-                files.append(folder / f"{name}.png")
-                figure.savefig(files[-1], dpi=150, facecolor="white")
+        for name, figure in figures.items():
+            files.append(folder / f"{name}.png")
+            figure.savefig(files[-1], dpi=150, facecolor="white")
     return files
 
 
@@ -98,7 +111,7 @@ def slo_attainment(material: Material) -> Figure:
     figure = _figure(1.6 + 0.42 * len(names), material, "Requests that met their SLO")
     axes = figure.add_subplot()
     for row, summary in enumerate(material.summaries):
-        colour = _colour(row)
+        colour = colour_of(row)
         share, half = 100 * summary["slo_attainment"], summary["ci95"]["slo_attainment"]
         axes.barh(row, share, height=0.62, color=colour, alpha=0.28, linewidth=0)
         seeds = [100 * run.summary["slo_attainment"] for run in material.runs[summary["policy"]]]
@@ -107,6 +120,7 @@ def slo_attainment(material: Material) -> Figure:
         if half is not None:
             axes.errorbar(share, row, xerr=100 * half, color=colour, capsize=4, linewidth=2, fmt="|", markersize=14)
         axes.annotate(f"{share:.1f}{error} %", (101.5, row), va="center", color=colour, annotation_clip=False)
+        mark(axes, share, row, f"{names[row]}\n{share:.2f}{error} % of all arrivals met their SLO")
     axes.set_xlim(0, 100)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
@@ -126,9 +140,10 @@ def latency_percentiles(material: Material) -> Figure:
             values = [summary[f"{statistic}_{key}_ms"] / 1000 for statistic in ("median", "p95", "p99")]
             if not np.all(np.isfinite(values)):
                 continue
-            axes.plot(values, [row] * 3, "-", color=_colour(row), alpha=0.35, linewidth=5, solid_capstyle="round")
-            for value, marker in zip(values, "oDs", strict=True):
-                axes.plot(value, row, marker, color=_colour(row), markersize=6)
+            axes.plot(values, [row] * 3, "-", color=colour_of(row), alpha=0.35, linewidth=5, solid_capstyle="round")
+            for value, marker, share in zip(values, "oDs", ("median", "95th", "99th"), strict=True):
+                axes.plot(value, row, marker, color=colour_of(row), markersize=6)
+                mark(axes, value, row, f"{material.names[row]}\n{label}, {share}: {_seconds(value)}")
             for value, offset, align in ((values[0], -7, "right"), (values[2], 7, "left")):
                 axes.annotate(
                     _seconds(value),
@@ -138,7 +153,7 @@ def latency_percentiles(material: Material) -> Figure:
                     ha=align,
                     va="center",
                     fontsize=8.5,
-                    color=_colour(row),
+                    color=colour_of(row),
                 )
         axes.set_title(label, fontsize=10, loc="left", color=MUTED, pad=16)
         axes.grid(axis="y", visible=False)
@@ -166,7 +181,7 @@ def latency_cdf(material: Material) -> Figure:
         span = slice(max(0, used[0] - 1), used[-1] + 1)
         share = 100 * np.cumsum(counts)[span] / summary["submitted"]
         label = f"{summary['policy']}  {100 * summary['slo_attainment']:.1f} %"
-        axes.plot(ends[span], share, color=_colour(row), linestyle=_dash(row), linewidth=2, label=label)
+        axes.plot(ends[span], share, color=colour_of(row), linestyle=dash_of(row), linewidth=2, label=label)
         spans.append((ends[np.searchsorted(np.cumsum(counts), 0.002 * counts.sum())], ends[used[-1]]))
     if spans:
         axes.set_xlim(min(low for low, _ in spans), 1.05 * max(high for _, high in spans))
@@ -193,13 +208,15 @@ def misses_per_bin(material: Material) -> Figure:
     for (row, column), value in np.ndenumerate(shares):
         dark = value > 55
         axes.text(column + 0.5, row + 0.5, f"{value:.1f} %", ha="center", va="center", color="white" if dark else INK)
+        where = f"{material.names[row]}, bin {material.bins[used[column]]}"
+        mark(axes, column + 0.5, row + 0.5, f"{where}\n{value:.2f} % missed their SLO")
     submitted = [material.summaries[0]["per_bin"][k]["submitted"] for k in used]
     total = sum(submitted)
     labels = [f"{material.bins[k]}\n{100 * n / total:.0f} % of requests" for k, n in zip(used, submitted, strict=True)]
     axes.set_xticks(np.arange(len(used)) + 0.5, labels)
     axes.set_yticks(np.arange(len(material.names)) + 0.5, material.names)
     for tick, row in zip(axes.get_yticklabels(), range(len(material.names)), strict=True):
-        tick.set_color(_colour(row))
+        tick.set_color(colour_of(row))
     axes.set_xlabel("bin, predicted output tokens")
     axes.grid(False)
     axes.tick_params(length=0)
@@ -221,9 +238,9 @@ def timeline(material: Material) -> Figure | None:
         if name not in kept:
             continue
         line = kept[name]
-        look: dict[str, Any] = {"color": _colour(row), "linestyle": _dash(row), "linewidth": 1.6}
+        look: dict[str, Any] = {"color": colour_of(row), "linestyle": dash_of(row), "linewidth": 1.6}
         queue.plot(line.time_s / 60, _smooth(line.waiting), label=name, **look)
-        batch.plot(line.time_s / 60, _smooth(line.batch), **look)
+        batch.plot(line.time_s / 60, _smooth(line.batch), label=name, **look)
     queue.set_yscale("symlog", linthresh=10, linscale=0.5)
     queue.yaxis.set_major_formatter("{x:,.0f}")
     queue.set_ylabel("requests waiting (log above 10)")
@@ -242,11 +259,15 @@ def timeline(material: Material) -> Figure | None:
 
 
 def _figure(height: float, material: Material, headline: str) -> Figure:
+    return sheet(height, headline, material.title)
+
+
+def sheet(height: float, headline: str, title: str) -> Figure:
     """A figure ``height`` inches high below its headline and the scenario, both flush left."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    subtitle = textwrap.wrap(material.title, 150)
+    subtitle = textwrap.wrap(title, 150)
     head = 0.42 + 0.15 * len(subtitle)
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, height / (height + head)), w_pad=0.12, h_pad=0.08)
     figure = Figure(figsize=(9.0, height + head), layout=layout)
@@ -259,7 +280,7 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     for tick, row in zip(axes.get_yticklabels(), range(len(names)), strict=True):
-        tick.set_color(_colour(row))
+        tick.set_color(colour_of(row))
 
 
 def _target(axes: Axes, seconds: float, label: str) -> None:
@@ -297,9 +318,11 @@ def _seconds(value: float) -> str:
     return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.0f} ms"
 
 
-def _colour(row: int) -> str:
+def colour_of(row: int) -> str:
+    """The colour of the policy in this row."""
     return PALETTE[row % len(PALETTE)]
 
 
-def _dash(row: int) -> Any:
+def dash_of(row: int) -> Any:
+    """The dashes of the policy in this row."""
     return DASHES[(row // len(PALETTE)) % len(DASHES)]

@@ -235,9 +235,24 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--json", action="store_true", help="print the summary as JSON and nothing else")
 
 
+def add_experiment_options(parser: argparse.ArgumentParser) -> None:
+    """The options of whatever is made of cells: what else to leave, and where the runs are made."""
+    add = parser.add_argument_group("experiment").add_argument
+    add("--report", metavar="FILE", help="leave one HTML page there: tables, figures, scenario, command")
+    add("--timeline", metavar="FILE", help="leave the batches on the servers there, as a trace for ui.perfetto.dev")
+    add("--ray", metavar="ADDRESS", help="make the runs on this Ray cluster (auto: the one of this machine)")
+
+
 def parser_for(program: str, description: str) -> OneLineParser:
     """A parser with the common options; experiments add their own to it."""
-    parser = OneLineParser(prog=program, description=description, allow_abbrev=False)
+    parser = run_parser_for(program, description)
     add_scenario_options(parser)
+    return parser
+
+
+def run_parser_for(program: str, description: str) -> OneLineParser:
+    """The same for experiments that bring their own scenarios."""
+    parser = OneLineParser(prog=program, description=description, allow_abbrev=False)
     add_run_options(parser)
+    add_experiment_options(parser)
     return parser

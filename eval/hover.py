@@ -1,0 +1,56 @@
+"""What a figure says where the mouse is: points with a text, put over the picture by the report page.
+
+Lines with a label speak for themselves, point by point; other marks are given a text by ``mark``.
+"""
+
+from __future__ import annotations
+
+import re
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_MARKS: weakref.WeakKeyDictionary[Any, list[tuple[Any, float, float, str]]] = weakref.WeakKeyDictionary()
+
+
+MOST = 120
+"""Points of a line that speak; of a longer one every second, third, ..."""
+
+
+def mark(axes: Axes, x: float, y: float, text: str) -> None:
+    """Say ``text`` at the point (x, y) of ``axes``, in data units."""
+    _MARKS.setdefault(axes.figure, []).append((axes, float(x), float(y), text))
+
+
+def points(figure: Figure) -> list[dict[str, Any]]:
+    """Every point that has a text: ``x``, ``y`` as shares of the width and (from the top) of the height, ``text``.
+
+    The figure must have been drawn, so that its layout is known.
+    """
+    width, height = figure.get_size_inches() * figure.dpi
+    found = []
+    for axes, x, y, text in [*_MARKS.get(figure, []), *_of_lines(figure)]:
+        right, up = axes.transData.transform((x, y))
+        if np.isfinite(right) and np.isfinite(up):
+            found.append({"x": round(right / width, 5), "y": round(1 - up / height, 5), "text": text})
+    return found
+
+
+def _of_lines(figure: Figure) -> list[tuple[Any, float, float, str]]:
+    found = []
+    for axes in figure.axes:
+        x_name, y_name = (re.split(r"\n| \(", label)[0] for label in (axes.get_xlabel(), axes.get_ylabel()))
+        for line in axes.lines:
+            label = str(line.get_label())
+            if label.startswith("_"):
+                continue
+            x_data, y_data = (np.atleast_1d(values) for values in (line.get_xdata(), line.get_ydata()))
+            step = -(-len(x_data) // MOST)
+            for x, y in zip(x_data[::step], y_data[::step], strict=True):
+                found.append((axes, float(x), float(y), f"{label}\n{x_name}: {x:,.4g}\n{y_name}: {y:,.4g}"))
+    return found

@@ -1,0 +1,147 @@
+"""Runs on a Ray cluster: the same cells, the same bytes, other machines.
+
+Ray carries the cells, keeps the machines busy and makes a run again when a worker or a machine is lost; what is ours is
+only how a cell travels.  The checkout goes along, so every machine runs this version of the source; the first run on a
+machine compiles it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.identity import ROOT, source_version
+from eval.outcome import Outcome
+from eval.runner import Cell, SharedArrivals, outcome_of_cell
+from eval.scenario import Scenario
+from policies import Bound
+from policies.parameters import Value
+from policies.registry import OURS, get
+from policies.userfile import load_policy
+
+HINT = "--ray needs Ray: pip install 'llmsched[ray]'"
+
+LOOK_S = 0.2
+"""How often the driver looks up from waiting, so that Ctrl-C is heard."""
+
+TRAVELS = ("llmsched_env", "policies", "eval", "data")
+"""Folders of the checkout that a run needs."""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A cell as it travels: the policy by name or by the text of its file, with its numbers, instead of its code."""
+
+    label: str
+    name: str
+    file: tuple[str, bytes] | None
+    values: dict[str, Value]
+    params: NDArray[np.float64]
+    memory: int
+    seed: int
+    split: str
+    timeline: bool
+    streamed: bool
+
+    @classmethod
+    def of(cls, cell: Cell) -> Parcel:
+        """Pack ``cell``, its scenario apart."""
+        policy = cell.policy.policy
+        own = policy.file.parent == OURS
+        file = None if own else (policy.file.name, policy.file.read_bytes())
+        return cls(
+            cell.label,
+            policy.name,
+            file,
+            dict(cell.policy.values),
+            np.asarray(cell.policy.params),
+            cell.policy.memory,
+            cell.seed,
+            cell.split,
+            cell.timeline,
+            cell.streamed,
+        )
+
+    def cell(self, scenario: Scenario) -> Cell:
+        """Unpack it where the source is the same."""
+        policy = get(self.name) if self.file is None else _from_text(*self.file, self.name)
+        bound = Bound(policy, self.values, self.label, self.name)
+        bound.__dict__["_loaded"] = self.params, self.memory  # numbers from a file (learned weights) came along
+        return Cell(self.label, bound, scenario, self.seed, self.split, self.timeline, self.streamed)
+
+
+@lru_cache
+def _from_text(name: str, text: bytes, policy: str) -> Any:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        path.write_bytes(text)
+        return load_policy(str(path), policy)
+
+
+def run_parcel(parcel: Parcel, scenario: Scenario, version: str) -> Outcome:
+    """Make a run on whatever machine this is."""
+    if source_version() != version:
+        raise ValueError(
+            "--ray: a machine of the cluster has other versions of Python or its libraries: make them equal."
+        )
+    cell = parcel.cell(scenario)
+    return outcome_of_cell(cell, SharedArrivals([cell]))
+
+
+class RayCluster:
+    """A cluster to which this process is connected; see eval.cells.Cluster."""
+
+    def __init__(self, ray: Any) -> None:
+        self._ray = ray
+        self._run = ray.remote(max_retries=-1, num_cpus=1)(run_parcel)
+
+    def numbered(self, cells: Sequence[Cell]) -> Iterator[tuple[int, Outcome]]:
+        """(place in ``cells``, outcome) as they finish; runs of lost workers are made again, by Ray."""
+        scenarios: dict[int, Any] = {}
+        places: dict[Any, int] = {}
+        for place, cell in enumerate(cells):
+            key = id(cell.scenario)
+            if key not in scenarios:
+                scenarios[key] = self._ray.put(cell.scenario)
+            places[self._run.remote(Parcel.of(cell), scenarios[key], source_version())] = place
+        try:
+            while places:
+                ready, _ = self._ray.wait(list(places), timeout=LOOK_S)
+                for reference in ready:
+                    yield places.pop(reference), self._result(reference)
+        finally:
+            for reference in places:
+                self._ray.cancel(reference)
+
+    def _result(self, reference: Any) -> Outcome:
+        try:
+            return self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            cause = error.as_instanceof_cause()
+            if isinstance(cause, ValueError):
+                raise ValueError(str(error.cause)) from None
+            raise
+
+
+def connected(address: str) -> RayCluster:
+    """Connect to the cluster at ``address``; ``ValueError`` with a line for the user where that fails."""
+    if importlib.util.find_spec("ray") is None:
+        raise ValueError(f"{HINT}.")
+    ray = importlib.import_module("ray")
+    if not ray.is_initialized():
+        away = [path.name for path in ROOT.iterdir() if path.name not in TRAVELS]
+        environment = {"working_dir": str(ROOT), "excludes": [f"/{name}" for name in away]}
+        try:
+            ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise ValueError(f"--ray {address}: there is no such cluster ({error}).") from None
+    return RayCluster(ray)

@@ -35,7 +35,7 @@ def admit(state, server, choice, size):
     n, tokens = 0, 0.0
     server.reserved = 0.0
     while n < size and lane.waiting > 0:
-        k = first_bin(state) if choice == lane.num_bins else choice
+        k = first_bin(state, 0) if choice == lane.num_bins else choice
         i = head(state, k)
         if i == NONE or not fits(state, server, i, n, server.reserved, tokens):
             break

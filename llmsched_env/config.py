@@ -21,9 +21,16 @@ MAX_SERVERS = 128
 MAX_BATCH_LIMIT = 1024
 """Largest batch cap that can be asked for."""
 
+ENGINES = ("batch", "continuous")
 RELEASES = ("batch", "own")
-DISCIPLINES = ("fifo", "sjf", "edf", "slack", "priority", "oracle-sjf")
+DISCIPLINES = ("fifo", "sjf", "edf", "slack", "priority", "oracle-sjf", "oracle-srpt")
 CONTROLLERS = ("paper", "peer")
+ADMISSIONS = ("predicted", "prompt")
+PREFILLS = ("chunked", "first")
+ROUTINGS = ("pull", "round-robin", "least-outstanding", "join-shortest-kv")
+
+BLOCK_TOKENS = 16
+"""Tokens in a block of KV memory (engine `continuous`)."""
 
 
 def check_number(name: str, value: float, low: float, high: float, *, remedy: str = "") -> None:
@@ -113,6 +120,27 @@ class Server:
 
 
 @dataclass(frozen=True)
+class Continuous:
+    """What only the engine `continuous` has (docs/continuous.md)."""
+
+    admission: str = "predicted"  # reserve the predicted length; or "prompt": blocks for the prompt, as vLLM
+    prefill: str = "chunked"  # or "first": prompts stall the decoding members, as vLLM v0
+    token_budget: float = 2048  # tokens of one iteration; inf: no limit
+    routing: str = "pull"  # servers share the queues; else how an arrival is sent to one server
+    watermark: float = 0.01  # share of the blocks that `prompt` admission leaves free
+    window_s: float = 1.0  # least time between two updates of a server's SLA controller
+
+    def __post_init__(self) -> None:
+        check_choice("admission", self.admission, ADMISSIONS)
+        check_choice("prefill", self.prefill, PREFILLS)
+        check_choice("routing", self.routing, ROUTINGS)
+        if not self.token_budget >= 1:
+            raise ValueError(f"token_budget={self.token_budget!r} is not allowed: give at least 1 token, or inf.")
+        check_number("watermark", self.watermark, 0.0, 0.5)
+        check_number("window_s", self.window_s, 0.0, 1e6)
+
+
+@dataclass(frozen=True)
 class Queueing:
     """How requests wait: bins, the order inside a bin, timers."""
 
@@ -148,14 +176,18 @@ class SimConfig:
     slos: tuple[SLO, ...] = (SLO(e2e_s=30.0),)
     controller: Controller = field(default_factory=Controller)
     release: str = "batch"
-    overhead_s: float = 0.0  # scheduler time before the prefill of every batch
+    overhead_s: float = 0.0  # scheduler time before the prefill of every batch, or in every iteration
     horizon_s: float = math.inf  # the run is cut off at this time
+    engine: str = "batch"  # run to completion; or "continuous": iteration by iteration
+    continuous: Continuous = Continuous()
 
     def __post_init__(self) -> None:
         check_number("servers", len(self.servers), 1, MAX_SERVERS, remedy="At least one server is needed.")
         check_number("max_batch", self.max_batch, 1, MAX_BATCH_LIMIT)
         check_number("controller b_min", self.controller.b_min, 1, self.max_batch, remedy="It cannot exceed max_batch.")
         check_choice("release", self.release, RELEASES)
+        check_choice("engine", self.engine, ENGINES)
+        self._check_engine()
         check_number("overhead_s", self.overhead_s, 0.0, 1e6)
         if not self.horizon_s > 0:
             raise ValueError(f"horizon_s={self.horizon_s!r} is not allowed: give a time above 0, or inf.")
@@ -165,10 +197,42 @@ class SimConfig:
         if abs(total - 1.0) > 1e-9:
             raise ValueError(f"the shares of the SLO classes add up to {total:g}: make them 1.")
 
+    def _check_engine(self) -> None:
+        if self.engine == "batch":
+            if self.queueing.discipline == "oracle-srpt":
+                raise ValueError("discipline='oracle-srpt' evicts between iterations: give engine='continuous'.")
+            return
+        if self.controller.kind == "peer":
+            raise ValueError("controller='peer' belongs to the engine 'batch': give controller='paper'.")
+        for server in self.servers:
+            if server.profile.form == "batch-length":
+                raise ValueError(
+                    f"profile {server.profile.name!r} has the form 'batch-length', which knows no iterations: "
+                    "give one of the form 'split' or 'tokens', or engine='batch'."
+                )
+            if server.eta < BLOCK_TOKENS:
+                raise ValueError(f"kv_tokens={server.eta:g} is less than a block: give at least {BLOCK_TOKENS}.")
+        if self.continuous.prefill == "chunked" and self.continuous.token_budget < self.max_batch:
+            raise ValueError(
+                f"token_budget={self.continuous.token_budget:g} is less than max_batch={self.max_batch}, so decoding "
+                "alone could use it up: give at least as many tokens, or a smaller max_batch."
+            )
+
+    def usable_eta(self, server: Server) -> float:
+        """KV capacity of ``server`` in tokens: whole blocks in the engine `continuous`."""
+        if self.engine == "batch" or math.isinf(server.eta):
+            return server.eta
+        return float(server.eta // BLOCK_TOKENS * BLOCK_TOKENS)
+
+    @property
+    def groups(self) -> int:
+        """Sets of bins: one, or one per server where arrivals are sent to a server."""
+        return len(self.servers) if self.engine == "continuous" and self.continuous.routing != "pull" else 1
+
     @property
     def max_eta(self) -> float:
         """KV capacity of the largest server; larger requests are rejected."""
-        return max(server.eta for server in self.servers)
+        return max(self.usable_eta(server) for server in self.servers)
 
     @property
     def tbt_s(self) -> float:

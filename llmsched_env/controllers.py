@@ -50,9 +50,11 @@ def gaussian_batch(mean, variance, theta, eta):
 
 
 @exposed
-def update_memory(lane, row, size, sum_l, sum_l2, steps):
-    """Algorithm 1, after a batch in which ``size`` >= 1 requests of total lengths summing to ``sum_l`` completed."""
-    weight = lane.ema if row.batches > 1 else 1.0
+def update_memory(lane, row, size, sum_l, sum_l2, steps, weight):
+    """Algorithm 1, when ``size`` >= 1 requests completed whose total lengths sum to ``sum_l`` (squares ``sum_l2``).
+
+    ``steps`` > 0: decode work was seen; ``weight`` of these completions in the averages.
+    """
     row.mean_l += weight * (sum_l / size - row.mean_l)
     row.mean_l2 += weight * (sum_l2 / size - row.mean_l2)
     if steps > 0:
@@ -72,9 +74,11 @@ def update_memory(lane, row, size, sum_l, sum_l2, steps):
 
 
 @exposed
-def update_sla(lane, row, steps, decode_s, member_steps):
-    """Algorithm 2, after a batch with ``steps`` >= 1 decode steps."""
-    weight = lane.ema if row.sla_updates > 0 else 1.0
+def update_sla(lane, row, steps, decode_s, member_steps, weight):
+    """Algorithm 2, after ``steps`` >= 1 decode steps; ``weight`` of them in the averages.
+
+    ``row`` has tau, mean_batch, low, high and sla_updates: a BIN, or in the engine `continuous` a SERVER.
+    """
     row.sla_updates += 1
     row.tau += weight * (decode_s / steps - row.tau)
     row.mean_batch += weight * (member_steps / steps - row.mean_batch)
@@ -98,10 +102,42 @@ def feed(lane, row, server):
         if lane.peer:
             update_peer_memory(lane, row, server.completing, server.sum_l)
         else:
-            update_memory(lane, row, server.completing, server.sum_l, server.sum_l2, server.steps)
+            weight = lane.ema if row.batches > 1 else 1.0
+            update_memory(lane, row, server.completing, server.sum_l, server.sum_l2, server.steps, weight)
     if server.steps > 0:
         if lane.peer:
             update_peer_sla(lane, row, server.steps, server.decode_s, server.member_steps)
         else:
-            update_sla(lane, row, server.steps, server.decode_s, server.member_steps)
+            weight = lane.ema if row.sla_updates > 0 else 1.0
+            update_sla(lane, row, server.steps, server.decode_s, server.member_steps, weight)
     set_target(lane, row)
+
+
+COMPLETION_WEIGHT = 0.1
+"""Share of `ema` that a single completion weighs in the memory controller of the engine `continuous`."""
+
+
+@exposed
+def feed_completion(lane, row, length, output):
+    """Update one memory controller with a completed request of ``length`` tokens in all, ``output`` of them decoded."""
+    row.batches += 1
+    weight = max(1.0 / row.batches, COMPLETION_WEIGHT * lane.ema)
+    update_memory(lane, row, 1, length, length * length, output - 1, weight)
+
+
+@exposed
+def feed_window(lane, server):
+    """Algorithm 2 for one server of the engine `continuous`, where its window is over and it has decoded in it."""
+    if server.window_steps == 0.0 or lane.now - server.window_start < lane.window:
+        return
+    update_sla(lane, server, server.window_steps, server.window_time, server.window_members, 1.0)
+    server.window_start = lane.now
+    server.window_time = server.window_steps = server.window_members = 0.0
+
+
+@exposed
+def server_target(lane, row, server):
+    """Batch size that a scheduler reads on ``server`` of the engine `continuous`: at least what decodes there."""
+    sla = math.floor((server.low + server.high) / 2.0)
+    target = max(min(sla, row.memory_target), lane.b_min, server.decoding)
+    return int(min(target, lane.max_batch))

@@ -25,6 +25,8 @@ def _sweep(state, c, i, target, until, ttft):
     lane, requests = state.lane, state.requests
     while i < lane.next_arrival and requests[i].arrival + target <= until:
         request = requests[i]
+        if lane.continuous and request.arrival + target == until:
+            break  # stamps of this instant are set after time has passed, and would meet it
         i += 1
         if request.slo_class != c or request.missed:
             continue

@@ -1,30 +1,18 @@
 """The clock: which event comes next, what it does, and who is asked.
 
-Order at one instant, written here and nowhere else: server events by server number (on one server its evictions,
-then its completion), arrivals by request number, timers, decisions by server number.
+Order at one instant, written here and nowhere else: server events by server number (on one server evictions or
+tokens, then completions), arrivals by request number, timers, decisions by server number.
 """
 
 from __future__ import annotations
 
 import math
 
-from llmsched_env.batch_engine import launch
 from llmsched_env.compiled import part
-from llmsched_env.controllers import feed
 from llmsched_env.deadlines import accrue, charge
-from llmsched_env.layout import (
-    BAD_BIN,
-    BAD_SIZE,
-    DECIDE,
-    DRAINED,
-    DROPPED,
-    HORIZON,
-    NEED_MORE,
-    NONE,
-    REJECTED,
-    WAITING,
-)
-from llmsched_env.queues import oldest_waiting, push, push_returned
+from llmsched_env.layout import DECIDE, DRAINED, HORIZON, NEED_MORE, NONE, REJECTED, WAITING
+from llmsched_env.queues import oldest_waiting, push
+from llmsched_env.routing import route
 
 
 @part
@@ -38,10 +26,11 @@ def next_server_event(state):
 
 @part
 def next_timer(state):
-    """Time of the next hold timer or tick, inf when there is none; only while a server is free and something waits."""
+    """Time of the next hold timer or tick, inf when there is none; only while something waits
+    (engine `batch`: and a server is free)."""
     lane = state.lane
     time = math.inf
-    if lane.free == 0 or lane.waiting == 0:
+    if lane.waiting == 0 or lane.free == 0 and not lane.continuous:
         return time
     if lane.hold < math.inf:
         due = state.requests[oldest_waiting(state)].arrival + lane.hold
@@ -65,59 +54,6 @@ def can_wait(state):
 
 
 @part
-def evict(state, server):
-    """The next member to leave the batch of ``server`` goes back to its bin."""
-    i = server.evict_head
-    server.evict_head = state.requests[i].next
-    state.requests[i].status = WAITING
-    state.requests[i].evictions += 1
-    state.lane.in_service -= 1
-    state.lane.evicted += 1
-    push_returned(state, i)
-    server.next_event = server.end if server.evict_head == NONE else state.requests[server.evict_head].last_token
-
-
-@part
-def drop(state, i):
-    """Request ``i`` was alone on its server and still did not fit."""
-    lane, request = state.lane, state.requests[i]
-    request.status = DROPPED
-    lane.dropped += 1
-    lane.in_service -= 1
-    if lane.track:
-        if request.missed:
-            lane.late_now -= 1
-        else:
-            charge(state, request)
-
-
-@part
-def complete(state, server):
-    """The batch of ``server`` ends: its members are released, the controllers learn of it."""
-    lane = state.lane
-    lane.completed += server.completing
-    lane.in_service -= server.completing
-    lane.late_now -= server.late * lane.track
-    lane.misses += server.tpot_misses
-    if server.drop != NONE:
-        drop(state, server.drop)
-    feed(lane, state.bins[lane.num_bins], server)
-    if server.choice < lane.num_bins:
-        feed(lane, state.bins[server.choice], server)
-    server.busy_s += server.end - server.start
-    server.peak_ever = max(server.peak_ever, server.peak)
-    server.batches += 1
-    server.last_size = server.launched
-    server.last_service = server.end - server.start
-    server.last_e2e = server.worst_e2e
-    server.last_kv_share = server.peak / server.eta
-    server.end = server.next_event = server.predicted_end = math.inf
-    server.reserved = 0.0
-    server.batch = NONE
-    lane.free += 1
-
-
-@part
 def arrive(state):
     """The next request arrives: rejected when it can fit nowhere, else it waits in its bin."""
     lane = state.lane
@@ -134,7 +70,7 @@ def arrive(state):
         else:
             lane.gap_fast += (gap - lane.gap_fast) / 16.0
             lane.gap_slow += (gap - lane.gap_slow) / 256.0
-    if request.prompt + 1.0 > lane.max_eta:
+    if not route(state, i):
         request.status = REJECTED
         lane.rejected += 1
         charge(state, request)
@@ -145,7 +81,7 @@ def arrive(state):
 
 @part
 def arrivals_before(state, limit):
-    """Let all requests arrive that come before ``limit`` while every server is busy: nobody is asked."""
+    """Let all requests arrive that come before ``limit`` where nobody would be asked (all servers are busy or full)."""
     lane = state.lane
     moved = False
     while lane.next_arrival < lane.loaded:
@@ -158,82 +94,76 @@ def arrivals_before(state, limit):
         moved = True
     if moved:
         lane.tick_spent = 0
+        lane.events += 1
 
 
 @part
-def happen(state, time):
-    """All events of the instant ``time``, in order; afterwards every free server may be asked."""
+def ring(state, changed, timer):
+    """Set the flags of the tick, after the events of this instant: ``changed`` if there were any."""
     lane = state.lane
-    accrue(state, time)
-    lane.now = time
-    changed = False
-    for s in range(lane.num_servers):
-        server = state.servers[s]
-        while server.next_event <= time:
-            changed = True
-            if server.evict_head != NONE:
-                evict(state, server)
-            else:
-                complete(state, server)
-    while lane.next_arrival < lane.loaded and state.requests[lane.next_arrival].arrival <= time:
-        changed = True
-        arrive(state)
+    time = lane.now
     lane.at_tick = lane.tick < math.inf and time == math.floor(time / lane.tick + 0.5) * lane.tick
-    if lane.at_tick and lane.free > 0 and lane.waiting > 0:
+    if lane.at_tick and lane.waiting > 0 and (lane.free > 0 or lane.continuous):
         lane.tick_spent = 1
     elif changed:
         lane.tick_spent = 0
+    if changed or time == timer:
+        lane.events += 1
     lane.turn = 0
 
 
-@part
-def advance(state):
-    """Run events until a server must be asked (DECIDE) or the run stops (DRAINED, HORIZON, NEED_MORE)."""
-    lane = state.lane
-    while True:
-        if lane.waiting > 0 and lane.free > 0:
-            while lane.turn < lane.num_servers:
-                if state.servers[lane.turn].end == math.inf:
-                    lane.asked = lane.turn
-                    return DECIDE
-                lane.turn += 1
-        lane.asked = NONE
-        time = next_server_event(state)
-        if lane.free == 0:
-            arrivals_before(state, time)
-        if lane.next_arrival < lane.loaded:
-            time = min(time, state.requests[lane.next_arrival].arrival)
-        elif not lane.final:
-            return NEED_MORE
-        if lane.free > 0 and lane.waiting > 0:
-            time = min(time, next_timer(state))
-        if time > lane.horizon:
-            accrue(state, lane.horizon)
-            lane.now = lane.horizon
-            return HORIZON
-        if time == math.inf:
-            return DRAINED
-        happen(state, time)
+def clock(server_event, may_ask, go_on, cut_off):
+    """The ``advance`` of an engine, made of what it alone knows.
 
+    ``server_event(state, s)``: what is due on server s now; whether anything changed.  ``may_ask(state, s)``: whether
+    server s is to be asked now.  ``go_on(state)``: all decisions of this instant are made.  ``cut_off(state)``: the
+    run ends at the horizon.
+    """
 
-@part
-def apply(state, choice, size):
-    """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
-    lane = state.lane
-    if choice < 0 or choice > lane.num_bins:
-        return BAD_BIN
-    if size < 0:
-        return BAD_SIZE
-    lane.decisions += 1
-    if size == 0:
-        if can_wait(state):
-            lane.waits += 1
-            lane.turn = lane.num_servers
-            return DECIDE
-        choice, size = lane.num_bins, lane.max_batch
-    elif choice < lane.num_bins and state.bins[choice].length == 0:
-        lane.empty_choices += 1
-        choice = lane.num_bins
-    launch(state, lane.asked, choice, min(size, lane.max_batch))
-    lane.turn = lane.asked + 1
-    return DECIDE
+    @part
+    def happen(state, time, timer):
+        """All events of the instant ``time``, in order; ``timer`` is when the next timer was due."""
+        lane = state.lane
+        accrue(state, time)
+        lane.now = time
+        changed = False
+        for s in range(lane.num_servers):
+            while state.servers[s].next_event <= time:
+                changed |= server_event(state, s)
+        while lane.next_arrival < lane.loaded and state.requests[lane.next_arrival].arrival <= time:
+            changed = True
+            arrive(state)
+        ring(state, changed, timer)
+
+    @part
+    def advance(state):
+        """Run events until a server must be asked (DECIDE) or the run stops (DRAINED, HORIZON, NEED_MORE)."""
+        lane = state.lane
+        while True:
+            if lane.waiting > 0:
+                while lane.turn < lane.num_servers:
+                    if may_ask(state, lane.turn):
+                        lane.asked = lane.turn
+                        return DECIDE
+                    lane.turn += 1
+            lane.asked = NONE
+            go_on(state)
+            time = next_server_event(state)
+            if lane.closed or lane.free == 0 and not lane.continuous:
+                arrivals_before(state, time)
+            if lane.next_arrival < lane.loaded:
+                time = min(time, state.requests[lane.next_arrival].arrival)
+            elif not lane.final:
+                return NEED_MORE
+            timer = next_timer(state)
+            time = min(time, timer)
+            if time > lane.horizon:
+                accrue(state, lane.horizon)
+                lane.now = lane.horizon
+                cut_off(state)
+                return HORIZON
+            if time == math.inf:
+                return DRAINED
+            happen(state, time, timer)
+
+    return advance

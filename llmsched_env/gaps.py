@@ -74,3 +74,25 @@ def add_stall(state, i, gap):
     state.lane.itl_sum += gap
     state.lane.itl_sum2 += gap * gap
     state.gaps[gap_bin(gap)] += 1
+
+
+@part
+def add_run(state, count, first, growth, k):
+    """Add the gaps of ``count`` members over ``k`` iterations, which take first, first + growth, ..."""
+    if len(state.gaps) == 0 or count == 0 or k <= 0:
+        return
+    lane = state.lane
+    n, s1 = float(k), 0.5 * k * (k - 1.0)
+    s2 = k * (k - 1.0) * (2.0 * k - 1.0) / 6.0
+    lane.itl_count += count * n
+    lane.itl_sum += count * (n * first + growth * s1)
+    lane.itl_sum2 += count * (n * first * first + 2.0 * first * growth * s1 + growth * growth * s2)
+    place, done = gap_bin(first), 0
+    while done < k:
+        upto = k
+        if growth > 0.0 and place < ITL_BINS - 1:
+            edge = ITL_LOW_S * ITL_RATIO**place
+            upto = min(k, max(done, int((edge - first) / growth) + 1))
+        state.gaps[place] += count * (upto - done)
+        done = upto
+        place += 1

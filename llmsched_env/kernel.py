@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit, typeof, types
 
+from llmsched_env.batch_events import advance, apply
 from llmsched_env.borrow import borrow
-from llmsched_env.compiled import fingerprint
+from llmsched_env.compiled import fingerprint, part
 from llmsched_env.decide import DECIDE_TYPE
-from llmsched_env.events import advance, apply
 from llmsched_env.layout import (
     BATCH,
     BIN,
@@ -22,6 +22,7 @@ from llmsched_env.layout import (
     REQUEST,
     SERVER,
     SLO_ROW,
+    SLOT,
 )
 from llmsched_env.record import write_record
 from llmsched_env.state import State
@@ -40,6 +41,7 @@ ARRAYS = types.Tuple(
             (BATCH, 2),
             (np.int64, 2),
             (np.int32, 2),
+            (SLOT, 3),
         )
     ]
 )
@@ -60,6 +62,7 @@ def lane_state(arrays, i):
         borrow(arrays[7][i]),
         borrow(arrays[8][i]),
         borrow(arrays[9][i]),
+        borrow(arrays[10][i]),
     )
 
 
@@ -87,19 +90,12 @@ LOAD_SIGNATURE = types.void(
 )
 
 
-def entries(sources: str) -> tuple[Callable, Callable]:
-    """The compiled entries; ``sources`` (compiled.fingerprint) is a closure variable and so part of their cache key."""
+def run_loop(advance: Callable, apply: Callable, write_record: Callable) -> Callable:
+    """The run of a lane, made of an engine's parts."""
 
-    @njit(RUN_SIGNATURE, cache=True, nogil=True)
-    def run_lane(arrays, record, decide, params, memory, rng, details, limit):
-        """Run lane 0 under ``decide`` until it stops or ``limit`` decisions were made.
-
-        Returns DECIDE (the limit), DRAINED, HORIZON, NEED_MORE, or BAD_BIN / BAD_SIZE with the answer left
-        in ``record[0].last_size`` (bin) and ``record[0].server_batches`` (size).
-        """
-        sources  # noqa: B018
-        state = lane_state(arrays, 0)
-        row = record[0]
+    @part
+    def loop(state, row, decide, params, memory, rng, details, limit):
+        """Run until the lane stops or ``limit`` decisions were made; why it stopped."""
         for _ in range(limit):
             status = advance(state)
             if status != DECIDE:
@@ -111,6 +107,25 @@ def entries(sources: str) -> tuple[Callable, Callable]:
                 row.last_size, row.server_batches = choice, size
                 return status
         return DECIDE
+
+    return loop
+
+
+_loop = run_loop(advance, apply, write_record)
+
+
+def entries(sources: str) -> tuple[Callable, Callable]:
+    """The compiled entries; ``sources`` (compiled.fingerprint) is a closure variable and so part of their cache key."""
+
+    @njit(RUN_SIGNATURE, cache=True, nogil=True)
+    def run_lane(arrays, record, decide, params, memory, rng, details, limit):
+        """Run lane 0 under ``decide`` until it stops or ``limit`` decisions were made.
+
+        Returns DECIDE (the limit), DRAINED, HORIZON, NEED_MORE, or BAD_BIN / BAD_SIZE with the answer left
+        in ``record[0].last_size`` (bin) and ``record[0].server_batches`` (size).
+        """
+        sources  # noqa: B018
+        return _loop(lane_state(arrays, 0), record[0], decide, params, memory, rng, details, limit)
 
     @njit(LOAD_SIGNATURE, cache=True, nogil=True)
     def load_rows(rows, arrival, prompt, output, predicted, slo_class, key, edges):
@@ -126,6 +141,7 @@ def entries(sources: str) -> tuple[Callable, Callable]:
             row.bin = place
             row.generated = row.missed = row.evictions = 0
             row.next = row.batch = NONE
+            row.group = 0
             row.status = PENDING
             row.dispatch = row.first_token = row.last_token = row.completion = np.nan
 

@@ -38,7 +38,7 @@ def keys(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
     queueing = config.queueing
     if queueing.discipline == "sjf":
         return requests.predicted_tokens.astype(np.float64)
-    if queueing.discipline == "oracle-sjf":
+    if queueing.discipline in ("oracle-sjf", "oracle-srpt"):
         return requests.output_tokens.astype(np.float64)
     if queueing.discipline == "edf":
         return deadlines(config, requests)

@@ -46,6 +46,15 @@ def step_per_token_s(server):
 
 
 @part
+def mixed_s(server, batch, context, tokens, squares):
+    """Time of an iteration in which ``batch`` >= 1 members, ``context`` tokens long in all, decode beside chunks."""
+    c = server.c
+    if server.form == SPLIT:
+        return c[0] + c[1] * batch + c[2] * context + c[4] * tokens + c[5] * squares
+    return max(c[0], c[1] + c[2] * (batch + tokens)) + c[4] * context + c[3] * squares
+
+
+@part
 def steps_s(first, last, base, per_token, prompts, batch):
     """Time of the decode steps first, ..., last - 1 (none when last <= first).
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmsched_env.config import MAX_BINS, MAX_SERVERS
+from llmsched_env.config import BLOCK_TOKENS, MAX_BINS, MAX_SERVERS
 
 NONE = -1
 """No request, no server: the end of every linked list and the value of an index that is not set."""
@@ -41,6 +41,7 @@ REQUEST = np.dtype(
         ("slo_class", "i1"),
         ("status", "i1"),
         ("missed", "i1"),  # 1 once its SLO miss has been charged
+        ("group", "i2"),  # set of bins it waits in: its server where arrivals are routed, else 0
         ("dispatch", "f8"),  # first dispatch; NaN: not yet
         ("first_token", "f8"),  # end of its first prefill; NaN: not yet
         ("last_token", "f8"),  # its own last token; NaN: not yet
@@ -111,9 +112,53 @@ SERVER = np.dtype(
         ("last_service", "f8"),
         ("last_e2e", "f8"),
         ("last_kv_share", "f8"),
+        # engine `continuous` only: the running set
+        ("running", "i4"),  # members
+        ("decoding", "i4"),  # ... of which this many decode; they lie in State.slots
+        ("scored", "i4"),  # ... of which this many are scored (not warm-up)
+        ("prefill_head", "i4"),  # the others, a list through REQUEST.next in order of admission, or NONE
+        ("prefill_tail", "i4"),
+        ("prefill_done", "i4"),  # tokens of the first of them that are prefilled
+        ("prefilling", "i4"),
+        ("waiting", "i4"),  # requests that wait for this server alone (routed)
+        ("queued_tokens", "f8"),  # ... and their prompt + generated
+        ("backlog", "f8"),  # tokens left to prefill
+        ("promised", "f8"),  # predicted tokens that the members still lack, in sum
+        ("context", "f8"),  # tokens of context of the decoding members at the start of the segment
+        ("capacity", "f8"),  # blocks
+        ("blocks", "f8"),  # ... that are held
+        ("residue", "i4", (BLOCK_TOKENS,)),  # decoding members by (context - iteration) mod 16
+        ("iteration", "i8"),  # iterations in which somebody decoded
+        ("last_step", "f8"),  # end of the last of them
+        ("stalled", "i4"),  # 1: a prefill came between two tokens of somebody
+        # ... its segment: iterations until something changes
+        ("kind", "i4"),  # IDLE, DECODING or PREFILLING
+        ("planned", "i8"),  # iterations
+        ("iteration_s", "f8"),  # the k-th takes iteration_s + growth_s * (k - 1)
+        ("growth_s", "f8"),
+        ("boundary", "i8"),  # iterations of it that are over at the boundary where the server stands or will be asked
+        ("at_boundary", "i4"),  # 1: may be asked now
+        ("changed", "i4"),  # 1: the segment is over
+        ("seen", "i8"),  # LANE.events when it was last parked
+        # ... its SLA controller
+        ("tau", "f8"),
+        ("mean_batch", "f8"),
+        ("low", "f8"),
+        ("high", "f8"),
+        ("sla_updates", "i4"),
+        ("window_start", "f8"),
+        ("window_time", "f8"),  # time, iterations and member-iterations since then
+        ("window_steps", "f8"),
+        ("window_members", "f8"),
     ],
     align=True,
 )
+
+IDLE, DECODING, PREFILLING = range(3)
+"""Kinds of a segment."""
+
+SLOT = np.dtype([("request", "i4"), ("finish", "i8")], align=True)
+"""A decoding member: the iteration of its server that gives its last token.  A heap per server, first end first."""
 
 LANE = np.dtype(
     [
@@ -175,6 +220,20 @@ LANE = np.dtype(
         ("late_now", "i4"),  # requests in the system whose deadline has passed
         ("late", "f8"),  # integral of late_now, request-seconds
         ("noise_key", "u8"),
+        # engine `continuous` only
+        ("continuous", "i4"),
+        ("groups", "i4"),  # sets of bins: 1, or one per server
+        ("by_prompt", "i4"),  # admission by the blocks of the prompt
+        ("prefill_first", "i4"),
+        ("preemptive", "i4"),  # oracle-srpt
+        ("closed", "i4"),  # 1: an arrival changes nothing before the next server event
+        ("routing", "i4"),  # place in config.ROUTINGS
+        ("last_routed", "i4"),
+        ("token_budget", "f8"),
+        ("watermark", "f8"),
+        ("window", "f8"),
+        ("events", "i8"),  # that make every server want to be asked
+        ("segments", "i8"),
         # gaps between tokens
         ("itl_count", "f8"),
         ("itl_sum", "f8"),
@@ -225,6 +284,11 @@ RECORD = np.dtype(  # what a scheduler may know at a decision; docs/policies.md 
         ("last_service", "f8"),  # s
         ("last_e2e", "f8"),  # largest E2E of its members, s
         ("last_kv_share", "f8"),  # peak KV / capacity
+        # engine `continuous` only, of the asked server
+        ("running", "i8"),  # members of its running set
+        ("decoding", "i8"),  # ... whose prompt is prefilled
+        ("kv_used", "f8"),  # tokens in the blocks that they hold
+        ("prefill_left", "f8"),  # tokens of prompts that are still to be prefilled
         # per bin, and for `any` at index K
         ("queue_length", "i8", (CHOICES,)),
         ("head_number", "i8", (CHOICES,)),  # request number, NONE when empty: orders heads by age

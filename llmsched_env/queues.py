@@ -1,6 +1,7 @@
 """Bins: FIFO linked lists through the request records, or heaps by a static key; and their merge, `any`.
 
-Requests that were evicted and returned (``generated`` > 0) stand before all others, by number.
+Requests that were evicted and returned (``generated`` > 0) stand before all others, by number; under `oracle-srpt` they
+stand by key among them.  Bin k of group g (a server's own bins where arrivals are routed) is row g K + k.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ def _less(requests, i, j):
 def precedes(state, i, j):
     """Whether waiting request ``i`` comes before ``j`` in the order of `any`."""
     returned_i, returned_j = state.requests[i].generated > 0, state.requests[j].generated > 0
+    if state.lane.preemptive:
+        return _less(state.requests, i, j)
     if returned_i != returned_j:
         return returned_i
     if returned_i or not state.lane.keyed:
@@ -63,12 +66,28 @@ def _heap_pop(state, k):
 
 
 @part
+def row_of(state, i):
+    """Row of the bin of request ``i``."""
+    return state.requests[i].group * state.lane.num_bins + state.requests[i].bin
+
+
+@part
+def _count(state, row, i, change):
+    """Request ``i`` comes (``change`` 1) to the bin ``row``, or leaves it (-1)."""
+    row.length += change
+    state.lane.waiting += change
+    if state.lane.groups > 1:
+        server, request = state.servers[state.requests[i].group], state.requests[i]
+        server.waiting += change
+        server.queued_tokens += change * float(request.prompt + request.generated)
+
+
+@part
 def push(state, i):
     """Put the arriving request ``i`` into its bin."""
-    k = state.requests[i].bin
+    k = row_of(state, i)
     row = state.bins[k]
-    row.length += 1
-    state.lane.waiting += 1
+    _count(state, row, i, 1)
     if state.lane.keyed:
         _heap_push(state, k, i)
         return
@@ -84,10 +103,14 @@ def push(state, i):
 def push_returned(state, i):
     """Put the evicted request ``i`` back into its bin, before the others, among the returned by number."""
     requests = state.requests
-    row = state.bins[requests[i].bin]
-    row.length += 1
-    state.lane.waiting += 1
+    k = row_of(state, i)
+    row = state.bins[k]
+    _count(state, row, i, 1)
     state.lane.oldest = min(state.lane.oldest, i)
+    if state.lane.preemptive:
+        requests[i].key = float(requests[i].output - requests[i].generated)
+        _heap_push(state, k, i)
+        return
     before = NONE  # the returned request behind which it goes
     if row.returned != NONE:
         if row.returned < i:
@@ -120,12 +143,13 @@ def head(state, k):
 
 
 @part
-def first_bin(state):
-    """Bin whose head is first in the order of `any`, or NONE when nothing waits."""
+def first_bin(state, group):
+    """Row of the bin of ``group`` whose head is first in the order of `any`, or NONE when nothing waits in it."""
+    first = group * state.lane.num_bins
     if state.lane.num_bins == 1:
-        return 0 if state.bins[0].length > 0 else NONE
+        return first if state.bins[first].length > 0 else NONE
     best, best_head = NONE, NONE
-    for k in range(state.lane.num_bins):
+    for k in range(first, first + state.lane.num_bins):
         i = head(state, k)
         if i != NONE and (best == NONE or precedes(state, i, best_head)):
             best, best_head = k, i
@@ -136,11 +160,12 @@ def first_bin(state):
 def pop(state, k):
     """Take the first request out of bin ``k``, which is not empty, and return its number."""
     row = state.bins[k]
-    row.length -= 1
-    state.lane.waiting -= 1
     i = row.head
     if i == NONE:
-        return _heap_pop(state, k)
+        i = _heap_pop(state, k)
+        _count(state, row, i, -1)
+        return i
+    _count(state, row, i, -1)
     row.head = state.requests[i].next
     if row.returned == i:
         row.returned = NONE
@@ -152,14 +177,14 @@ def pop(state, k):
 @part
 def unpop(state, i):
     """Undo ``pop`` of request ``i`` where several were taken and are put back last first."""
-    row = state.bins[state.requests[i].bin]
     if state.requests[i].generated > 0:
         push_returned(state, i)
         return
-    row.length += 1
-    state.lane.waiting += 1
+    k = row_of(state, i)
+    row = state.bins[k]
+    _count(state, row, i, 1)
     if state.lane.keyed:
-        _heap_push(state, state.requests[i].bin, i)
+        _heap_push(state, k, i)
         return
     state.requests[i].next = row.head
     row.head = i
@@ -171,7 +196,7 @@ def unpop(state, i):
 def oldest_waiting(state):
     """Smallest number of a waiting request; something waits."""
     lane = state.lane
-    if not lane.keyed:
+    if not lane.keyed and lane.groups == 1:
         oldest = np.int64(2**62)
         for k in range(lane.num_bins):
             i = state.bins[k].head

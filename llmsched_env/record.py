@@ -23,6 +23,22 @@ def write_record(state, record, details):
     Also works when nobody is asked (the end of an episode): then for server 0.
     """
     lane = state.lane
+    write_lane(state, record)
+    for k in range(lane.num_bins):
+        write_bin(state, record, k, head(state, k), state.bins[k].length)
+        write_controller(record, k, state.bins[k], current_target(lane, state.bins[k]), state.bins[k])
+    first = head(state, first_bin(state, 0)) if lane.waiting > 0 else NONE
+    k = lane.num_bins
+    write_bin(state, record, k, first, lane.waiting)
+    write_controller(record, k, state.bins[k], current_target(lane, state.bins[k]), state.bins[k])
+    if details:
+        write_details(state, record)
+
+
+@part
+def write_lane(state, record):
+    """The fields that exist once, for the server that is asked."""
+    lane = state.lane
     server = state.servers[max(lane.asked, 0)]
     record.now = lane.now
     record.num_bins = lane.num_bins
@@ -52,18 +68,11 @@ def write_record(state, record, details):
     for s in range(lane.num_servers):
         reserved += state.servers[s].reserved / state.servers[s].eta
     record.kv_reserved_share = reserved / lane.num_servers
-    for k in range(lane.num_bins):
-        write_bin(state, record, k, head(state, k), state.bins[k].length)
-    first = head(state, first_bin(state)) if lane.waiting > 0 else NONE
-    write_bin(state, record, lane.num_bins, first, lane.waiting)
-    if details:
-        write_details(state, record)
 
 
 @part
 def write_bin(state, record, k, i, length):
-    """Row ``k`` of the per-bin fields: ``length`` requests wait there and ``i`` is the first, or NONE."""
-    row = state.bins[k]
+    """Queue ``k`` of the record: ``length`` requests wait there and ``i`` is the first, or NONE."""
     record.queue_length[k] = length
     record.head_number[k] = i
     if i == NONE:
@@ -78,11 +87,16 @@ def write_bin(state, record, k, i, length):
         record.head_deadline[k] = request.arrival + min(slo.ttft, slo.e2e)
         record.head_prompt[k] = request.prompt + request.generated
         record.head_predicted[k] = request.predicted - request.generated
-    record.target[k] = current_target(state.lane, row)
-    record.low[k] = row.low
-    record.high[k] = row.high
-    record.tau[k] = row.tau
-    record.mean_batch[k] = row.mean_batch
+
+
+@part
+def write_controller(record, k, row, target, sla):
+    """Controllers of choice ``k``: memory in the BIN ``row``; ``sla`` has tau, mean_batch, low and high."""
+    record.target[k] = target
+    record.low[k] = sla.low
+    record.high[k] = sla.high
+    record.tau[k] = sla.tau
+    record.mean_batch[k] = sla.mean_batch
     record.mean_tokens[k] = row.mean_l
 
 
@@ -138,7 +152,7 @@ def collect_keyed(state, choice, size, server):
     lane = state.lane
     n, reserved, tokens = 0, 0.0, 0.0
     while n < size and lane.waiting > 0:
-        k = first_bin(state) if choice == lane.num_bins else choice
+        k = first_bin(state, 0) if choice == lane.num_bins else choice
         i = head(state, k)
         if i == NONE or not fits(state, server, i, n, reserved, tokens):
             break

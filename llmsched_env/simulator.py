@@ -11,11 +11,10 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsched_env import layout
+from llmsched_env import kernel, layout
 from llmsched_env.compiled import jit_is_off
-from llmsched_env.config import SimConfig
+from llmsched_env.config import BLOCK_TOKENS, ROUTINGS, SimConfig
 from llmsched_env.controllers import reset_controller
-from llmsched_env.kernel import load_rows, run_lane
 from llmsched_env.keys import keys
 from llmsched_env.profiles import COEFFICIENTS, FORMS
 from llmsched_env.requests import Requests
@@ -23,6 +22,10 @@ from llmsched_env.result import RunResult
 
 DECISIONS_PER_CALL = 2_000_000
 """Decisions between two looks at the keyboard (Ctrl-C), a second or less."""
+
+
+LOGGED = {"batch": 2, "continuous": 8}
+"""Rows of the log per request: batches, or segments."""
 
 
 def step_s(server, batch: int, kv_tokens: float) -> float:
@@ -53,6 +56,15 @@ def records(array: NDArray) -> NDArray:
     return array.view(np.recarray) if jit_is_off() else array
 
 
+def kernel_of(engine: str) -> Callable:
+    """The compiled run of ``engine``; that of `continuous` is compiled, or read from disk, at its first use."""
+    if engine == "batch":
+        return kernel.run_lane
+    from llmsched_env import continuous_kernel
+
+    return continuous_kernel.run_lane
+
+
 class Simulator:
     """N independent lanes of one configuration.
 
@@ -62,7 +74,8 @@ class Simulator:
     def __init__(
         self, config: SimConfig, capacity: int, *, lanes: int = 1, log: int = 0, gaps: bool = False, track: bool = False
     ) -> None:
-        bins, servers = config.queueing.num_bins, len(config.servers)
+        bins, servers = config.groups * config.queueing.num_bins, len(config.servers)
+        running_sets = (servers, config.max_batch) if config.engine == "continuous" else (1, 1)
         keyed = config.queueing.discipline != "fifo"
         self.config = config
         self.capacity = capacity
@@ -80,10 +93,11 @@ class Simulator:
                 np.zeros((lanes, log), layout.BATCH),
                 np.zeros((lanes, layout.ITL_BINS if gaps else 0), np.int64),
                 np.zeros((lanes, bins), np.int32),
+                np.zeros((lanes, *running_sets), layout.SLOT),
             )
         )
         self.lane, self.bins, self.servers, self.requests, self.heap = self.arrays[:5]
-        self.slos, self.log, self.gaps = self.arrays[5], self.arrays[7], self.arrays[8]
+        self.slos, self.log, self.gaps, self.slots = self.arrays[5], self.arrays[7], self.arrays[8], self.arrays[10]
         self.record = records(np.zeros(1, layout.RECORD))
         self._blank = self._template(track)
 
@@ -114,15 +128,25 @@ class Simulator:
             "b_min": controller.b_min,
             "theta": NormalDist().inv_cdf(1.0 - controller.eps_memory),
             "ema": controller.ema,
-            "eta_min": min(server.eta for server in config.servers),
+            "eta_min": min(config.usable_eta(server) for server in config.servers),
             "peer": controller.kind == "peer",
             "last_arrival": math.nan,
             "gap_fast": math.nan,
             "gap_slow": math.nan,
+            "continuous": config.engine == "continuous",
+            "groups": config.groups,
+            "by_prompt": config.continuous.admission == "prompt",
+            "prefill_first": config.continuous.prefill == "first",
+            "preemptive": queueing.discipline == "oracle-srpt",
+            "routing": ROUTINGS.index(config.continuous.routing),
+            "last_routed": layout.NONE,
+            "token_budget": config.continuous.token_budget,
+            "watermark": config.continuous.watermark,
+            "window": config.continuous.window_s,
         }
         for name, value in values.items():
             lane[name] = value
-        bins = records(np.zeros(queueing.num_bins + 1, layout.BIN))
+        bins = records(np.zeros(config.groups * queueing.num_bins + 1, layout.BIN))
         for name in ("head", "tail", "returned"):
             bins[name] = layout.NONE
         for k in range(len(bins)):
@@ -159,6 +183,7 @@ class Simulator:
         Raises ``ValueError`` when the policy answers a bin or a size that does not exist.
         """
         status = layout.DECIDE
+        run_lane = kernel_of(self.config.engine)
         while status == layout.DECIDE:
             try:
                 status = run_lane(self.arrays, self.record, decide, params, memory, rng, details, DECISIONS_PER_CALL)
@@ -178,7 +203,7 @@ def fill_rows(rows: NDArray, config: SimConfig, edges: NDArray[np.int64], reques
     """Write requests that have not arrived yet into REQUEST rows (N,)."""
     if requests.slo_class.max(initial=0) >= len(config.slos):
         raise ValueError(f"slo_class {requests.slo_class.max()} has no SLO: {len(config.slos)} are given.")
-    load_rows(
+    kernel.load_rows(
         rows,
         requests.arrival_s,
         requests.prompt_tokens,
@@ -199,11 +224,14 @@ def _server_rows(config: SimConfig) -> NDArray:
         for place, name in enumerate(COEFFICIENTS[profile.form]):
             # g of batch-length is a pure number; everything else is in ms
             row["c"][place] = profile.coefficients[name] * (1.0 if name == "g" else 1e-3)
-        row["eta"] = server.eta
+        row["eta"] = config.usable_eta(server)
+        row["capacity"] = row["eta"] / BLOCK_TOKENS
+        row["low"], row["high"] = config.controller.b_min, config.max_batch
         row["noise_sigma"] = profile.noise_sigma
         for name in ("next_event", "end", "predicted_end"):
             row[name] = math.inf
-        row["evict_head"] = row["evict_tail"] = row["drop"] = row["batch"] = layout.NONE
+        for name in ("evict_head", "evict_tail", "drop", "batch", "prefill_head", "prefill_tail"):
+            row[name] = layout.NONE
     return rows
 
 
@@ -239,10 +267,13 @@ def simulate(
     ``decide`` is a function compiled with decide.compile_policy; ``rng`` is the policy's own stream.  Equal
     arguments give equal bytes.
     """
-    simulator = Simulator(config, len(requests), log=2 * len(requests) if log_batches else 0, gaps=True)
+    simulator = Simulator(
+        config, len(requests), log=LOGGED[config.engine] * len(requests) if log_batches else 0, gaps=True
+    )
     simulator.load(0, requests, noise_key=noise_key, warmup=warmup)
     memory = np.zeros(max(1, memory_size))
     generator = np.random.default_rng(0) if rng is None else rng
+    kernel_of(config.engine)  # compiled, or read from disk, before the clock starts
     began = time.perf_counter()
     simulator.run(decide, np.asarray(params, dtype=np.float64), memory, generator, details=details)
     wall_s = time.perf_counter() - began

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit, typeof, types
 
+from llmsched_env.batch_events import advance, apply
 from llmsched_env.compiled import fingerprint, part
 from llmsched_env.controllers import current_target
-from llmsched_env.events import advance, apply
 from llmsched_env.kernel import ARRAYS, lane_state
 from llmsched_env.layout import DECIDE, NONE, OUTCOME, RECORD, SKIP, STEP
 from llmsched_env.observation import GLOBAL, PER_BIN, write_observation

@@ -77,7 +77,7 @@ def _append(simulator: Simulator, requests: Requests) -> Simulator:
     loaded = int(simulator.lane[0]["loaded"])
     if loaded + len(requests) > simulator.capacity:
         larger = Simulator(simulator.config, 2 * (loaded + len(requests)), gaps=True)
-        for name in ("lane", "bins", "servers", "slos", "gaps"):
+        for name in ("lane", "bins", "servers", "slos", "gaps", "slots"):
             getattr(larger, name)[...] = getattr(simulator, name)
         larger.requests[0, :loaded] = simulator.requests[0, :loaded]
         if larger.heap.shape[2] > 1:
@@ -98,7 +98,7 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
     running = servers["batch"][servers["batch"] != layout.NONE]
     status = rows["status"]
     live = (status == layout.WAITING) | (status == layout.PENDING)
-    live |= (status == layout.IN_SERVICE) & np.isin(rows["batch"], running)
+    live |= (status == layout.IN_SERVICE) & (np.isin(rows["batch"], running) | bool(lane["continuous"]))
     if everything:
         live[:] = False
     ended = rows[~live].copy()
@@ -109,7 +109,8 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
     rows[: len(kept)] = kept
     for table, names in (
         (simulator.bins[0], ("head", "tail", "returned")),
-        (servers, ("evict_head", "evict_tail", "drop")),
+        (servers, ("evict_head", "evict_tail", "drop", "prefill_head", "prefill_tail")),
+        (simulator.slots[0], ("request",)),
     ):
         for name in names:
             table[name] = _renumber(table[name], number)

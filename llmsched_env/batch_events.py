@@ -1,0 +1,114 @@
+"""Engine `batch`: what happens to a running batch, and what a decision does."""
+
+from __future__ import annotations
+
+import math
+
+from llmsched_env.batch_engine import launch
+from llmsched_env.compiled import part
+from llmsched_env.controllers import feed
+from llmsched_env.deadlines import charge
+from llmsched_env.events import can_wait, clock
+from llmsched_env.layout import BAD_BIN, BAD_SIZE, DECIDE, DROPPED, NONE, WAITING
+from llmsched_env.queues import push_returned
+
+
+@part
+def evict(state, server):
+    """The next member to leave the batch of ``server`` goes back to its bin."""
+    i = server.evict_head
+    server.evict_head = state.requests[i].next
+    state.requests[i].status = WAITING
+    state.requests[i].evictions += 1
+    state.lane.in_service -= 1
+    state.lane.evicted += 1
+    push_returned(state, i)
+    server.next_event = server.end if server.evict_head == NONE else state.requests[server.evict_head].last_token
+
+
+@part
+def drop(state, i):
+    """Request ``i`` was alone on its server and still did not fit."""
+    lane, request = state.lane, state.requests[i]
+    request.status = DROPPED
+    lane.dropped += 1
+    lane.in_service -= 1
+    if lane.track:
+        if request.missed:
+            lane.late_now -= 1
+        else:
+            charge(state, request)
+
+
+@part
+def complete(state, server):
+    """The batch of ``server`` ends: its members are released, the controllers learn of it."""
+    lane = state.lane
+    lane.completed += server.completing
+    lane.in_service -= server.completing
+    lane.late_now -= server.late * lane.track
+    lane.misses += server.tpot_misses
+    if server.drop != NONE:
+        drop(state, server.drop)
+    feed(lane, state.bins[lane.num_bins], server)
+    if server.choice < lane.num_bins:
+        feed(lane, state.bins[server.choice], server)
+    server.busy_s += server.end - server.start
+    server.peak_ever = max(server.peak_ever, server.peak)
+    server.batches += 1
+    server.last_size = server.launched
+    server.last_service = server.end - server.start
+    server.last_e2e = server.worst_e2e
+    server.last_kv_share = server.peak / server.eta
+    server.end = server.next_event = server.predicted_end = math.inf
+    server.reserved = 0.0
+    server.batch = NONE
+    lane.free += 1
+
+
+@part
+def server_event(state, s):
+    """The next eviction or the completion of the batch of server ``s``."""
+    server = state.servers[s]
+    if server.evict_head != NONE:
+        evict(state, server)
+    else:
+        complete(state, server)
+    return True
+
+
+@part
+def may_ask(state, s):
+    """Whether server ``s`` is free."""
+    return state.servers[s].end == math.inf
+
+
+@part
+def nothing(state):
+    """Batches go on by themselves."""
+
+
+advance = clock(server_event, may_ask, nothing, nothing)
+
+
+@part
+def apply(state, choice, size):
+    """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
+    lane = state.lane
+    if choice < 0 or choice > lane.num_bins:
+        return BAD_BIN
+    if size < 0:
+        return BAD_SIZE
+    lane.decisions += 1
+    if size == 0:
+        if can_wait(state):
+            lane.waits += 1
+            lane.turn = lane.num_servers
+            return DECIDE
+        choice, size = lane.num_bins, lane.max_batch
+    elif choice < lane.num_bins and state.bins[choice].length == 0:
+        lane.empty_choices += 1
+        choice = lane.num_bins
+    launch(state, lane.asked, choice, min(size, lane.max_batch))
+    lane.turn = lane.asked + 1
+    return DECIDE

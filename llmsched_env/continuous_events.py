@@ -1,0 +1,106 @@
+"""Engine `continuous`: who may be asked, what a decision does, and what comes next on every server."""
+
+from __future__ import annotations
+
+from llmsched_env.admission import admit, group_of, has_slot, waiting_for
+from llmsched_env.compiled import part
+from llmsched_env.events import can_wait, clock
+from llmsched_env.iterations import finish_segment, pass_iterations
+from llmsched_env.layout import BAD_BIN, BAD_SIZE, DECIDE, DECODING, IDLE
+from llmsched_env.segments import boundaries_by, boundary_s, first_boundary_from, plan_end, start_segment
+
+
+@part
+def server_event(state, s):
+    """Server ``s`` stands at a boundary: of the end of its segment, or where it is to be asked."""
+    server = state.servers[s]
+    if server.next_event < server.end:
+        server.next_event = server.end
+        server.at_boundary = 1
+        return False
+    return finish_segment(state, s)
+
+
+@part
+def may_ask(state, s):
+    """Whether server ``s`` is to be asked now."""
+    lane, server = state.lane, state.servers[s]
+    if server.seen >= lane.events or waiting_for(state, s) == 0:
+        return False
+    return server.running == 0 or (server.at_boundary == 1 and has_slot(lane, server))
+
+
+@part
+def plan_question(state, s):
+    """Where server ``s`` decodes, wants to be asked and may be: stop at its next boundary.  Whether it is planned."""
+    lane, server = state.lane, state.servers[s]
+    if server.next_event < server.end:
+        return True
+    if server.seen >= lane.events or waiting_for(state, s) == 0:
+        return False
+    k = first_boundary_from(server, lane.now, server.boundary + 1)
+    if k < server.planned:
+        server.boundary = k
+        server.next_event = boundary_s(server, float(k))
+    return True
+
+
+@part
+def go_on(state):
+    """All questions of this instant are answered: servers start their next segment, or go on."""
+    lane = state.lane
+    lane.closed = 1
+    for s in range(lane.num_servers):
+        server = state.servers[s]
+        server.at_boundary = 0
+        if server.running == 0:
+            server.changed = 0
+            lane.closed = 0
+            continue
+        if server.changed:
+            start_segment(state, server)
+            plan_end(server, state.slots[s][0].finish)
+        if server.kind == DECODING and has_slot(lane, server) and not plan_question(state, s):
+            lane.closed = 0
+
+
+@part
+def cut_off(state):
+    """The run ends now, inside segments."""
+    for s in range(state.lane.num_servers):
+        server = state.servers[s]
+        if server.kind != IDLE:
+            k = boundaries_by(server, state.lane.now)
+            if k > 0:
+                pass_iterations(state, s, k)
+            else:
+                server.busy_s += state.lane.now - server.start
+
+
+advance = clock(server_event, may_ask, go_on, cut_off)
+
+
+@part
+def apply(state, choice, size):
+    """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
+    lane = state.lane
+    if choice < 0 or choice > lane.num_bins:
+        return BAD_BIN
+    if size < 0:
+        return BAD_SIZE
+    lane.decisions += 1
+    s = lane.asked
+    admitted = 0
+    if size == 0 and can_wait(state):
+        lane.waits += 1
+    else:
+        if size == 0:
+            choice, size = lane.num_bins, lane.max_batch
+        elif choice < lane.num_bins and state.bins[group_of(lane, s) * lane.num_bins + choice].length == 0:
+            lane.empty_choices += 1
+            choice = lane.num_bins
+        admitted = admit(state, s, choice, min(size, lane.max_batch))
+    if admitted == 0:
+        state.servers[s].seen = lane.events
+        lane.turn = s + 1
+    return DECIDE

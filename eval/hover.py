@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _MARKS: weakref.WeakKeyDictionary[Any, list[tuple[Any, float, float, str]]] = weakref.WeakKeyDictionary()
 
 
+SPOKEN = "spoken"
+"""The gid of a labelled line whose points were marked one by one."""
+
 MOST = 120
 """Points of a line that speak; of a longer one every second, third, ..."""
 
@@ -47,7 +50,7 @@ def _of_lines(figure: Figure) -> list[tuple[Any, float, float, str]]:
         x_name, y_name = (re.split(r"\n| \(", label)[0] for label in (axes.get_xlabel(), axes.get_ylabel()))
         for line in axes.lines:
             label = str(line.get_label())
-            if label.startswith("_"):
+            if label.startswith("_") or line.get_gid() == SPOKEN:
                 continue
             x_data, y_data = (np.atleast_1d(values) for values in (line.get_xdata(), line.get_ydata()))
             step = -(-len(x_data) // MOST)

@@ -35,7 +35,8 @@ class Column:
         if not math.isfinite(mean):
             return "-" if math.isnan(mean) else "inf"
         sign = "+" if self.signed else ""
-        text = f"{mean * self.factor:{sign},.{self.digits}f}"
+        scaled = round(mean * self.factor, self.digits) + 0.0  # no -0.0
+        text = f"{scaled:{sign},.{self.digits}f}"
         return text if half is None else f"{text} ± {half * self.factor:,.{self.digits}f}"
 
 

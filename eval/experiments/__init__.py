@@ -1,0 +1,1 @@
+"""The experiments behind the commands of eval/, one a file."""

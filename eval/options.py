@@ -10,13 +10,27 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from llmsched_env.config import DISCIPLINES, MAX_BATCH_LIMIT, MAX_BINS, MAX_SERVERS, RELEASES, SLO
+from llmsched_env.config import (
+    ADMISSIONS,
+    DISCIPLINES,
+    ENGINES,
+    MAX_BATCH_LIMIT,
+    MAX_BINS,
+    MAX_SERVERS,
+    PREFILLS,
+    RELEASES,
+    ROUTINGS,
+    SLO,
+)
 from llmsched_env.options import SLO_KEYS
 from llmsched_env.workload.bins import parse_edges
 from llmsched_env.workload.predictors import parse_predictor
 
 MAX_SEED = 2**32 - 1
 SCENARIOS = ("default", "memory")
+CONTINUOUS_OPTIONS = ("prefill", "token_budget", "admission", "routing")
+"""Options that are fields of config.Continuous."""
+
 ORDERS = tuple(name for name in DISCIPLINES if not name.startswith("oracle-"))
 """Clairvoyant orders belong to policies that carry it in their name."""
 
@@ -101,6 +115,16 @@ def read_kv_tokens(text: str) -> float:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not allowed: give a whole number of tokens from 2, or inf"
         ) from None
+
+
+def read_budget(text: str) -> float:
+    """Tokens of one iteration; ``inf`` for no limit."""
+    if text.lower() == "inf":
+        return math.inf
+    try:
+        return number(1, 1e9, whole=True)(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give a whole number of tokens, or inf") from None
 
 
 def read_bins(text: str) -> int | tuple[int, ...]:
@@ -210,8 +234,13 @@ def add_scenario_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--kv-tokens", type=read_kv_tokens, metavar="N|inf", help="KV capacity of every server, tokens")
     add("--bins", type=read_bins, metavar="K|EDGES", help="number of bins, or edges like (0,64,256,1024)")
-    add("--max-batch", type=number(1, MAX_BATCH_LIMIT, whole=True), metavar="B", help="largest batch")
+    add("--engine", type=choice(ENGINES), help="batch (run to completion) or continuous (iteration by iteration)")
+    add("--max-batch", type=number(1, MAX_BATCH_LIMIT, whole=True), metavar="B", help="largest batch, or running set")
     add("--release", type=choice(RELEASES), help="when a request is released: end of its batch, or own last token")
+    add("--prefill", type=choice(PREFILLS), help="continuous: prompts in chunks beside decodes, or first")
+    add("--token-budget", type=read_budget, metavar="N|inf", help="continuous: tokens of one iteration")
+    add("--admission", type=choice(ADMISSIONS), help="continuous: reserve predicted lengths, or the prompt's blocks")
+    add("--routing", type=choice(ROUTINGS), help="continuous: shared queues, or how arrivals are sent to a server")
     add("--discipline", type=choice(ORDERS), help="order inside a bin for policies that bring none")
     add("--controller", type=read_controller, metavar="KIND[:KEY=VALUE,...]", help="paper or peer, e.g. paper:tbt=40")
     slo = group.add_mutually_exclusive_group()

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from eval.options import slo_of
-from llmsched_env.config import SLO, Controller, Queueing, Server, SimConfig
+from eval.options import CONTINUOUS_OPTIONS, slo_of
+from llmsched_env.config import SLO, Continuous, Controller, Queueing, Server, SimConfig
 from llmsched_env.fleet import parse_servers
 from llmsched_env.options import DEFAULT_SERVERS, SLO_KEYS, EnvOptions
 from llmsched_env.requests import Requests
@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "servers": DEFAULT_SERVERS,
     "profile": _SAME.profile,
     "bins": _SAME.bins,
+    "engine": "batch",
     "max_batch": _SAME.max_batch,
     "release": "batch",
     "goodput": [(key, ms / 1000.0) for key, ms in _SAME.slo.items()],
@@ -49,6 +50,17 @@ MEMORY: dict[str, Any] = {
 The memory target settles at about 30 requests.  Such a batch decodes in about 80 ms a step, so with D = 100 ms (the
 TPOT target) the SLA target stays above it: memory binds.  At 1.7 requests/s most batches of the single-queue policies
 reach the target, the KV memory fills and evicts, and 60 s is within reach of the better policies only.
+"""
+
+CONTINUOUS: dict[str, Any] = {
+    "rate": 10.0,
+    "max_batch": 256,
+    "goodput": [("ttft", 2.0), ("tpot", 0.1)],
+}
+"""What the engine `continuous` changes in the default scenario.
+
+Iterations share the weights' reads between all members, so the same servers carry more; targets are those of serving
+practice, the first token and the time between tokens.
 """
 
 NAMED = {"default": DEFAULTS, "memory": DEFAULTS | MEMORY}
@@ -93,7 +105,14 @@ class Scenario:
             f"{_tokens(kind.eta)} KV tokens each"
             for kind, count in kinds.items()
         ]
-        return f"{' + '.join(parts)} = {self.gpus} GPU{'s' * (self.gpus > 1)}"
+        return f"{' + '.join(parts)} = {self.gpus} GPU{'s' * (self.gpus > 1)}{self._engine}"
+
+    @property
+    def _engine(self) -> str:
+        if self.config.engine == "batch":
+            return ""
+        routing = self.config.continuous.routing
+        return f", engine continuous{'' if routing == 'pull' else f', {routing}'}"
 
     @property
     def size(self) -> str:
@@ -160,6 +179,8 @@ class Scenario:
             "kv_tokens": [_finite(server.eta) for server in config.servers],
             "bin_edges": list(config.queueing.edges),
             "bin_edges_from": self.bins_from,
+            "engine": config.engine,
+            **({} if config.engine == "batch" else _continuous(config)),
             "max_batch": config.max_batch,
             "release": config.release,
             "slo_classes": [{"name": s.name, "share": s.share, "targets_ms": targets_ms(s)} for s in config.slos],
@@ -174,6 +195,17 @@ class Scenario:
                 "ema": controller.ema,
             },
         }
+
+
+def _continuous(config: SimConfig) -> dict[str, Any]:
+    """What only the engine `continuous` has, ready for JSON; a policy may set prefill and admission itself."""
+    mine = config.continuous
+    return {
+        "prefill": mine.prefill,
+        "token_budget": _finite(mine.token_budget),
+        "admission": mine.admission,
+        "routing": mine.routing,
+    }
 
 
 def targets_ms(slo: SLO) -> dict[str, float]:
@@ -201,7 +233,14 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
     tune_tbt = controller.get("tbt_s") == "auto"
     if tune_tbt:
         del controller["tbt_s"]
+    given = {key: values[key] for key in CONTINUOUS_OPTIONS if values.get(key) is not None}
+    if given and values["engine"] == "batch":
+        raise ValueError(
+            f"--{next(iter(given)).replace('_', '-')} belongs to the engine continuous: add --engine continuous."
+        )
     config = SimConfig(
+        engine=values["engine"],
+        continuous=Continuous(**given),
         servers=parse_servers(values["profile"], values.get("servers"), values.get("kv_tokens")),
         queueing=Queueing(edges=edges, discipline=values.get("discipline") or "fifo"),
         max_batch=values["max_batch"],
@@ -225,6 +264,8 @@ def _merged(options: argparse.Namespace) -> dict[str, Any]:
     """The options given, over the values of the named scenario that they do not replace."""
     given = {key: value for key, value in vars(options).items() if value is not None}
     values = dict(NAMED[options.scenario])
+    if given.get("engine") == "continuous":
+        values |= CONTINUOUS if options.scenario == "default" else {"max_batch": CONTINUOUS["max_batch"]}
     for group in (RATES, SIZES):
         if any(key in given for key in group):
             for key in group:

@@ -20,7 +20,11 @@ from policies import (  # noqa: F401, I001  (importing a scheduler registers it,
     least_slack,
     aimd,
     random_choice,
+    fcfs,
+    sarathi,
+    iterative,
     oracle_sjf,
+    oracle_srpt,
 )
 from policies.parameters import choice, number
 from policies.selection import parse, parse_list

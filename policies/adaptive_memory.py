@@ -21,6 +21,7 @@ def ordered(values: Mapping[str, Value]) -> None:
 
 @policy(
     "adaptive-memory",
+    engines=("batch",),
     params={
         "start": number(8, 1, MAX_BATCH_LIMIT, whole=True),
         "min": number(4, 1, MAX_BATCH_LIMIT, whole=True),

@@ -8,7 +8,7 @@ from policies.grids import batch
 from policies.registry import Decision, Floats, Record, policy
 
 
-@policy("multibin-fixed", params={"batch": batch(8)}, memory=2 + 32 + 4096)
+@policy("multibin-fixed", engines=("batch",), params={"batch": batch(8)}, memory=2 + 32 + 4096)
 def multibin_fixed(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
     """A bin is served when it holds a full batch, in the order of formation (Multi-Bin Batching, arXiv 2412.04504).
 

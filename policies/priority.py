@@ -12,6 +12,7 @@ from policies.registry import Decision, Floats, Record, policy
 
 @policy(
     "priority",
+    engines=("batch",),
     params={
         "sequences": number(16, 1, MAX_BATCH_LIMIT, whole=True, auto=BATCHES),
         "tokens": number(16384, 1, 1e12),

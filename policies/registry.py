@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from llmsched_env.config import SimConfig
+from llmsched_env.config import ENGINES, SimConfig
 from llmsched_env.decide import DECIDE_SIGNATURE, compile_policy
 from policies.parameters import AUTO, Parameter, Value, check_value, declared, nearest, show
 from policies.refusals import check_result, check_signature, compile_refusal
@@ -56,6 +56,8 @@ class Policy:
     details: bool = False  # needs record.batch_time, slack and busy
     memory: int = 0  # numbers it keeps between decisions
     clairvoyant: bool = False  # uses true output lengths
+    engines: tuple[str, ...] = ENGINES  # where it makes sense
+    continuous: Overrides | None = None  # as queueing, fields of config.Continuous
     check: Callable[[Mapping[str, Value]], None] | None = None
     load: Callable[[Mapping[str, Value]], tuple[Floats, int]] | None = None
 
@@ -192,22 +194,30 @@ class Bound:
         return {"params": self.params, "memory_size": self.memory, "details": self.details}
 
     def configure(self, config: SimConfig) -> SimConfig:
-        """``config`` with the order, timers and limits that this policy sets; bins and all else stay."""
+        """``config`` with the order, timers, limits and admission that this policy sets; bins and all else stay.
+
+        ``ValueError`` when the policy has no sense in the engine of ``config``.
+        """
+        if config.engine not in self.policy.engines:
+            there, ours = self.policy.engines[0], ", ".join(names(config.engine))
+            raise ValueError(f"{self.name} belongs to the engine {there!r}; in {config.engine!r} choose one of {ours}.")
         queueing = self.policy.queueing(self._encoded) if self.policy.queueing else {}
         controller = self.policy.controller(self._encoded) if self.policy.controller else {}
+        continuous = self.policy.continuous(self._encoded) if self.policy.continuous else {}
         return dataclasses.replace(
             config,
             queueing=dataclasses.replace(config.queueing, **{**queueing, "edges": config.queueing.edges}),
             controller=dataclasses.replace(config.controller, **controller),
+            continuous=dataclasses.replace(config.continuous, **continuous),
         )
 
 
 _POLICIES: dict[str, Policy] = {}
 
 
-def names() -> tuple[str, ...]:
-    """Names of all registered policies, in the order of registration."""
-    return tuple(_POLICIES)
+def names(engine: str | None = None) -> tuple[str, ...]:
+    """Names of all registered policies, or of those that make sense in ``engine``, in the order of registration."""
+    return tuple(name for name, known in _POLICIES.items() if engine is None or engine in known.engines)
 
 
 def get(name: str) -> Policy:

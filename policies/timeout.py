@@ -10,6 +10,7 @@ from policies.registry import Decision, Floats, Record, policy
 
 @policy(
     "timeout",
+    engines=("batch",),
     params={"batch": batch(4), "wait": wait(500)},
     queueing=lambda params: {"hold_s": params["wait"]},
 )

@@ -8,7 +8,7 @@ from policies.grids import wait
 from policies.registry import Decision, Floats, Record, policy
 
 
-@policy("window", params={"every": wait(1000)}, queueing=lambda params: {"tick_s": params["every"]})
+@policy("window", engines=("batch",), params={"every": wait(1000)}, queueing=lambda params: {"tick_s": params["every"]})
 def window(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
     """At every multiple of every ms all that waits forms one batch (a batching engine's naive).
 

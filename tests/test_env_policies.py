@@ -78,7 +78,7 @@ def compare(ours: NDArray, theirs: NDArray) -> None:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", names("batch"))
 def test_environment_equals_compiled_run(name: str, scenario: str) -> None:
     """Same decisions, same batches, same stamps, same controllers, bit for bit."""
     bound, (config, rate) = parse(name), SCENARIOS[scenario]

@@ -187,7 +187,7 @@ def test_whatever_coincides(data: st.DataObject) -> None:
 MEMORY = SimConfig((Server(BLOOM, 6000.0), Server(BLOOM, 8000.0)), controller=Controller(tbt_s=0.1))
 
 
-@pytest.mark.parametrize("policy", names())
+@pytest.mark.parametrize("policy", names("batch"))
 def test_every_policy_on_many_requests(policy: str) -> None:
     """The default scenario, and one whose memory runs out, cut off by a horizon."""
     requests, edges = loaded()

@@ -26,6 +26,8 @@ EVERY = (
     *("static", "dynamic", "multibin", "multibin-fixed", "timeout", "adaptive-memory", "window", "priority"),
     *("longest-queue", "sjf", "edf", "least-slack", "aimd", "random", "oracle-sjf"),
 )
+CONTINUOUS = ("fcfs", "sarathi", "iterative", "oracle-srpt")
+"""Those of the engine `continuous` alone."""
 STAMPS = ("dispatch", "first_token", "last_token", "completion")
 SERVER = Server(load_profile("h100-80gb_llama2-70b_tp4"))
 
@@ -403,7 +405,7 @@ def test_clairvoyance_helps_and_is_marked() -> None:
         rows = run(bound, config(), drawn).requests
         mean[name] = float((rows["completion"] - rows["arrival"])[rows["status"] == COMPLETED].mean())
     assert mean["oracle-sjf"] < mean["sjf"] < mean["static"]
-    assert [name for name in names() if get(name).clairvoyant] == ["oracle-sjf"]
+    assert [name for name in names() if get(name).clairvoyant] == ["oracle-sjf", "oracle-srpt"]
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if not name.startswith("oracle-")])
@@ -424,7 +426,7 @@ def test_nobody_peeks(name: str) -> None:
 # The functions themselves ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", [*EVERY, *CONTINUOUS])
 def test_functions_stand_alone(name: str) -> None:
     """The compiled function is kept on disk and compared with its own file only: it may use nothing of ours beside."""
     policy = get(name)

@@ -17,7 +17,7 @@ from llmsched_env.profiles import load_profile
 from llmsched_env.simulator import simulate
 from policies import choice, get, names, number, parse, parse_list, policy, registry
 from policies.parameters import Choice, Parameter, Text, show
-from tests.test_policies import EVERY, Asked, config, requests, run
+from tests.test_policies import CONTINUOUS, EVERY, Asked, config, requests, run
 
 PAGE = (Path(__file__).parent.parent / "docs" / "policies.md").read_text(encoding="utf-8")
 
@@ -26,7 +26,9 @@ PAGE = (Path(__file__).parent.parent / "docs" / "policies.md").read_text(encodin
 
 
 def test_every_policy_is_registered() -> None:
-    assert set(EVERY) <= set(names())
+    assert set(EVERY) | set(CONTINUOUS) <= set(names())
+    assert set(EVERY) <= set(names("batch")) and not set(CONTINUOUS) & set(names("batch"))
+    assert set(CONTINUOUS) <= set(names("continuous"))
     for name in names():
         made = get(name)
         assert made.name == name
@@ -361,7 +363,7 @@ def cell(name: str, parameter: Parameter) -> str:
     return f"`{name}={show(parameter.default)}`{unit}{' *auto*' * bool(parameter.auto)}"
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", [*EVERY, *CONTINUOUS])
 def test_the_page_lists_every_policy(name: str) -> None:
     made = get(name)
     parameters = ", ".join(cell(key, parameter) for key, parameter in made.params.items())

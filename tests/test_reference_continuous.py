@@ -19,7 +19,7 @@ from llmsched_env.config import Controller, Queueing, Server, SimConfig
 from llmsched_env.profiles import Profile
 from llmsched_env.requests import Requests
 from tests import reference
-from tests.continuous_reference.cases import Case, cases, script
+from tests.continuous_reference.cases import Case, cases, chooser, dice, make_case, make_script
 from tests.continuous_reference.durations import noise_factor
 from tests.reference import COMPLETED, DROPPED, REJECTED, MemoryController, SlaController
 from tests.reference_continuous import ContinuousResult, ContinuousSimulator, Decide, Options, View, cap, scripted
@@ -491,7 +491,23 @@ def simulate_case(case: Case, decide: Decide) -> ContinuousResult:
 def test_everyone_ends_once_and_memory_holds(data) -> None:
     """Submitted = completed + rejected + dropped; stamps in order; blocks within capacity; a gap per later token."""
     case = data.draw(cases(drained=True))
-    result = simulate_case(case, scripted(script(data.draw, case.config)))
+    assert_laws(case, simulate_case(case, scripted(make_script(chooser(data.draw), case.config))))
+
+
+def test_laws_by_lot() -> None:
+    """The same where memory is tight more often."""
+    evicted = 0
+    for seed in range(150):
+        pick = dice(seed)
+        case = make_case(pick, lattice=seed % 2 == 0, drained=True)
+        result = simulate_case(case, scripted(make_script(pick, case.config)))
+        assert_laws(case, result)
+        evicted += result.evictions.sum()
+    assert evicted > 200
+
+
+def assert_laws(case: Case, result: ContinuousResult) -> None:
+    """What holds at the end of every run that was not cut off."""
     n = len(case.requests)
     assert result.count(COMPLETED) + result.count(REJECTED) + result.count(DROPPED) == n
     done = result.status == COMPLETED

@@ -22,7 +22,7 @@ def chunk_work(chunks: Sequence[tuple[int, int]]) -> tuple[int, int]:
 def decode_parts_s(profile: Profile, batch: int) -> tuple[float, float]:
     """(base, slope) of an iteration that only decodes: it takes base + slope * KV."""
     c = profile.coefficients
-    if profile.form == "split":
+    if profile.form in ("split", "affine"):
         return (c["d0"] + c["d1"] * batch) / 1000, c["d2"] / 1000
     if profile.form == "tokens":
         return max(c["w0"], c["e0"] + c["w1"] * batch) / 1000, c["a_d"] / 1000
@@ -33,9 +33,10 @@ def chunk_iteration_s(profile: Profile, batch: int, kv: int, chunks: Sequence[tu
     """Seconds of an iteration in which ``batch`` members decode (perhaps none) and chunks are prefilled."""
     c = profile.coefficients
     tokens, squares = chunk_work(chunks)
-    if profile.form == "split":
+    if profile.form in ("split", "affine"):
         if batch == 0:
-            return max(c["p0"], c["p1"] * tokens + c["p2"] * squares) / 1000
+            linear = c["p1"] * tokens + c["p2"] * squares
+            return (max(c["p0"], linear) if profile.form == "split" else c["p0"] + linear) / 1000
         return (c["d0"] + c["d1"] * batch + c["d2"] * kv + c["p1"] * tokens + c["p2"] * squares) / 1000
     if profile.form == "tokens":
         linear = max(c["w0"], c["e0"] + c["w1"] * (batch + tokens))

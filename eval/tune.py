@@ -131,10 +131,12 @@ def _chosen(asked: Bound, choice: tuple[Bound, Scenario], score: Score) -> str:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Highest rate (requests/s) at which ``policy`` keeps CAPACITY_ATTAINMENT, its free parameters the best there."""
+    """Highest rate (requests/s) at which ``policy`` keeps CAPACITY_ATTAINMENT, its free parameters the best there;
+    ``scenario`` is at that rate, with the D that was best."""
 
     rate: float
     policy: str
+    scenario: Scenario
 
 
 def capacity(policy: Bound, scenario: Scenario, jobs: int | Crew) -> Capacity:
@@ -157,7 +159,8 @@ def capacity(policy: Bound, scenario: Scenario, jobs: int | Crew) -> Capacity:
         return False
 
     rate = _highest(keeps, scenario.workload.mean_rate, policy.label)
-    return Capacity(rate, choices[last[0]][0].text)
+    bound, world = choices[last[0]]
+    return Capacity(rate, bound.text, world.at_rate(rate))
 
 
 def _highest(keeps: Callable[[float], bool], start: float, name: str) -> float:

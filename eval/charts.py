@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEGEND_COLUMNS = 6
+FEW = 9
+"""Places on a log axis that are all named."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +93,12 @@ def _panel(axes: Axes, panel: Panel) -> dict[str, Any]:
 
 
 def _axes(axes: Axes, panel: Panel) -> None:
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
     if panel.log_x:
         axes.set_xscale("log")
-        axes.set_xticks(sorted({x for series in panel.series for x in series.x}) if _few(panel) else axes.get_xticks())
+        places = sorted({x for series in panel.series for x in series.x})
+        axes.xaxis.set_major_locator(FixedLocator(places) if len(places) <= FEW else LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
     if panel.log_y:
@@ -111,10 +114,6 @@ def _axes(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.title, fontsize=10, loc="left", color=INK)
     axes.set_xlabel(panel.x)
     axes.set_ylabel(panel.y)
-
-
-def _few(panel: Panel) -> bool:
-    return len({x for series in panel.series for x in series.x}) <= 9
 
 
 def _short(value: float) -> str:

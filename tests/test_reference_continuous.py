@@ -306,9 +306,11 @@ def test_srpt_evicts_who_lacks_most() -> None:
     equal(result.generated, [2, 0])
 
 
-def test_srpt_spares_equals_and_is_not_asked_when_full() -> None:
+def test_srpt_spares_equals_and_is_asked_when_full() -> None:
     equal(run(cap(1), [0, 1.5], [10, 8], options=SRPT, max_batch=2).evictions, [0, 0])
-    equal(run(cap(1), [0, 1.5], [10, 3], options=SRPT, max_batch=1).evictions, [0, 0])
+    full = run(cap(1), [0, 1.5], [10, 3], options=SRPT, max_batch=1)
+    equal(full.evictions, [1, 0])
+    equal(full.completion, [13, 5])
 
 
 def test_srpt_evicts_for_memory_but_not_for_who_cannot_come_anyway() -> None:

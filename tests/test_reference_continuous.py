@@ -215,6 +215,9 @@ def test_the_watermark_keeps_a_hundredth_free() -> None:
     waits = run(cap(8), [0, 0], [1, 1], prompt=[1439, 144], etas=(1600,), options=PROMPT)
     equal(fits.dispatch, [0, 0])
     equal(waits.dispatch, [0, 1])
+    # of 10 blocks it is one whole block
+    few = run(cap(8), [0, 0, 0], [1, 1, 1], prompt=[127, 8, 8], etas=(160,), options=PROMPT)
+    equal(few.dispatch, [0, 0, 1])
     alone = run(cap(8), [0], [1], prompt=1599, etas=(1600,), options=PROMPT)
     equal(alone.dispatch, [0])
 

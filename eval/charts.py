@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LEGEND_COLUMNS = 6
+LEGEND_WIDTH = 95
+"""Letters in a row of the legend."""
+
 FEW = 9
 """Places on a log axis that are all named."""
 
@@ -36,7 +38,8 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """Axes with their lines.  ``factor`` turns y into what is shown (100 for per cent); ``at_x`` marks a place."""
+    """Axes with their lines.  ``factor`` turns y into what is shown (100 for per cent); ``at_x`` marks a place;
+    ``ticks`` names the places 1, 2, 3, ..."""
 
     title: str
     x: str
@@ -48,6 +51,7 @@ class Panel:
     share: bool = False  # y runs from 0 to 100 %
     at_x: float | None = None
     at_y: Sequence[float] = ()
+    ticks: Sequence[str] = ()
 
 
 def lines(headline: str, title: str, panels: Sequence[Panel], columns: int = 2, height: float = 3.4) -> Figure:
@@ -64,7 +68,7 @@ def lines(headline: str, title: str, panels: Sequence[Panel], columns: int = 2, 
         list(handles.values()),
         list(handles),
         loc="outside lower center",
-        ncols=min(LEGEND_COLUMNS, len(handles)),
+        ncols=max(1, min(LEGEND_WIDTH // (5 + max(len(name) for name in handles)), len(handles))),
         frameon=False,
     )
     return figure
@@ -105,6 +109,8 @@ def _axes(axes: Axes, panel: Panel) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
         axes.yaxis.set_minor_formatter(NullFormatter())
+    if panel.ticks:
+        axes.set_xticks(range(1, len(panel.ticks) + 1), panel.ticks)
     if panel.share:
         axes.set_ylim(-2, 102)
     for level in panel.at_y:

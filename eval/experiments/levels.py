@@ -129,8 +129,7 @@ def find(session: Session) -> Findings:
         series = [
             Series(name, places, values, row) for row, (name, values) in enumerate(zip(names, means, strict=True))
         ]
-        label = "level: " + ", ".join(f"{place} {name}" for place, name in zip(places, worlds, strict=True))
-        panel = Panel("", label, "SLO met, %", series, factor=100.0, share=True)
+        panel = Panel("", "level", "SLO met, %", series, factor=100.0, share=True, ticks=tuple(worlds))
         return lines("Policies at four levels of fidelity", heading.splitlines()[0], [panel], columns=1, height=5.0)
 
     drawings: dict[str, Callable] = {"levels": draw}
@@ -142,7 +141,7 @@ def find(session: Session) -> Findings:
 
 def systems(worlds: Mapping[str, Scenario]) -> Table:
     """What differs between the levels."""
-    rows = [
+    rows: list[dict] = [
         {
             "level": name,
             "profile": s.profile,

@@ -17,7 +17,7 @@ ADMITTED, NO_ROOM, NEVER, LATER = range(4)
 @part
 def has_slot(lane, server):
     """Whether ``server`` may take one more member, memory aside."""
-    if server.running >= lane.max_batch:
+    if server.running >= lane.max_batch and not lane.preemptive:
         return False
     return bool(lane.prefill_first) or server.backlog < lane.token_budget - server.decoding
 
@@ -79,6 +79,7 @@ def evict_longest(state, s, i):
     if longest == NONE:
         return False
     cut(state, s)
+    state.lane.tick_spent = 0
     put_back(state, s, longest, remove(state, s, at, longest))
     return True
 

@@ -22,15 +22,6 @@ def server_event(state, s):
 
 
 @part
-def may_ask(state, s):
-    """Whether server ``s`` is to be asked now."""
-    lane, server = state.lane, state.servers[s]
-    if server.seen >= lane.events or waiting_for(state, s) == 0:
-        return False
-    return server.running == 0 or (server.at_boundary == 1 and has_slot(lane, server))
-
-
-@part
 def plan_question(state, s):
     """Where server ``s`` decodes, wants to be asked and may be: stop at its next boundary.  Whether it is planned."""
     lane, server = state.lane, state.servers[s]
@@ -43,6 +34,22 @@ def plan_question(state, s):
         server.boundary = k
         server.next_event = boundary_s(server, float(k))
     return True
+
+
+@part
+def may_ask(state, s):
+    """Whether server ``s`` is to be asked now."""
+    lane, server = state.lane, state.servers[s]
+    if server.seen >= lane.events or waiting_for(state, s) == 0 or not has_slot(lane, server):
+        return False
+    if server.running == 0:
+        return lane.rung == 1
+    if server.kind == DECODING and not server.at_boundary:
+        plan_question(state, s)
+        if server.next_event > lane.now:
+            return False
+        server.next_event, server.at_boundary = server.end, 1  # the event came at a boundary
+    return server.kind == IDLE or server.at_boundary == 1
 
 
 @part

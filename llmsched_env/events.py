@@ -10,7 +10,7 @@ import math
 
 from llmsched_env.compiled import part
 from llmsched_env.deadlines import accrue, charge
-from llmsched_env.layout import DECIDE, DRAINED, HORIZON, NEED_MORE, NONE, REJECTED, WAITING
+from llmsched_env.layout import DECIDE, DRAINED, HORIZON, LAST, NEED_MORE, NONE, REJECTED, WAITING
 from llmsched_env.queues import oldest_waiting, push
 from llmsched_env.routing import route
 
@@ -107,8 +107,8 @@ def ring(state, changed, timer):
         lane.tick_spent = 1
     elif changed:
         lane.tick_spent = 0
-    if changed or time == timer:
-        lane.events += 1
+    lane.rung = changed or time == timer
+    lane.events += lane.rung
     lane.turn = 0
 
 
@@ -157,6 +157,8 @@ def clock(server_event, may_ask, go_on, cut_off):
                 return NEED_MORE
             timer = next_timer(state)
             time = min(time, timer)
+            if time == math.inf and lane.final == LAST:
+                return DRAINED
             if time > lane.horizon:
                 accrue(state, lane.horizon)
                 lane.now = lane.horizon

@@ -1,6 +1,6 @@
 """Bins: FIFO linked lists through the request records, or heaps by a static key; and their merge, `any`.
 
-Requests that were evicted and returned (``generated`` > 0) stand before all others, by number; under `oracle-srpt` they
+Requests that were evicted and returned (``evictions`` > 0) stand before all others, by number; under `oracle-srpt` they
 stand by key among them.  Bin k of group g (a server's own bins where arrivals are routed) is row g K + k.
 """
 
@@ -21,7 +21,7 @@ def _less(requests, i, j):
 @part
 def precedes(state, i, j):
     """Whether waiting request ``i`` comes before ``j`` in the order of `any`."""
-    returned_i, returned_j = state.requests[i].generated > 0, state.requests[j].generated > 0
+    returned_i, returned_j = state.requests[i].evictions > 0, state.requests[j].evictions > 0
     if state.lane.preemptive:
         return _less(state.requests, i, j)
     if returned_i != returned_j:
@@ -177,7 +177,7 @@ def pop(state, k):
 @part
 def unpop(state, i):
     """Undo ``pop`` of request ``i`` where several were taken and are put back last first."""
-    if state.requests[i].generated > 0:
+    if state.requests[i].evictions > 0:
         push_returned(state, i)
         return
     k = row_of(state, i)

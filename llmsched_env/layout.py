@@ -20,11 +20,14 @@ PENDING, WAITING, IN_SERVICE, COMPLETED, REJECTED, DROPPED = range(-1, 5)
 # What `advance` returns.
 DECIDE, DRAINED, HORIZON, NEED_MORE, BAD_BIN, BAD_SIZE = range(6)
 
+LAST = 2
+"""Value of ``final`` where the run is over with its last request, and not only at the horizon."""
+
 # What `step_lanes` does with a lane.
 SKIP, START, STEP = range(3)
 
 # Latency forms (profiles.FORMS in this order) and the two lengths of `batch-length`.
-SPLIT, TOKENS, BATCH_LENGTH = range(3)
+SPLIT, TOKENS, BATCH_LENGTH, AFFINE = range(4)
 
 CHOICES = MAX_BINS + 1
 """Rows of everything that exists per bin and for `any` (which is number K, after the K bins)."""
@@ -83,7 +86,7 @@ SERVER = np.dtype(
         ("end", "f8"),  # end of its batch; inf: free
         ("predicted_end", "f8"),  # end of its batch if the predictions were true
         ("eta", "f8"),  # KV capacity, tokens
-        ("form", "i4"),  # SPLIT, TOKENS or BATCH_LENGTH
+        ("form", "i4"),  # SPLIT, TOKENS, BATCH_LENGTH or AFFINE
         ("total_length", "i4"),  # batch-length: 1 when L counts the prompt too
         ("c", "f8", (6,)),  # coefficients in s and tokens, in the order of profiles.COEFFICIENTS
         ("noise_sigma", "f8"),
@@ -164,7 +167,7 @@ LANE = np.dtype(
     [
         ("now", "f8"),
         ("loaded", "i8"),  # requests in the arrays
-        ("final", "i4"),  # 1: no more requests will be loaded
+        ("final", "i4"),  # 1: no more requests will be loaded; LAST: nor would any come
         ("num_bins", "i4"),
         ("num_servers", "i4"),
         ("max_batch", "i4"),
@@ -233,6 +236,7 @@ LANE = np.dtype(
         ("watermark", "f8"),
         ("window", "f8"),
         ("events", "i8"),  # that make every server want to be asked
+        ("rung", "i4"),  # 1: one of them is now
         ("segments", "i8"),
         # gaps between tokens
         ("itl_count", "f8"),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llmsched_env import layout, spaces
 from llmsched_env.config import SimConfig
+from llmsched_env.episode_metrics import episode_metrics
 from llmsched_env.lanes import Lanes
 from llmsched_env.manual import filled
 from llmsched_env.options import EnvOptions, check_whole, parse_options
@@ -89,7 +90,9 @@ class LLMSchedEnv(gym.Env):
 
     ## Episode End
     1. Termination: every request of the episode was completed, rejected or dropped.
-    2. Truncation: the clock reached `duration_s`; every episode ends so where it is given.  Nothing extra is charged.
+    2. Truncation: the clock reached `duration_s`.  Nothing extra is charged.  Where fewer than `requests` come before
+       it (or `requests` is None) the arrivals would have gone on, so the episode lasts until then even if nothing is
+       left to do.
     3. Truncation: `max_episode_steps` decisions were made.
 
     ## Information
@@ -101,6 +104,9 @@ class LLMSchedEnv(gym.Env):
     | `empty_choices` | choices of an empty bin in this step |
     | `episode_metrics` | at the end: `completed`, `rejected`, `dropped`, `unfinished`, `evicted`, `decisions`, \
 `slo_attainment` (unfinished ones are misses), `mean_e2e_s` (time in the system so far) |
+
+    The limit of `gym.make(..., max_episode_steps=...)` is a wrapper, of which the environment does not know: there,
+    `env.unwrapped.episode_metrics()` has the metrics of the episode so far.
 
     ## Arguments
     {ARGUMENTS}
@@ -237,11 +243,15 @@ class LLMSchedEnv(gym.Env):
         }
         if terminated or truncated:
             self._ready = False
-            info["episode_metrics"] = episode_metrics(lanes, 0)
+            info["episode_metrics"] = self.episode_metrics()
         if self.render_mode == "human":
             self.render()
         reward = weights["miss"] * miss + weights["holding"] * holding + weights["late"] * late
         return lanes.image[0].copy(), reward, terminated, truncated, info
+
+    def episode_metrics(self) -> dict[str, float | int]:
+        """The metrics of the episode up to now (see Information)."""
+        return {name: column.item() for name, column in episode_metrics(self._lanes, [0]).items()}
 
     def _checked(self, action: Any) -> tuple[int, int]:
         """The action as the kernel's row takes it; ``InvalidAction`` when it is not in the action space."""
@@ -299,32 +309,3 @@ def check_steps(steps: int | None) -> int | None:
     if steps is not None:
         check_whole("max_episode_steps", steps)
     return steps
-
-
-def episode_metrics(lanes: Lanes, i: int) -> dict[str, float | int]:
-    """Counts of the episode of lane ``i`` up to now, over the requests that arrived; what has not ended is a miss."""
-    lane = lanes.simulator.lane[i]
-    arrived, unfinished = int(lane["next_arrival"]), int(lane["waiting"]) + int(lane["in_service"])
-    misses = int(lane["misses"]) + (_spared(lanes, i) if unfinished else 0)
-    return {
-        "completed": int(lane["completed"]),
-        "rejected": int(lane["rejected"]),
-        "dropped": int(lane["dropped"]),
-        "unfinished": unfinished,
-        "evicted": int(lane["evicted"]),
-        "slo_attainment": 1.0 - misses / max(arrived, 1),
-        "mean_e2e_s": float(lane["holding"]) / max(arrived, 1),
-        "decisions": int(lane["decisions"]),
-    }
-
-
-def _spared(lanes: Lanes, i: int) -> int:
-    """Requests in the system of lane ``i`` whose miss has not been charged."""
-    servers = lanes.simulator.servers[i]
-    rows = lanes.simulator.requests[i, : int(lanes.simulator.lane[i]["next_arrival"])]
-    running = servers[servers["batch"] != layout.NONE]
-    inside = (rows["status"] == layout.WAITING) | (
-        (rows["status"] == layout.IN_SERVICE) & np.isin(rows["batch"], running["batch"])
-    )
-    marked = int(rows["missed"][inside].sum()) - int(running["tpot_misses"].sum())  # those are charged at completion
-    return int(inside.sum()) - marked

@@ -11,7 +11,7 @@ import numpy as np
 from llmsched_env.options import EnvOptions
 from llmsched_env.requests import Requests
 from llmsched_env.workload.traces import Trace
-from llmsched_env.workload.workload import NothingComesError, Workload
+from llmsched_env.workload.workload import NothingComesError, Series, Workload
 
 MOST_AHEAD = 8
 """Episodes drawn in one go, at most (1, 2, 4, 8, 8, ... after a seeding): a draw has a fixed price."""
@@ -45,7 +45,8 @@ class Episodes:
         )
         self._ready: list[Requests] = []
         self._ahead = 1
-        self._many: dict[int, Workload] = {}
+        self._series: Series | None = None
+        self._clock = 0.0
 
     @property
     def capacity(self) -> int:
@@ -67,10 +68,15 @@ class Episodes:
         """Tokens of about the shortest prompt that an episode can have."""
         return min(int(_sample(workload).prompt_tokens.min()) for workload in self._workloads)
 
+    def complete(self, requests: Requests) -> bool:
+        """Whether an episode holds all that it could, or was cut off at `duration_s`: then more would have come."""
+        return isinstance(self._workloads[0], Requests) or len(requests) == self._options.requests
+
     def forget(self) -> None:
         """Start the series anew (after a seeding)."""
         self._ready.clear()
         self._ahead = 1
+        self._series, self._clock = None, 0.0
 
     def draw(self, rng: np.random.Generator) -> Requests:
         """The next episode's requests."""
@@ -97,10 +103,12 @@ class Episodes:
         first, n, count = self._workloads[0], int(self._options.requests or 0), self._ahead
         assert isinstance(first, Workload)
         self._ahead = min(2 * self._ahead, MOST_AHEAD)
-        if count not in self._many:
-            self._many[count] = self._options.workload_of(first.source, first.mean_rate, episodes=count)
-        requests = self._many[count].draw(int(rng.integers(2**62)))
-        return [cut(requests, i * n, (i + 1) * n) for i in range(count)]
+        if self._series is None:
+            self._series = first.series(int(rng.integers(2**62)))
+        requests = self._series.take(count * n)
+        assert requests is not None
+        start, self._clock = self._clock, float(requests.arrival_s[-1])
+        return [cut(requests, i * n, (i + 1) * n, start) for i in range(count)]
 
 
 def _sample(workload: Workload | Requests) -> Requests | Trace:
@@ -110,10 +118,10 @@ def _sample(workload: Workload | Requests) -> Requests | Trace:
     return workload.trace or replace(workload, requests=SAMPLE, duration_s=None).draw(0, "calibration")
 
 
-def cut(requests: Requests, first: int, last: int) -> Requests:
-    """Requests first, ..., last - 1; their clock starts at the arrival before them (at 0 for the first)."""
+def cut(requests: Requests, first: int, last: int, start: float = 0.0) -> Requests:
+    """Requests first, ..., last - 1; their clock starts at the arrival before them (at ``start`` for the first)."""
     part = slice(first, last)
-    start = requests.arrival_s[first - 1] if first > 0 else 0.0
+    start = requests.arrival_s[first - 1] if first > 0 else start
     return Requests(
         requests.arrival_s[part] - start,
         requests.prompt_tokens[part],

@@ -44,6 +44,7 @@ class Lanes:
         check_fits(self.episodes[0].shortest_prompt, self.config.max_eta)
         capacity = self.episodes[0].capacity
         self.simulator = Simulator(self.config, capacity, lanes=lanes, log=2 * capacity if log else 0, track=True)
+        self._noisy = any(server.profile.noise_sigma for server in self.config.servers)
         self.record = [records(np.zeros(1, layout.RECORD)) for _ in range(threads)]
         self.outcome = records(np.zeros(lanes, layout.OUTCOME))
         self.valid = np.zeros((lanes, self.max_bins + 1), np.int8)
@@ -79,10 +80,12 @@ class Lanes:
             episodes.forget()
         if requests is None:
             requests = episodes.draw(rng)
+            ends = episodes.complete(requests)
         else:
             self._check_own(requests)
-        key = int(rng.integers(2**63)) if any(s.profile.noise_sigma for s in self.config.servers) else 0
-        self.simulator.load(lane, requests, noise_key=key)
+            ends = True
+        key = int(rng.integers(2**63)) if self._noisy else 0
+        self.simulator.load(lane, requests, final=layout.LAST if ends else 1, noise_key=key)
         self.steps[lane] = 0
         self.mode[lane] = layout.START
 

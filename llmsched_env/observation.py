@@ -70,7 +70,7 @@ def _against(x, scale):
 
 @part
 def _log(x, full):
-    return min(math.log2(1.0 + x) / full, 1.0)
+    return 0.0 if x == 0.0 else min(math.log2(1.0 + x) / full, 1.0)
 
 
 @part

@@ -14,7 +14,7 @@ import numpy as np
 from llmsched_env.config import MAX_BINS, SLO, Controller, Queueing, SimConfig, check_choice, check_number
 from llmsched_env.fleet import parse_servers
 from llmsched_env.requests import Requests
-from llmsched_env.workload.bins import bin_edges
+from llmsched_env.workload.bins import bin_edges, parse_edges
 from llmsched_env.workload.traces import Trace
 from llmsched_env.workload.workload import Workload
 
@@ -35,13 +35,13 @@ class EnvOptions:
     workload: Any = "azure-conv"  # generator, trace file, Trace, Requests, or a list of them to draw from
     rate: Any = 2.5  # requests/s; a pair: drawn per episode, log-uniformly; None: the workload's own
     requests: int | None = 500  # arrivals in an episode; None: as many as come in duration_s
-    duration_s: float | None = None  # the last arrival is not later, and the episode is truncated at this time
+    duration_s: float | None = None  # the episode is truncated at this time, and nothing arrives later
     predictor: str = "noisy:0.3"  # oracle, noisy:S, prompt-only, none
     burstiness: float | None = None  # gamma shape of the gaps instead of the generator's own arrivals
     profile: str = "h100-80gb_llama2-70b_tp4"  # latency profile, or several: "A:2,B:2"
     servers: int | None = None  # 4, or what the profile counts
     kv_tokens: float | None = None  # KV capacity of every server; None: the profile's
-    bins: Any = 4  # number of bins, or the inner edges between them in predicted tokens
+    bins: Any = 4  # number of bins, or their lower bounds in predicted tokens: (0, 64, 256) are three
     max_bins: int | None = None  # the spaces are made for this many bins; None: as many as there are
     max_batch: int = 128  # largest batch
     slo: Mapping[str, float] = field(default_factory=lambda: {"e2el": 30_000.0})  # latency targets: ttft, tpot, e2el
@@ -88,17 +88,11 @@ class EnvOptions:
                 check_real("rate", rate)
 
     def _given_edges(self) -> tuple[int, ...]:
-        """The inner edges that were given; a 0 in front, the lower bound of the first bin, may stand there."""
-        remedy = f"give a number from 1 to {MAX_BINS}, or ascending edges in tokens like (64, 256, 1024)."
+        """The inner edges of the bins whose lower bounds were given."""
         if not isinstance(self.bins, Sequence) or isinstance(self.bins, str):
+            remedy = f"give a number from 1 to {MAX_BINS}, or the bins' lower bounds like (0, 64, 256, 1024)."
             raise ValueError(f"bins={self.bins!r} is not allowed: {remedy}")
-        edges = tuple(self.bins)
-        if not all(isinstance(edge, (int, np.integer)) and edge >= 0 for edge in edges) or list(edges) != sorted(edges):
-            raise ValueError(f"bins={self.bins!r} is not allowed: {remedy}")
-        edges = edges[1:] if edges and edges[0] == 0 else edges
-        if len(edges) >= MAX_BINS:
-            raise ValueError(f"bins={self.bins!r} are {len(edges) + 1} bins: at most {MAX_BINS} are possible.")
-        return tuple(int(edge) for edge in edges)
+        return parse_edges(self.bins)
 
     @property
     def rates(self) -> tuple[float, float] | None:
@@ -147,7 +141,9 @@ class EnvOptions:
             return ()
         first = self.workloads[0]
         if isinstance(first, Requests):
-            raise ValueError(f"bins={self.bins}: own Requests say nothing about others; give the inner edges.")
+            raise ValueError(
+                f"bins={self.bins}: own Requests say nothing about others; give the lower bounds, as (0, 64, 256)."
+            )
         return bin_edges(first, self.bins)
 
     @property

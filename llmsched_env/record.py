@@ -8,7 +8,7 @@ from llmsched_env.batch_engine import fits
 from llmsched_env.compiled import part
 from llmsched_env.controllers import current_target
 from llmsched_env.events import can_wait
-from llmsched_env.latency import decode_until_s, prefill_s
+from llmsched_env.forecast import batch_time, fifo_batch_times
 from llmsched_env.layout import NONE
 from llmsched_env.queues import first_bin, head, oldest_waiting, pop, precedes, unpop
 
@@ -107,12 +107,16 @@ def write_details(state, record):
     for s in range(lane.num_servers):
         server = state.servers[s]
         record.busy[s] = 0.0 if server.end == math.inf else max(server.predicted_end - lane.now, OVERDUE_S)
+    merged = -1.0 if lane.keyed else fifo_batch_times(state, record)
     for k in range(lane.num_bins + 1):
         if record.queue_length[k] == 0:
             record.batch_time[k] = 0.0
             record.slack[k] = math.inf
         else:
-            record.batch_time[k] = head_batch_time(state, k, record.target[k])
+            if lane.keyed or (k == lane.num_bins and merged < 0.0):
+                record.batch_time[k] = head_batch_time(state, k, record.target[k])
+            elif k == lane.num_bins:
+                record.batch_time[k] = merged
             record.slack[k] = record.head_deadline[k] - lane.now - record.batch_time[k]
 
 
@@ -182,5 +186,4 @@ def head_batch_time(state, choice, size):
         squares += prompt * prompt
         guess = max(guess, request.predicted - request.generated)
         total = max(total, request.prompt + request.predicted)
-    prefill = prefill_s(server, prompts, squares)
-    return lane.overhead + prefill + decode_until_s(server, n, prompts, total - guess, guess)
+    return batch_time(state, server, n, prompts, squares, guess, total)

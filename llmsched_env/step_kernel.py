@@ -13,6 +13,7 @@ from llmsched_env.controllers import current_target
 from llmsched_env.kernel import ARRAYS, lane_state
 from llmsched_env.layout import DECIDE, NONE, OUTCOME, RECORD, SKIP, STEP
 from llmsched_env.observation import GLOBAL, PER_BIN, write_observation
+from llmsched_env.prefetch import ask_for, ask_for_row
 from llmsched_env.record import write_record
 
 STEP_SIGNATURE = types.void(
@@ -29,6 +30,10 @@ STEP_SIGNATURE = types.void(
     types.int64,
     types.int64,
 )
+
+
+WAITING_AHEAD, ARRIVALS_AHEAD = 16, 8
+"""Requests of the next lane that are asked for in advance: the last to arrive, and the next ones."""
 
 
 @part
@@ -54,6 +59,23 @@ def decode(action, ladder, state, max_bins):
     return choice, size
 
 
+@part
+def read_ahead(arrays, mode, image, i, high):
+    """Ask for the state of the lane after next, and for the requests that the next lane is about to read."""
+    if i + 2 < high and mode[i + 2] != SKIP:
+        ask_for_row(arrays[0], i + 2)
+        ask_for_row(arrays[1], i + 2)
+        ask_for_row(arrays[2], i + 2)
+        ask_for_row(arrays[5], i + 2)
+        ask_for_row(image, i + 2)
+    if i + 1 < high and mode[i + 1] != SKIP:
+        lane, requests = arrays[0][i + 1], arrays[3]
+        first = max(0, lane.next_arrival - min(lane.waiting, WAITING_AHEAD))
+        last = min(lane.next_arrival + ARRIVALS_AHEAD, requests.shape[1])
+        start, size = (i + 1) * requests.strides[0], requests.strides[1]
+        ask_for(requests, start + first * size, start + last * size)
+
+
 def entry(sources: str) -> Callable:
     """The compiled entry; ``sources`` (compiled.fingerprint) is a closure variable and so part of its cache key."""
 
@@ -68,6 +90,7 @@ def entry(sources: str) -> Callable:
         sources  # noqa: B018
         max_bins = (image.shape[1] - len(GLOBAL)) // len(PER_BIN) - 1
         for i in range(low, high):
+            read_ahead(arrays, mode, image, i, high)
             if mode[i] == SKIP:
                 continue
             state = lane_state(arrays, i)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from llmsched_env import layout, spaces
 from llmsched_env.config import SimConfig
-from llmsched_env.env import LLMSchedEnv, check_simulation, check_steps, episode_metrics
+from llmsched_env.env import LLMSchedEnv, check_simulation, check_steps
+from llmsched_env.episode_metrics import episode_metrics
 from llmsched_env.lanes import Lanes
 from llmsched_env.options import check_whole, parse_options
 from llmsched_env.render import CLEAR, draw_ansi, draw_rgb
@@ -168,12 +169,10 @@ class LLMSchedVectorEnv(VectorEnv):
 
     def _metrics(self, over: NDArray[np.bool_]) -> dict[str, Any]:
         """The metrics of the episodes that have just ended."""
-        metrics = {i: episode_metrics(self._lanes, i) for i in np.flatnonzero(over).tolist()}
         columns: dict[str, Any] = {}
-        for name, value in next(iter(metrics.values())).items():
-            columns[name] = np.zeros(self.num_envs, type(value))
-            for i, found in metrics.items():
-                columns[name][i] = found[name]
+        for name, values in episode_metrics(self._lanes, np.flatnonzero(over).tolist()).items():
+            columns[name] = np.zeros(self.num_envs, values.dtype)
+            columns[name][over] = values
             columns[f"_{name}"] = over.copy()
         return {"episode_metrics": columns, "_episode_metrics": over.copy()}
 

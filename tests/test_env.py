@@ -93,7 +93,7 @@ def test_what_is_returned_is_not_used_again() -> None:
 
 def test_spec_round_trip() -> None:
     """spec -> JSON -> spec -> the same environment."""
-    env = make(servers=2, bins=[64, 256], slo={"e2el": 12_000.0}, action="ladder")
+    env = make(servers=2, bins=[0, 64, 256], slo={"e2el": 12_000.0}, action="ladder")
     spec = gym.envs.registration.EnvSpec.from_json(env.spec.to_json())
     assert_equal(rollout(spec.make(), 5), rollout(env, 5))
     assert_equal(rollout(pickle.loads(pickle.dumps(env.spec)).make(), 5), rollout(env, 5))
@@ -324,7 +324,7 @@ def test_ladder_takes_numpy_integers() -> None:
 
 def test_own_requests_for_one_episode() -> None:
     """`reset(options={"requests": ...})`: played once, refused with a remedy where they cannot be."""
-    env = LLMSchedEnv(requests=120, bins=(30, 90))
+    env = LLMSchedEnv(requests=120, bins=(0, 30, 90))
     own = own_requests()
     steps = [env.reset(seed=0, options={"requests": own}), *play(env, 0)]
     assert steps[-1][4]["episode_metrics"]["completed"] == 120

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import re
 import warnings
@@ -12,6 +13,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
+from eval.options import read_bins
 from llmsched_env.env import LLMSchedEnv
 from llmsched_env.options import EnvOptions
 from llmsched_env.requests import Requests
@@ -28,7 +30,23 @@ BAD: dict[str, list[Any]] = {
     "profile": ["nope", 3, "a:b", None, "synthetic:0", "synthetic:200"],
     "servers": [0, 129, 2.5, "4", True],
     "kv_tokens": [1, "x", math.nan, -5],
-    "bins": [0, 33, 2.5, "x", (64, 32), (0.5,), (-5,), ("a",), True, None, tuple(range(1, 40)), [None]],
+    "bins": [
+        0,
+        33,
+        2.5,
+        "x",
+        (64, 32),
+        (0.5,),
+        (-5,),
+        ("a",),
+        (64, 256),
+        (0, 64, 64),
+        (),
+        True,
+        None,
+        tuple(range(1, 40)),
+        [None],
+    ],
     "max_bins": [3, 33, 4.5, "x", 0],
     "max_batch": [0, 2000, 8.5, "x", None],
     "slo": [{"e2el": -1}, {"e2el": "x"}, {"e2e": 1}, 5, {"e2el": math.nan}, {"e2el": 0}, {"ttft": None}],
@@ -124,15 +142,15 @@ def test_contradictions() -> None:
     """Options that are fine alone and not together."""
     with pytest.raises(ValueError, match="counts 3: drop one"):
         LLMSchedEnv(profile="synthetic:1,ideal:2", servers=4)
-    with pytest.raises(ValueError, match="give the inner edges"):
+    with pytest.raises(ValueError, match="give the lower bounds"):
         LLMSchedEnv(workload=own_requests(), bins=4)
     with pytest.raises(ValueError, match="It cannot be below bins"):
-        LLMSchedEnv(bins=(1, 2, 3), max_bins=3)
+        LLMSchedEnv(bins=(0, 1, 2, 3), max_bins=3)
 
 
 GOOD: list[dict[str, Any]] = [
     {"bins": (0, 64, 256)},  # lower bounds, as the command line takes them
-    {"bins": [64, 256]},
+    {"bins": [0]},
     {"bins": np.int64(3) and 3, "max_bins": 8},
     {"rate": [1, 4]},
     {"rate": None},
@@ -160,10 +178,14 @@ def test_what_is_allowed_plays(options: dict[str, Any]) -> None:
     assert steps[-1][2] or steps[-1][3]
 
 
-def test_lower_bounds_and_inner_edges_are_the_same_bins() -> None:
-    """A leading 0 is the lower bound of the first bin."""
-    assert LLMSchedEnv(bins=(0, 64, 256)).config == LLMSchedEnv(bins=(64, 256)).config
-    assert LLMSchedEnv(bins=(64, 256)).config.queueing.num_bins == 3
+def test_bins_are_given_as_on_the_command_line() -> None:
+    """By their lower bounds, 0 first; what could be read in two ways is refused in both places, in the same words."""
+    assert LLMSchedEnv(bins=(0, 64, 256)).config.queueing.edges == read_bins("(0,64,256)") == (64, 256)
+    words = r"ambiguous: give .*, 0 first; in front of 64 that makes 3 bins, in place of it 2"
+    with pytest.raises(ValueError, match=words):
+        LLMSchedEnv(bins=(64, 256))
+    with pytest.raises(argparse.ArgumentTypeError, match=words):
+        read_bins("64,256")
 
 
 def test_a_short_time_in_which_often_nothing_comes() -> None:

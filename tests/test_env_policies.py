@@ -44,7 +44,7 @@ SCENARIOS: dict[str, tuple[SimConfig, float]] = {  # and the arrival rate, reque
 
 OURS = {  # what the environment keeps beyond a plain run: the accounts of its rewards
     REQUEST: {"missed", "next"},
-    LANE: {"oldest", "track", "misses", "late_now", "late", "itl_count", "itl_sum", "itl_sum2"},
+    LANE: {"oldest", "final", "track", "misses", "late_now", "late", "itl_count", "itl_sum", "itl_sum2"},
     SERVER: {"late", "tpot_misses"},
     BIN: set(),
 }
@@ -59,7 +59,7 @@ def draw(config: SimConfig, rate: float) -> Requests:
 def drive(bound: Bound, config: SimConfig, requests: Requests) -> LLMSchedEnv:
     """An episode under ``bound``, asked in Python at every decision about the environment's record."""
     queueing = bound.configure(config)
-    env = LLMSchedEnv("ansi", simulation=queueing, requests=len(requests), bins=config.queueing.edges)
+    env = LLMSchedEnv("ansi", simulation=queueing, requests=len(requests), bins=(0, *config.queueing.edges))
     env.reset(seed=0, options={"requests": requests})
     memory, rng = np.zeros(max(1, bound.memory)), np.random.default_rng(0)
     over = False

@@ -99,7 +99,7 @@ def test_true_lengths_of_running_requests_do_not_show() -> None:
     """Two runs that differ only in outputs that are still being generated look alike."""
     n, frames = 40, []
     for output in (np.full(n, 400), np.arange(n) + 300):
-        env = LLMSchedEnv("rgb_array", requests=n, bins=(64, 256), servers=3)
+        env = LLMSchedEnv("rgb_array", requests=n, bins=(0, 64, 256), servers=3)
         own = Requests.checked(0.2 * np.arange(n), np.full(n, 100), output, np.arange(1, n + 1) * 7)
         env.reset(seed=0, options={"requests": own})
         for action in ((3, 2), (3, 3), *[(3, 0)] * 20):
@@ -235,7 +235,7 @@ def test_colours_grow_lighter_with_the_bin(bins: int) -> None:
 
 def test_words() -> None:
     """Bins and targets as the picture writes them."""
-    config = LLMSchedEnv(bins=(64, 65, 256), slo={"ttft": 500, "tpot": 45, "e2el": 12_000}).config
+    config = LLMSchedEnv(bins=(0, 64, 65, 256), slo={"ttft": 500, "tpot": 45, "e2el": 12_000}).config
     assert bin_labels(config) == ["< 64", "64", "65-255", ">= 256"]
     assert slo_text(config.slos[0]) == "TTFT <= 500 ms, TPOT <= 45 ms, E2E <= 12 s"
     config = LLMSchedEnv(bins=1, slo={}).config

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -179,13 +180,39 @@ def test_truncation_at_a_time(slo: dict[str, float], kv_tokens: float | None) ->
         assert not (rows["status"] == PENDING).any()
 
 
-def test_with_a_time_an_episode_lasts_that_long() -> None:
-    """Where `duration_s` is given every episode is truncated there, also when nothing is left to do before."""
-    env = LLMSchedEnv(requests=5, duration_s=1000.0)
-    steps = rollout(env, 0)
-    assert steps[-1][2:4] == (False, True) and steps[-1][4]["time_s"] == 1000.0
-    assert steps[-1][4]["episode_metrics"]["completed"] == 5
+def test_requests_and_a_time() -> None:
+    """All requests served before `duration_s` is termination; where more would have come the time truncates."""
+    drained = rollout(LLMSchedEnv(requests=5, duration_s=1000.0), 0)
+    assert drained[-1][2:4] == (True, False) and drained[-1][4]["time_s"] < 100.0
+    assert [step[1:4] for step in drained] == [step[1:4] for step in rollout(LLMSchedEnv(requests=5), 0)]
+    own = Requests.checked([1.0, 2.0], [500, 600], [5, 5])
+    for options in ({"workload": own, "bins": 1, "requests": None}, {"requests": None, "rate": 0.001}):
+        env = LLMSchedEnv(duration_s=500.0, **options)
+        steps = rollout(env, 0)
+        assert steps[-1][2:4] == ((True, False) if "workload" in options else (False, True))
+        assert steps[-1][4]["episode_metrics"]["unfinished"] == 0
+        assert (steps[-1][4]["time_s"] == 500.0) == ("workload" not in options)
     assert rollout(LLMSchedEnv(requests=500, duration_s=10.0, rate=20.0), 0)[-1][2:4] == (False, True)
+
+
+def test_own_requests_of_a_reset_are_all_that_come() -> None:
+    """Also where episodes otherwise last for a time."""
+    env = LLMSchedEnv(requests=None, duration_s=500.0, rate=0.1)
+    env.reset(seed=0, options={"requests": Requests.checked([1.0], [500], [5])})
+    *_, terminated, truncated, info = env.step((env.config.queueing.num_bins, 1))
+    assert (terminated, truncated) == (True, False) and info["time_s"] < 10.0
+
+
+def test_metrics_of_an_episode_that_a_wrapper_cut_off() -> None:
+    """`gym.make(max_episode_steps=...)` wraps the environment; `episode_metrics()` tells what the info cannot."""
+    env = gym.make("LLMSched-v0", max_episode_steps=3, requests=50)
+    own = LLMSchedEnv(max_episode_steps=3, requests=50)
+    env.reset(seed=0)
+    own.reset(seed=0)
+    for _ in range(3):
+        found, kept = env.step((4, 2)), own.step((4, 2))
+    assert found[3] and "episode_metrics" not in found[4]
+    assert env.unwrapped.episode_metrics() == kept[4]["episode_metrics"]  # type: ignore[attr-defined]
 
 
 def test_decisions_and_time_both_limited() -> None:

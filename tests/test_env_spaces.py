@@ -132,7 +132,7 @@ def test_observations_stay_in_bounds(name: str) -> None:
 def test_one_layout_for_any_number_of_bins_and_servers() -> None:
     """`max_bins` alone decides the spaces."""
     shapes = set()
-    for options in ({"bins": 1}, {"bins": 4}, {"bins": tuple(range(20, 60, 2))}, {"servers": 100}):
+    for options in ({"bins": 1}, {"bins": 4}, {"bins": (0, *range(20, 60, 2))}, {"servers": 100}):
         env = LLMSchedEnv(max_bins=32, **options)
         shapes.add((env.observation_space.shape, str(env.action_space)))
     assert shapes == {((20 + 12 * 33,), "MultiDiscrete([ 33 129])")}
@@ -169,7 +169,7 @@ def without_count(result: tuple) -> tuple:
     return *result[:4], {key: value for key, value in result[4].items() if key != "empty_choices"}
 
 
-@pytest.mark.parametrize("name", ["default", "room for more bins", "bins that coincide", "tiny memory, own order"])
+@pytest.mark.parametrize("name", ["default", "room for more bins", "bins that stay empty", "tiny memory, own order"])
 def test_masked_actions_mean_what_is_written(name: str) -> None:
     """An empty bin, or one that does not exist, is `any` and counted."""
     env = LLMSchedEnv(**options_of(name, requests=40))
@@ -294,7 +294,7 @@ def test_the_future_is_not_shown() -> None:
     arrival, prompt, predicted = 0.001 * np.arange(n), np.full(n, 100), np.arange(1, n + 1) * 7
     images = []
     for output in (np.full(n, 400), np.arange(n) + 300):
-        env = LLMSchedEnv(requests=n, bins=(64, 256), servers=3)
+        env = LLMSchedEnv(requests=n, bins=(0, 64, 256), servers=3)
         env.reset(seed=0, options={"requests": Requests.checked(arrival, prompt, output, predicted)})
         images.append([env.step((3, 2))[0] for _ in range(2)] + [env.step((3, 0))[0] for _ in range(30)])
     assert_equal(*images)

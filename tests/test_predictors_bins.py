@@ -123,6 +123,8 @@ def test_coinciding_quantiles_leave_empty_bins_with_a_warning():
         ("", r"is not allowed"),
         ("0,9,9", r"not strictly ascending"),
         ([0, 1.5], r"is not allowed"),
+        ([0, True], r"is not allowed"),
+        ([64, 256], r"is ambiguous: give .*, 0 first; in front of 64 that makes 3 bins, in place of it 2"),
         (list(range(40)), r"has 40 bins: at most 32"),
     ],
 )

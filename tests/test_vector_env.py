@@ -317,7 +317,7 @@ def test_close_twice_and_go_on() -> None:
 
 def test_own_requests_in_every_lane() -> None:
     """`reset(options={"requests": ...})` as in the scalar environment."""
-    options: dict[str, Any] = {"requests": 120, "bins": (30, 90)}
+    options: dict[str, Any] = {"requests": 120, "bins": (0, 30, 90)}
     envs, scalar = LLMSchedVectorEnv(2, **options), LLMSchedEnv(**options)
     own = {"requests": own_requests()}
     for lane in envs.reset(seed=0, options=own)[0]:

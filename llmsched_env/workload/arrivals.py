@@ -29,6 +29,10 @@ TABLE_HALF_WIDTH = 8.0
 TABLE_STEPS_PER_UNIT = 128
 """The gamma quantile of a standard normal is interpolated in a table of this range and density."""
 
+_KEPT = math.exp(-1.0 / STEPS_PER_TAU)
+_NEW = math.sqrt(1.0 - _KEPT * _KEPT)
+"""Weights of the old value and of the innovation in one step of a factor."""
+
 # State of the Cox kernel: its header, then FACTOR_FIELDS numbers per factor.
 _NOW, _ON, _SWITCH, _HEADER = 0, 1, 2, 3
 _X, _NEXT, _VALUE, _FACTOR_FIELDS = 0, 1, 2, 3
@@ -162,27 +166,34 @@ def _fill_cox(
     times: Floats, state: Floats, rate: float, steps: Floats, tables: Floats, periods: Floats, rng: np.random.Generator
 ) -> None:
     """Fill ``times``: spend a unit exponential per arrival along the piecewise constant rate."""
+    current, end = _piece(state, rate, steps.size)
+    now = state[_NOW]
     for i in range(times.size):
         hazard = rng.standard_exponential()
-        while True:
-            end = state[_SWITCH]
-            current = 0.0
-            if state[_ON] > 0.0:
-                current = rate
-                for j in range(steps.size):
-                    base = _HEADER + _FACTOR_FIELDS * j
-                    end = min(end, state[base + _NEXT])
-                    current *= state[base + _VALUE]
-            if hazard < current * (end - state[_NOW]):
-                break
-            hazard -= current * (end - state[_NOW])
-            state[_NOW] = end
+        while not hazard < current * (end - now):
+            hazard -= current * (end - now)
+            now = state[_NOW] = end
             if state[_SWITCH] <= end:
                 _switch(state, periods, rng)
             if state[_ON] > 0.0:
                 _renew_factors(state, steps, tables, rng)
-        state[_NOW] += hazard / current
-        times[i] = state[_NOW]
+            current, end = _piece(state, rate, steps.size)
+        now += hazard / current
+        times[i] = now
+    state[_NOW] = now
+
+
+@nb.njit(cache=True)
+def _piece(state: Floats, rate: float, factors: int) -> tuple[float, float]:
+    """The rate from now on, and until when it stays so."""
+    end, current = state[_SWITCH], 0.0
+    if state[_ON] > 0.0:
+        current = rate
+        for j in range(factors):
+            base = _HEADER + _FACTOR_FIELDS * j
+            end = min(end, state[base + _NEXT])
+            current *= state[base + _VALUE]
+    return current, end
 
 
 @nb.njit(cache=True)
@@ -199,8 +210,11 @@ def _renew_factors(state: Floats, steps: Floats, tables: Floats, rng: np.random.
     for j in range(steps.size):
         base = _HEADER + _FACTOR_FIELDS * j
         if state[base + _NEXT] <= state[_NOW]:
-            passed = 1.0 + (state[_NOW] - state[base + _NEXT]) / steps[j]
-            kept = math.exp(-passed / STEPS_PER_TAU)
-            state[base + _X] = kept * state[base + _X] + math.sqrt(1.0 - kept * kept) * rng.standard_normal()
+            kept, new = _KEPT, _NEW
+            if state[_NOW] > state[base + _NEXT]:
+                passed = 1.0 + (state[_NOW] - state[base + _NEXT]) / steps[j]
+                kept = math.exp(-passed / STEPS_PER_TAU)
+                new = math.sqrt(1.0 - kept * kept)
+            state[base + _X] = kept * state[base + _X] + new * rng.standard_normal()
             state[base + _NEXT] = state[_NOW] + steps[j]
             state[base + _VALUE] = interpolate(tables[j], state[base + _X])

@@ -42,21 +42,29 @@ def bin_edges(workload: Workload, bins: int | str | Sequence[int], seed: int = 0
 def parse_edges(bounds: str | Sequence[int]) -> tuple[int, ...]:
     """Inner edges from the lower bounds of the bins: ``"(0,64,256)"`` or ``[0, 64, 256]`` gives (64, 256).
 
-    The bounds must be whole numbers, at least 0, strictly ascending; the first is dropped, because what
-    lies under it belongs to the first bin anyway.
+    The bounds must be whole numbers, strictly ascending, and begin with 0: without it nobody could tell whether the
+    first number is the first bin's lower bound or its upper one.  Raises ``ValueError``.
     """
     wanted = "give ascending whole numbers, the lower bounds of the bins, like 0,64,256,1024."
-    if isinstance(bounds, str):
-        parts: Sequence = [part.strip() for part in bounds.strip().strip("()[]").split(",")]
-        if not all(re.fullmatch(r"\d+", part) for part in parts):
-            raise ValueError(f"bins={bounds!r} is not allowed: {wanted}")
-    else:
-        parts = list(bounds)
-    numbers = [int(part) for part in parts]
-    if any(isinstance(part, float) and part != int(part) for part in parts) or not numbers or numbers[0] < 0:
+    parts: Sequence = [part.strip() for part in bounds.strip("()[] ").split(",")] if isinstance(bounds, str) else bounds
+    try:
+        numbers = [int(part) for part in parts]
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"bins={bounds!r} is not allowed: {wanted}") from None
+    if not numbers or not all(map(_is_whole, parts)) or numbers[0] < 0:
         raise ValueError(f"bins={bounds!r} is not allowed: {wanted}")
     if any(b <= a for a, b in pairwise(numbers)):
         raise ValueError(f"bins={bounds!r} is not strictly ascending: {wanted}")
+    if numbers[0] != 0:
+        raise ValueError(
+            f"bins={bounds!r} is ambiguous: give the lower bounds of the bins, 0 first; in front of {numbers[0]} that "
+            f"makes {len(numbers) + 1} bins, in place of it {len(numbers)}."
+        )
     if len(numbers) > MAX_BINS:
         raise ValueError(f"bins={bounds!r} has {len(numbers)} bins: at most {MAX_BINS} are possible.")
     return tuple(numbers[1:])
+
+
+def _is_whole(part: object) -> bool:
+    """A whole number, or its digits."""
+    return isinstance(part, (int, np.integer)) and not isinstance(part, bool) or bool(re.fullmatch(r"\d+", str(part)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -58,7 +58,7 @@ class Workload:
         if self.rate is not None and self.rate_scale != 1.0:
             raise ValueError(f"rate={self.rate:g} and rate_scale={self.rate_scale:g} contradict: give one of them.")
         self._check_shares()
-        self._predictor  # noqa: B018  (refuses a bad text here, not at the first draw)
+        self.parsed_predictor  # noqa: B018  (refuses a bad text here, not at the first draw)
         self._check_source()
 
     def _check_shares(self) -> None:
@@ -76,7 +76,8 @@ class Workload:
             raise ValueError(f"workload {self.source!r} has no end: give requests or duration_s.")
 
     @cached_property
-    def _predictor(self) -> Predictor:
+    def parsed_predictor(self) -> Predictor:
+        """The rule of the text."""
         return parse_predictor(self.predictor)
 
     @cached_property
@@ -159,26 +160,25 @@ class Workload:
         """The same requests as ``draw``, whatever the ``chunk`` (requests per piece), piece by piece."""
         if chunk < 1:
             raise ValueError(f"chunk={chunk!r} is not allowed: give at least 1.")
-        rngs = streams(seed, split)
-        source = self._source(rngs["arrivals"], rngs["lengths"])
+        series = self.series(seed, split)
         left = math.inf if self._count is None else self._count
         end = math.inf if self.duration_s is None else self.duration_s
         most = math.inf if self.duration_s is None else self._expected()
-        shares = np.cumsum(self.slo_shares)
         first = True
         while left > 0:
             size = int(min(chunk, left, most))
-            arrival, (prompt, output) = source.take(size)
-            kept = int(np.searchsorted(arrival, end, side="right"))
-            if kept == 0 and first:
+            found = series.take(size, end)
+            if found is None and first:
                 raise NothingComesError(f"duration_s={self.duration_s!r}: no request comes so soon; give a longer one.")
-            if kept:
-                prompt, output = prompt[:kept], output[:kept]
-                predicted = self._predictor.predict(prompt, output, self.output_cap, rngs["predictions"])
-                classes = _classes(kept, shares, rngs["classes"])
-                yield Requests(arrival[:kept], prompt, output, predicted, classes)
-            left = left - size if kept == size else 0
+            if found is not None:
+                yield found
+            left = left - size if found is not None and len(found) == size else 0
             first = False
+
+    def series(self, seed: int, split: str = "test") -> Series:
+        """The requests of a seed without their end, to be taken in pieces (a trace begins anew)."""
+        rngs = streams(seed, split)
+        return Series(self, self._source(rngs["arrivals"], rngs["lengths"]), rngs)
 
     def calibration_predictions(self, seed: int) -> NDArray[np.int32]:
         """Predicted lengths that bin edges may be taken from: of no request that is scored.
@@ -191,7 +191,7 @@ class Workload:
             prompt, output = self._origin.prompt_tokens[rows], self._origin.output_tokens[rows]
         else:
             prompt, output = self._origin.lengths.draw(CALIBRATION_REQUESTS, rngs["lengths"])
-        return self._predictor.predict(prompt, output, self.output_cap, rngs["predictions"])
+        return self.parsed_predictor.predict(prompt, output, self.output_cap, rngs["predictions"])
 
     def _expected(self) -> int:
         """About how many requests come in ``duration_s``, rounded up."""
@@ -219,6 +219,26 @@ class _Drawn:
 
     def take(self, n: int) -> tuple[NDArray[np.float64], IntPair]:
         return self._arrivals.take(n), self._lengths.draw(n, self._rng)
+
+
+class Series:
+    """The requests of one seed, taken in pieces; it can be copied and pickled on the way."""
+
+    def __init__(self, workload: Workload, source: Replay | _Drawn, rngs: Mapping[str, np.random.Generator]) -> None:
+        self._workload, self._source = workload, source
+        self._predictions, self._classes = rngs["predictions"], rngs["classes"]
+        self._shares = np.cumsum(workload.slo_shares)
+
+    def take(self, n: int, end: float = math.inf) -> Requests | None:
+        """The next ``n`` requests, or those of them that arrive by ``end`` (s); None if there are none."""
+        arrival, (prompt, output) = self._source.take(n)
+        kept = n if end == math.inf else int(np.searchsorted(arrival, end, side="right"))
+        if kept == 0:
+            return None
+        arrival, prompt, output = arrival[:kept], prompt[:kept], output[:kept]
+        workload = self._workload
+        predicted = workload.parsed_predictor.predict(prompt, output, workload.output_cap, self._predictions)
+        return Requests(arrival, prompt, output, predicted, _classes(kept, self._shares, self._classes))
 
 
 def _classes(n: int, cumulative: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int8]:

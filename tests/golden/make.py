@@ -37,7 +37,7 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "every target": {"slo": {"ttft": 2000, "tpot": 45, "e2el": 25_000}, "reward": {"late": 0.1}, "requests": 60},
         "other workloads": {
             "workload": ["azure-code", "burstgpt", "mooncake-conv"],
-            "bins": (64, 256),
+            "bins": (0, 64, 256),
             "rate": (0.5, 4),
         },
         "until a time": {"requests": None, "duration_s": 60.0, "burstiness": 0.5, "predictor": "prompt-only"},

@@ -13,6 +13,10 @@ from llmsched_env.config import L0_EVERY
 from llmsched_env.peer_controllers import reset_peer, update_peer_memory, update_peer_sla
 
 
+ROUNDING = 1e-9
+"""What a quotient that should be whole may lack: lengths that are all alike would else lose a request to rounding."""
+
+
 @exposed
 def reset_controller(lane, row):
     """State before the first completed batch: memory target max_batch, SLA midpoint."""
@@ -69,7 +73,7 @@ def update_memory(lane, row, size, sum_l, sum_l2, steps, weight):
         variance = max(0.0, row.mean_l2 - row.mean_l * row.mean_l)
         row.buffer = lane.eta_min - row.mean_l * gaussian_batch(row.mean_l, variance, lane.theta, lane.eta_min)
     row.memory_updates += 1
-    target = math.floor((lane.eta_min - row.buffer) / row.mean_l)
+    target = math.floor((lane.eta_min - row.buffer) / row.mean_l + ROUNDING)
     row.memory_target = min(max(target, lane.b_min), lane.max_batch)
 
 

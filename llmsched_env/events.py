@@ -80,6 +80,12 @@ def arrive(state):
 
 
 @part
+def is_tick(lane):
+    """Whether now is a multiple of the tick."""
+    return lane.tick < math.inf and lane.now == math.floor(lane.now / lane.tick + 0.5) * lane.tick
+
+
+@part
 def arrivals_before(state, limit):
     """Let all requests arrive that come before ``limit`` where nobody would be asked (all servers are busy or full)."""
     lane = state.lane
@@ -91,9 +97,9 @@ def arrivals_before(state, limit):
         accrue(state, time)
         lane.now = time
         arrive(state)
+        lane.tick_spent = lane.continuous and is_tick(lane)
         moved = True
     if moved:
-        lane.tick_spent = 0
         lane.events += 1
 
 
@@ -101,13 +107,12 @@ def arrivals_before(state, limit):
 def ring(state, changed, timer):
     """Set the flags of the tick, after the events of this instant: ``changed`` if there were any."""
     lane = state.lane
-    time = lane.now
-    lane.at_tick = lane.tick < math.inf and time == math.floor(time / lane.tick + 0.5) * lane.tick
+    lane.at_tick = is_tick(lane)
     if lane.at_tick and lane.waiting > 0 and (lane.free > 0 or lane.continuous):
         lane.tick_spent = 1
     elif changed:
         lane.tick_spent = 0
-    lane.rung = changed or time == timer
+    lane.rung = changed or lane.now == timer
     lane.events += lane.rung
     lane.turn = 0
 

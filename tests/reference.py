@@ -47,6 +47,8 @@ def prefill_s(profile: Profile, lengths: Sequence[int]) -> float:
     squares = sum(length * length for length in lengths)
     if profile.form == "split":
         return max(c["p0"], c["p1"] * total + c["p2"] * squares) / 1000
+    if profile.form == "affine":
+        return (c["p0"] + c["p1"] * total + c["p2"] * squares) / 1000
     if profile.form == "tokens":
         return (max(c["w0"], c["e0"] + c["w1"] * total) + c["a_p"] * squares) / 1000
     if profile.form == "batch-length":
@@ -57,7 +59,7 @@ def prefill_s(profile: Profile, lengths: Sequence[int]) -> float:
 def decode_step_s(profile: Profile, batch: int, kv: float) -> float:
     """Seconds of one decode step of ``batch`` members that together hold ``kv`` tokens."""
     c = profile.coefficients
-    if profile.form == "split":
+    if profile.form in ("split", "affine"):
         return (c["d0"] + c["d1"] * batch + c["d2"] * kv) / 1000
     if profile.form == "tokens":
         return (max(c["w0"], c["e0"] + c["w1"] * batch) + c["a_d"] * kv) / 1000
@@ -324,7 +326,7 @@ class MemoryController:
         if self.recomputations % self.l0_every == 0:
             self.l0 = self.eta - self.mu * self._gaussian_batch()
         self.recomputations += 1
-        batch = math.floor((self.eta - self.l0) / self.mu)
+        batch = math.floor((self.eta - self.l0) / self.mu + 1e-9)
         self.target = min(max(batch, self.settings.b_min), self.max_batch)
 
     def _gaussian_batch(self) -> float:

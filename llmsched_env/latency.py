@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from llmsched_env.compiled import part
-from llmsched_env.layout import BATCH_LENGTH, SPLIT, TOKENS
+from llmsched_env.layout import AFFINE, BATCH_LENGTH, SPLIT, TOKENS
 
 
 @part
@@ -19,6 +19,8 @@ def prefill_s(server, tokens, squares):
     c = server.c
     if server.form == SPLIT:
         return max(c[3], c[4] * tokens + c[5] * squares)
+    if server.form == AFFINE:
+        return c[3] + c[4] * tokens + c[5] * squares
     if server.form == TOKENS:
         return max(c[0], c[1] + c[2] * tokens) + c[3] * squares
     return c[0]
@@ -28,7 +30,7 @@ def prefill_s(server, tokens, squares):
 def step_base_s(server, batch):
     """Part of a decode step that depends on the batch size alone."""
     c = server.c
-    if server.form == SPLIT:
+    if server.form in (SPLIT, AFFINE):
         return c[0] + c[1] * batch
     if server.form == TOKENS:
         return max(c[0], c[1] + c[2] * batch)
@@ -38,7 +40,7 @@ def step_base_s(server, batch):
 @part
 def step_per_token_s(server):
     """Part of a decode step per KV token in the batch."""
-    if server.form == SPLIT:
+    if server.form in (SPLIT, AFFINE):
         return server.c[2]
     if server.form == TOKENS:
         return server.c[4]
@@ -49,7 +51,7 @@ def step_per_token_s(server):
 def mixed_s(server, batch, context, tokens, squares):
     """Time of an iteration in which ``batch`` >= 1 members, ``context`` tokens long in all, decode beside chunks."""
     c = server.c
-    if server.form == SPLIT:
+    if server.form in (SPLIT, AFFINE):
         return c[0] + c[1] * batch + c[2] * context + c[4] * tokens + c[5] * squares
     return max(c[0], c[1] + c[2] * (batch + tokens)) + c[4] * context + c[3] * squares
 

@@ -13,12 +13,13 @@ from numpy.typing import ArrayLike
 
 from llmsched_env import datafiles
 
-FORMS = ("split", "tokens", "batch-length")
+FORMS = ("split", "tokens", "batch-length", "affine")
 
 COEFFICIENTS = {
     "split": ("d0", "d1", "d2", "p0", "p1", "p2"),
     "tokens": ("w0", "e0", "w1", "a_p", "a_d"),
     "batch-length": ("a", "beta", "g"),
+    "affine": ("d0", "d1", "d2", "p0", "p1", "p2"),
 }
 """Names of the coefficients of every form, in ms and tokens (docs/semantics.md has the formulas)."""
 
@@ -33,7 +34,7 @@ class Profile:
     """Latency of one server (a GPU or tensor-parallel group) for one model.
 
     ``coefficients`` are in ms and tokens, named as in docs/semantics.md: ``split``: d0 d1 d2 p0 p1 p2;
-    ``tokens``: w0 e0 w1 a_p a_d; ``batch-length``: a beta g.
+    ``affine``: d0 d1 d2 p0 p1 p2; ``tokens``: w0 e0 w1 a_p a_d; ``batch-length``: a beta g.
     """
 
     name: str
@@ -73,6 +74,8 @@ class Profile:
         total, squares, c = float(lengths.sum()), float((lengths**2).sum()), self.coefficients
         if self.form == "split":
             return max(c["p0"], c["p1"] * total + c["p2"] * squares)
+        if self.form == "affine":
+            return c["p0"] + c["p1"] * total + c["p2"] * squares
         if self.form == "tokens":
             return max(c["w0"], c["e0"] + c["w1"] * total) + c["a_p"] * squares
         return c["a"]
@@ -80,7 +83,7 @@ class Profile:
     def decode_step_ms(self, batch: float, kv_tokens: float) -> float:
         """Time in ms of one decode step of ``batch`` sequences that hold ``kv_tokens`` tokens together."""
         c = self.coefficients
-        if self.form == "split":
+        if self.form in ("split", "affine"):
             return c["d0"] + c["d1"] * batch + c["d2"] * kv_tokens
         if self.form == "tokens":
             return max(c["w0"], c["e0"] + c["w1"] * batch) + c["a_d"] * kv_tokens

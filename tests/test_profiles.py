@@ -49,7 +49,7 @@ def test_the_shipped_profiles_are_the_promised_ones():
     assert load_profile("ideal").kv_tokens == load_profile("synthetic").kv_tokens == math.inf
     assert not load_profile("peer-qwen3-1.7b-rtx4080").meta["measured"]
     assert "NOT MEASURED" in load_profile("peer-qwen3-1.7b-rtx4080").meta["caveats"][0]
-    assert {load_profile(name).form for name in shipped_profiles()} == set(FORMS)
+    assert {load_profile(name).form for name in shipped_profiles()} | {"affine"} == set(FORMS)
 
 
 def test_forms_by_hand():
@@ -57,6 +57,9 @@ def test_forms_by_hand():
     assert split.decode_step_ms(10, 2000) == pytest.approx(30 + 5 + 2)
     assert split.prefill_ms([100]) == 50
     assert split.prefill_ms([1000, 2000]) == pytest.approx(0.1 * 3000 + 1e-5 * 5e6)
+    affine = Profile("a", "affine", split.coefficients, math.inf)
+    assert affine.decode_step_ms(10, 2000) == split.decode_step_ms(10, 2000)
+    assert affine.prefill_ms([1000, 2000]) == pytest.approx(50 + 0.1 * 3000 + 1e-5 * 5e6)
     tokens = Profile("t", "tokens", {"w0": 10, "e0": 4, "w1": 0.05, "a_p": 1e-6, "a_d": 1e-3}, math.inf)
     assert tokens.decode_step_ms(8, 1000) == pytest.approx(10 + 1)
     assert tokens.decode_step_ms(200, 1000) == pytest.approx(4 + 10 + 1)
@@ -91,7 +94,7 @@ def coefficient(name, value):
             (good(**{f: "absent"}), rf"field '{f}' is missing")
             for f in ("schema", "name", "form", "units", "kv_tokens")
         ),
-        (good(form="cubic"), r"form='cubic' is not known: choose one of split, tokens, batch-length"),
+        (good(form="cubic"), r"form='cubic' is not known: choose one of split, tokens, batch-length, affine"),
         (good(name=3), r"name=3 is not allowed"),
         (good(coefficients=[1]), r"coefficients=\[1\] is not allowed"),
         (coefficient("d1", "absent"), r"mine.json: coefficients.d1 is missing"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 LEGEND_WIDTH = 95
 """Letters in a row of the legend."""
+
+LEAST = 0.05
+"""Bars of a tornado that reach less far are left out, in shown units."""
 
 FEW = 9
 """Places on a log axis that are all named."""
@@ -145,9 +148,12 @@ class Bar:
         return max((abs(v.mean) for v in (self.at_low, self.at_high) if math.isfinite(v.mean)), default=0.0)
 
 
-def tornado(headline: str, title: str, x: str, panels: dict[str, Sequence[Bar]], factor: float = 100.0) -> Figure:
-    """A tornado per panel, bars in the order given, effects times ``factor``."""
-    most = max(len(bars) for bars in panels.values())
+def tornado(headline: str, title: str, x: str, panels: Mapping[str, Sequence[Bar]], factor: float = 100.0) -> Figure:
+    """A tornado per panel, bars in the order given, effects times ``factor``; what has no effect is only counted."""
+    shown = {name: [bar for bar in bars if bar.reach * factor >= LEAST] for name, bars in panels.items()}
+    none = {name: len(bars) - len(shown[name]) for name, bars in panels.items()}
+    panels = {f"{name} ({none[name]} without effect)" if none[name] else name: bars for name, bars in shown.items()}
+    most = max(1, *(len(bars) for bars in panels.values()))
     rows = math.ceil(len(panels) / 2)
     figure = sheet(rows * (1.2 + 0.5 * most), headline, title)
     grid = figure.subplots(rows, min(2, len(panels)), squeeze=False, sharex=True).ravel()

@@ -70,9 +70,9 @@ class Comparison:
             for entrant in self.entrants
         ]
 
-    def run(self, crew: Crew, results: artefacts.ResultsFile | None) -> None:
+    def run(self, crew: Crew, results: artefacts.ResultsFile | None, *, timeline: bool) -> None:
         """Make the runs.  Ctrl-C ends it early and sets ``interrupted``; what had finished stays."""
-        cells = self.cells(timeline=results is not None)
+        cells = self.cells(timeline=timeline)
         try:
             with Progress("comparing", len(cells)) as progress:
                 for done in crew.made(cells):
@@ -218,7 +218,7 @@ def compare(argv: list[str]) -> int:
             if options.out:
                 bins = comparison.scenario.config.queueing.num_bins
                 results = artefacts.ResultsFile(Path(options.out) / "results.csv", bins)
-            comparison.run(crew, results)
+            comparison.run(crew, results, timeline=bool(options.out or options.report))
         except ValueError as error:
             refuse(PROGRAM, str(error))
     comparison.notes += noted(caught)

@@ -39,7 +39,8 @@ def points(figure: Figure) -> list[dict[str, Any]]:
     found = []
     for axes, x, y, text in [*_MARKS.get(figure, []), *_of_lines(figure)]:
         right, up = axes.transData.transform((x, y))
-        if np.isfinite(right) and np.isfinite(up):
+        box = axes.bbox.padded(1.0)
+        if box.x0 <= right <= box.x1 and box.y0 <= up <= box.y1:  # what the limits cut off says nothing
             found.append({"x": round(right / width, 5), "y": round(1 - up / height, 5), "text": text})
     return found
 

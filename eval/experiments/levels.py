@@ -100,10 +100,10 @@ def levels(session: Session) -> dict[str, Scenario]:
 
 def find(session: Session) -> Findings:
     """The table of all levels, and the agreement of their ranks."""
-    worlds = levels(session)
     policies = parse_list(session.options.policies)
     if len(policies) < 2:
         raise ValueError("--policies: ranks need at least two policies.")
+    worlds = levels(session)
     cells, factors = [], []
     for name, scenario in worlds.items():
         entrants = resolve(policies, scenario, session.crew)

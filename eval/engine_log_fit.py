@@ -28,9 +28,6 @@ METRICS = ("e2e_p50", "e2e_p95", "e2e_p99", "ttft_p50", "ttft_p95", "ttft_p99", 
 LEVELS = (*range(5, 100, 5), 99)
 """Percentiles of TTFT and E2E that the fit compares."""
 
-TTFT_WEIGHT = 0.5
-"""Of a relative error of TTFT, which a queue amplifies, against one of E2E."""
-
 TOLERANCE = 0.05
 """Relative error up to which the loss is quadratic; beyond it is linear, so that no single percentile rules."""
 
@@ -106,14 +103,20 @@ def metrics(requests: Requests, first_s: Floats, done_s: Floats) -> dict[str, fl
     return {name: found[name] for name in METRICS}
 
 
-def errors(run: Run, found: Coefficients, engine: Engine) -> Floats:
-    """Logarithms of predicted over measured: percentiles of E2E and TTFT, each kind scaled to one, and makespan."""
+def miss(run: Run, found: Coefficients, engine: Engine) -> float:
+    """How far the prediction of ``run`` is off: E2E, TTFT and makespan weigh the same."""
     seen = predict(run.requests, found, engine)
-    sent, count = run.requests.arrival_s, np.sqrt(len(LEVELS))
-    e2e = np.log(np.percentile(seen.done_s - sent, LEVELS) / np.percentile(run.e2e_s, LEVELS))
-    ttft = np.log(np.percentile(seen.first_s - sent, LEVELS) / np.percentile(run.ttft_s, LEVELS))
-    makespan = np.log(seen.done_s.max() / run.done_s.max())
-    return np.concatenate([e2e / count, TTFT_WEIGHT * ttft / count, [makespan]])
+    sent = run.requests.arrival_s
+    return (
+        _size(np.percentile(seen.done_s - sent, LEVELS) / np.percentile(run.e2e_s, LEVELS))
+        + _size(np.percentile(seen.first_s - sent, LEVELS) / np.percentile(run.ttft_s, LEVELS))
+        + _size(seen.done_s.max() / run.done_s.max())
+    )
+
+
+def _size(ratio: Floats) -> float:
+    """Mean size of the logarithms of predicted over logged (pseudo-Huber)."""
+    return float(np.mean(2.0 * np.sqrt(1.0 + (np.log(ratio) / TOLERANCE) ** 2) - 2.0))
 
 
 @dataclass(frozen=True)
@@ -150,14 +153,13 @@ def fit(runs: Sequence[Run], engine: Engine, start: Coefficients | None = None) 
 
     def loss(place: Floats) -> float:
         found = search.coefficients(place)
-        away = np.concatenate([errors(run, found, engine) for run in runs]) / TOLERANCE
-        return float(2.0 * np.sum(np.sqrt(1.0 + away**2) - 1.0))
+        return sum(miss(run, found, engine) for run in runs)
 
     place = search.place(guess(runs) if start is None else start)
     for step in STEPS:
-        options: dict[str, Any] = {"initial_simplex": np.vstack([place, place + step * np.eye(len(place))])}
-        options |= {"maxfev": MOST_TRIALS, "xatol": 1e-3, "fatol": 1e-4}
-        place = minimize(loss, place, method="Nelder-Mead", options=options).x
+        simplex = np.vstack([place, place + step * np.eye(len(place))])
+        limits: Any = {"initial_simplex": simplex, "maxfev": MOST_TRIALS, "xatol": 1e-3, "fatol": 1e-4}
+        place = minimize(loss, place, method="Nelder-Mead", options=limits).x
     return search.coefficients(place)
 
 

@@ -1,0 +1,227 @@
+"""The learned scheduler: a small network scores every (bin, batch size) and waiting, and the best one is done.
+
+The weights are a file (policies.learned); this file is the network, compiled.  One set of weights serves any number
+of bins and servers, because every bin is scored by the same function: of its own entries of the observation
+(llmsched_env.observation), of what follows from them, and of what all bins have in common.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from llmsched_env.compiled import fingerprint
+from llmsched_env.observation import write_observation
+from policies import learned
+from policies.learned import CHOICE, CONTEXT, OWN, SHARED, SIZED
+from policies.parameters import Text
+from policies.registry import Function, policy
+
+SIZES = len(SIZED)
+SCALE_S = 30.0
+"""T where the SLO has no deadline, as in the environments (lanes.DEFAULT_SCALE_S)."""
+
+MOST, LEAST_AGE, FIXED, SMALL = 99.0, 0.01, 0.5, 0.02
+"""Largest time looked at, smallest age divided by, share of a batch's time that its size leaves alone, and what is
+added to a time before it is divided by; all but the share in units of T."""
+
+
+@njit
+def unsquashed(x):
+    """x of an entry x / (|x| + 1), at most MOST in size."""
+    return min(max(x / max(1.0 - abs(x), 1e-6), -MOST), MOST)
+
+
+@njit
+def logistic(x):
+    """1 / (1 + exp(-x))."""
+    return 1.0 / (1.0 + math.exp(-x))
+
+
+@njit
+def describe(image, at, waiting, is_any, out):
+    """Write a choice into ``out`` (CHOICE,): its entries ``image[at:]``, then DERIVED; ``waiting`` in all bins.
+
+    Returns (requests there, full batch, its time, age of its first), the last two in T.
+    """
+    for j in range(OWN):
+        out[j] = image[at + j]
+    count = round(2.0 ** (20.0 * out[0]) - 1.0)
+    full = count / max(1.0, unsquashed(out[1]))
+    age, time, slack = unsquashed(out[2]), unsquashed(out[5]), unsquashed(out[6])
+    on_time = min(max((1.0 - time) / max(age, LEAST_AGE), 0.0), 1.0)
+    out[OWN] = on_time
+    out[OWN + 1] = math.log2(1.0 + full * on_time / (time + SMALL)) / 10.0
+    out[OWN + 2] = math.log2(1.0 + full) / 7.0
+    out[OWN + 3] = math.log2(1.0 + 100.0 * time / max(full, 1.0)) / 10.0
+    out[OWN + 4] = min(max(slack, -1.0), 1.0)
+    out[OWN + 5] = logistic(40.0 * (0.1 - slack))
+    out[OWN + 6] = logistic(15.0 * (0.3 - slack))
+    out[OWN + 7] = count / max(waiting, 1.0)
+    out[OWN + 8] = is_any
+    return count, full, time, age
+
+
+@njit
+def describe_size(size, is_target, count, full, time, age, out):
+    """Write SIZED of launching the first ``size`` of ``count`` requests into ``out``."""
+    part = size / max(count, 1.0)
+    spent = time * (FIXED + (1.0 - FIXED) * size / max(full, 1.0))
+    youngest = age * (1.0 - part)  # ages lie between those of the first and of a newcomer
+    on_time = min(max((1.0 - spent - youngest) / max(age * part, LEAST_AGE), 0.0), 1.0)
+    out[0] = part
+    out[1] = math.log2(max(size, 1.0)) / 7.0
+    out[2] = 1.0 if size >= count else 0.0
+    out[3] = is_target
+    out[4] = on_time
+    out[5] = math.log2(1.0 + size * on_time / (spent + SMALL)) / 10.0
+    out[6] = math.log2(1.0 + size * on_time) / 7.0
+    out[7] = spent / (1.0 + spent)
+
+
+@njit
+def summarise(image, bins, choices, context):
+    """Write the CONTEXT: the entries that exist once, then largest and mean of CHOICE over the bins that are not
+    empty."""
+    for j in range(SHARED):
+        context[j] = image[j]
+    filled = 0
+    for j in range(SHARED, CONTEXT):
+        context[j] = 0.0
+    for k in range(bins):
+        if choices[k, OWN - 1] < 0.5:
+            continue
+        filled += 1
+        for j in range(CHOICE):
+            value = choices[k, j]
+            if filled == 1 or value > context[SHARED + j]:
+                context[SHARED + j] = value
+            context[SHARED + CHOICE + j] += value
+    for j in range(CHOICE):
+        context[SHARED + CHOICE + j] /= max(filled, 1)
+
+
+@njit
+def layer(weights, at, inputs, out):
+    """Add a matrix (len(out), len(inputs)) that begins at ``weights[at]``, times ``inputs``, to ``out``; its end."""
+    for h in range(len(out)):
+        total = 0.0
+        for j in range(len(inputs)):
+            total += weights[at] * inputs[j]
+            at += 1
+        out[h] += total
+    return at
+
+
+@njit
+def copied(weights, at, out):
+    """Fill ``out`` from ``weights[at]`` on; the end."""
+    for h in range(len(out)):
+        out[h] = weights[at + h]
+    return at + len(out)
+
+
+@njit
+def score(image, bins, max_batch, can_wait, weights, logits):
+    """Write the score of every action of the ladder (spaces.ladder) into ``logits``; -inf: not to be chosen.
+
+    ``image`` is an observation for ``bins`` bins, ``weights`` what policies.learned packs: the hidden units, then in
+    the order of learned.SHAPES.  Sizes beyond what waits are left out, but for one that takes all of it.
+    """
+    hidden = int(weights[0])
+    context, choices, sized = np.empty(CONTEXT), np.empty((bins + 1, CHOICE)), np.empty(SIZES)
+    facts = np.empty((bins + 1, 4))
+    waiting = round(2.0 ** (20.0 * image[SHARED + bins * OWN]) - 1.0)
+    for k in range(bins + 1):
+        found = describe(image, SHARED + k * OWN, waiting, 1.0 if k == bins else 0.0, choices[k])
+        facts[k, 0], facts[k, 1], facts[k, 2], facts[k, 3] = found
+    summarise(image, bins, choices, context)
+    base, unit, patience, own = np.empty(hidden), np.empty(hidden), np.empty(hidden), np.empty(hidden)
+    at = copied(weights, 1, base)
+    at = layer(weights, at, context, base)
+    of_choice = at
+    of_size = of_choice + hidden * CHOICE
+    out = of_size + hidden * SIZES
+    straight = out + hidden
+    at = straight + CHOICE + SIZES
+    at = copied(weights, at, patience)
+    at = layer(weights, at, context, patience)
+    logits[:] = -np.inf
+    if can_wait:
+        total = weights[at + hidden + CONTEXT]
+        for h in range(hidden):
+            total += weights[at + h] * max(patience[h], 0.0)
+        for j in range(CONTEXT):
+            total += weights[at + hidden + j] * context[j]
+        logits[0] = total
+    rungs = (len(logits) - 1) // (bins + 1)
+    for k in range(bins + 1):
+        if choices[k, OWN - 1] < 0.5:
+            continue
+        own[:] = base
+        layer(weights, of_choice, choices[k], own)
+        line = 0.0
+        for j in range(CHOICE):
+            line += weights[straight + j] * choices[k, j]
+        count, target, before = facts[k, 0], max(1.0, round(choices[k, 7] * max_batch)), 0.0
+        for rung in range(rungs):
+            last = rung == rungs - 1
+            size = target if last else min(2.0**rung, float(max_batch))
+            if not last and size >= count and (count <= target or before >= count):
+                continue  # the target takes all, or a smaller size does
+            before = size
+            taken = min(size, count)
+            describe_size(taken, 1.0 if last else 0.0, count, facts[k, 1], facts[k, 2], facts[k, 3], sized)
+            unit[:] = own
+            layer(weights, of_size, sized, unit)
+            total = line
+            for j in range(SIZES):
+                total += weights[straight + CHOICE + j] * sized[j]
+            for h in range(hidden):
+                total += weights[out + h] * max(unit[h], 0.0)
+            logits[1 + k * rungs + rung] = total
+
+
+def made(sources: str) -> Function:
+    """The decide function; ``sources`` (compiled.fingerprint) is a closure variable and so part of its cache key,
+    because it calls what the library observes with."""
+
+    def ppo(record, params, memory, rng):
+        """What a trained network scores highest: a bin and a batch size, or to wait (docs/learned.md)."""
+        sources  # noqa: B018
+        bins, cap = record.num_bins, record.max_batch
+        scale = min(record.slo_ttft, record.slo_e2e)
+        if scale == math.inf:
+            scale = SCALE_S
+        image = np.empty(SHARED + (bins + 1) * OWN, np.float32)
+        write_observation(record, image, scale, bins, np.empty(record.num_servers))
+        rungs = 1
+        while 1 << (rungs - 1) < cap:
+            rungs += 1
+        rungs += 1
+        logits = np.empty(1 + (bins + 1) * rungs)
+        score(image, bins, cap, record.can_wait, params, logits)
+        best = 0
+        for i in range(1, len(logits)):
+            if logits[i] > logits[best]:
+                best = i
+        if best == 0:
+            return bins, 0
+        choice, rung = (best - 1) // rungs, (best - 1) % rungs
+        if rung == rungs - 1:
+            return choice, record.target[choice]
+        return choice, min(1 << rung, cap)
+
+    return ppo
+
+
+policy(
+    "ppo",
+    engines=("batch",),
+    params={"path": Text(None, allowed="a checkpoint that train/ppo.py exported, or none for the one that is shipped")},
+    queueing=lambda params: {"discipline": "sjf"},
+    details=True,
+    load=lambda values: (learned.load(values["path"]).packed, 0),
+)(made(fingerprint() + repr(learned.LAYOUT)))

@@ -1,0 +1,197 @@
+"""The network of the learned scheduler in torch: what policies.ppo runs compiled, and a critic beside it.
+
+`Scorer` gives the same scores as policies.ppo.score (a test holds them to 1e-6) for a batch of observations, and has
+the same arrays under the same names, so that its weights can be exported as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import Tensor, nn
+
+from llmsched_env.observation import PER_BIN
+from llmsched_env.spaces import ladder
+from policies.learned import CHOICE, CONTEXT, OWN, SHARED, shapes, zeros
+from policies.ppo import FIXED, LEAST_AGE, MOST, SMALL
+
+MASKED = -1e8
+"""Score of what must not be chosen: no probability is left of it, and it stays finite."""
+
+NAMES = [name for name, *_ in PER_BIN]
+QUEUE, BATCHES, WAIT, TIME, SLACK, TARGET, SERVED = (
+    NAMES.index(name) for name in ("queue", "queue_in_batches", "head_wait", "batch_time", "slack", "target", "served")
+)
+
+
+def unsquashed(x: Tensor) -> Tensor:
+    """x of an entry x / (|x| + 1), at most MOST in size."""
+    return (x / (1.0 - x.abs()).clamp(min=1e-6)).clamp(-MOST, MOST)
+
+
+class Scorer(nn.Module):
+    """Scores (N, 1 + choices * rungs) of the ladder's actions from observations (N, size) for ``bins`` bins."""
+
+    rungs: Tensor
+
+    def __init__(self, bins: int, max_batch: int, hidden: int) -> None:
+        super().__init__()
+        self.bins, self.max_batch = bins, max_batch
+        sizes = ladder(max_batch)[:-1].astype(np.float64)
+        self.register_buffer("rungs", torch.tensor(sizes, dtype=torch.get_default_dtype()))
+        for name, shape in shapes(hidden).items():
+            self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
+
+    def load_arrays(self, arrays: Mapping[str, NDArray[np.float64]]) -> None:
+        """Take the weights of a checkpoint."""
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                parameter.copy_(torch.as_tensor(arrays[name], dtype=parameter.dtype))
+
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """The weights as policies.learned.save takes them."""
+        return {name: p.detach().cpu().numpy().astype(np.float64) for name, p in self.named_parameters()}
+
+    def described(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """(context (N, CONTEXT), choices (N, K + 1, CHOICE), (count, full batch, time, age) each (N, K + 1))."""
+        n = image.shape[0]
+        own = image[:, SHARED:].reshape(n, self.bins + 1, OWN)
+        count = torch.round(torch.exp2(20.0 * own[..., QUEUE]) - 1.0)
+        full = count / unsquashed(own[..., BATCHES]).clamp(min=1.0)
+        age, time, slack = (unsquashed(own[..., place]) for place in (WAIT, TIME, SLACK))
+        on_time = ((1.0 - time) / age.clamp(min=LEAST_AGE)).clamp(0.0, 1.0)
+        waiting = count[:, -1:].clamp(min=1.0)
+        is_any = torch.zeros_like(count)
+        is_any[:, -1] = 1.0
+        derived = [
+            on_time,
+            torch.log2(1.0 + full * on_time / (time + SMALL)) / 10.0,
+            torch.log2(1.0 + full) / 7.0,
+            torch.log2(1.0 + 100.0 * time / full.clamp(min=1.0)) / 10.0,
+            slack.clamp(-1.0, 1.0),
+            torch.sigmoid(40.0 * (0.1 - slack)),
+            torch.sigmoid(15.0 * (0.3 - slack)),
+            count / waiting,
+            is_any,
+        ]
+        choices = torch.cat([own, torch.stack(derived, dim=-1)], dim=-1)
+        bins = choices[:, :-1]
+        filled = (bins[..., SERVED] >= 0.5)[..., None]
+        some = filled.any(dim=1)
+        largest = torch.where(filled, bins, torch.full_like(bins, -torch.inf)).amax(dim=1)
+        largest = torch.where(some, largest, torch.zeros_like(largest))
+        mean = torch.where(filled, bins, torch.zeros_like(bins)).sum(dim=1) / filled.sum(dim=1).clamp(min=1)
+        return torch.cat([image[:, :SHARED], largest, mean], dim=-1), choices, (count, full, time, age)
+
+    def sized(self, own: Tensor, facts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """(SIZED of every rung (N, K + 1, rungs, len(SIZED)), whether it may be chosen (N, K + 1, rungs))."""
+        count, full, time, age = (fact[..., None] for fact in facts)
+        target = torch.round(own[..., TARGET] * self.max_batch).clamp(min=1.0)[..., None]
+        fixed = self.rungs.expand(*count.shape[:-1], -1)
+        before = torch.cat([torch.zeros_like(fixed[..., :1]), fixed[..., :-1]], dim=-1)
+        useful = (fixed < count) | ((count > target) & (before < count))
+        allowed = torch.cat([useful, torch.ones_like(useful[..., :1])], dim=-1)
+        size = torch.minimum(torch.cat([fixed, target], dim=-1), count)
+        is_target = torch.zeros_like(size)
+        is_target[..., -1] = 1.0
+        part = size / count.clamp(min=1.0)
+        spent = time * (FIXED + (1.0 - FIXED) * size / full.clamp(min=1.0))
+        youngest = age * (1.0 - part)
+        on_time = ((1.0 - spent - youngest) / (age * part).clamp(min=LEAST_AGE)).clamp(0.0, 1.0)
+        found = [
+            part,
+            torch.log2(size.clamp(min=1.0)) / 7.0,
+            (size >= count).to(size.dtype),
+            is_target,
+            on_time,
+            torch.log2(1.0 + size * on_time / (spent + SMALL)) / 10.0,
+            torch.log2(1.0 + size * on_time) / 7.0,
+            spent / (1.0 + spent),
+        ]
+        return torch.stack(found, dim=-1), allowed & (own[..., SERVED] >= 0.5)[..., None]
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The scores."""
+        image = image.to(self.bias.dtype)
+        context, choices, facts = self.described(image)
+        sized, allowed = self.sized(choices, facts)
+        base = self.bias + context @ self.context.T
+        hidden = torch.relu(
+            base[:, None, None] + (choices @ self.choice.T)[:, :, None] + sized @ self.size.T,
+        )
+        straight = (choices @ self.straight[:CHOICE])[..., None] + sized @ self.straight[CHOICE:]
+        scores = torch.where(allowed, hidden @ self.out + straight, torch.full_like(straight, MASKED))
+        patience = torch.relu(self.wait_bias + context @ self.wait_context.T)
+        wait = patience @ self.wait_out + context @ self.wait_straight + self.wait_offset
+        wait = torch.where(image[:, SHARED - 1] >= 0.5, wait, torch.full_like(wait, MASKED))
+        return torch.cat([wait[:, None], scores.flatten(1)], dim=-1)
+
+
+class Critic(nn.Module):
+    """What SB3 calls the extractor of the two heads: the observation itself for the actor, a net for the critic."""
+
+    def __init__(self, scorer: Scorer, width: int) -> None:
+        super().__init__()
+        inputs = CONTEXT + SHARED + (scorer.bins + 1) * OWN
+        self._described = scorer.described
+        self.net = nn.Sequential(nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
+        self.latent_dim_pi, self.latent_dim_vf = SHARED + (scorer.bins + 1) * OWN, width
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(for the actor, for the critic)."""
+        return self.forward_actor(features), self.forward_critic(features)
+
+    def forward_actor(self, features: Tensor) -> Tensor:
+        """The observation."""
+        return features
+
+    def forward_critic(self, features: Tensor) -> Tensor:
+        """Its summary and itself, through the net."""
+        context, _, _ = self._described(features)
+        return self.net(torch.cat([context, features], dim=-1))
+
+
+class _Scheduler:
+    """What both policies share: a Scorer as the actor, which masks what is not valid by itself."""
+
+    def __init__(self, *args: Any, max_batch: int, hidden: int = 6, width: int = 64, **kwargs: Any) -> None:
+        self._shape, self._width = (max_batch, hidden), width
+        super().__init__(*args, **kwargs)
+
+    def _build_mlp_extractor(self) -> None:
+        space = self.observation_space  # type: ignore[attr-defined]
+        self.scorer = Scorer((space.shape[0] - SHARED) // OWN - 1, *self._shape)
+        self.mlp_extractor = Critic(self.scorer, self._width)
+
+    def _build(self, lr_schedule: Any) -> None:
+        super()._build(lr_schedule)  # type: ignore[misc]
+        self.action_net = self.scorer
+        initialise(self.scorer)
+        own: Any = self
+        self.optimizer = own.optimizer_class(own.parameters(), lr=lr_schedule(1), **own.optimizer_kwargs)
+
+
+class SchedulerPolicy(_Scheduler, ActorCriticPolicy):
+    """For PPO."""
+
+
+class MaskableSchedulerPolicy(_Scheduler, MaskableActorCriticPolicy):
+    """For MaskablePPO."""
+
+
+def initialise(scorer: Scorer) -> None:
+    """Small random hidden layers whose outputs are not yet used, and scores that prefer full, timely batches."""
+    start = zeros(len(scorer.bias))
+    start["straight"][OWN + 1], start["straight"][OWN + 2] = 2.0, 2.0
+    start["straight"][CHOICE + 2], start["straight"][CHOICE + 5] = 1.0, 2.0
+    start["wait_offset"][0] = -1.0
+    scorer.load_arrays(start)
+    with torch.no_grad():
+        for name in ("bias", "context", "choice", "size", "wait_bias", "wait_context"):
+            getattr(scorer, name).normal_(0.0, 0.1)

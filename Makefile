@@ -14,7 +14,7 @@ test: $(VENV)/.dev lint
 
 # Other people's training code, each stack in an environment of its own; TORCH says which torch.  One alone: make test-sb3.
 TORCH ?= torch==2.13.0
-STACKS := sb3 rllib torchrl oldest
+STACKS := sb3 rllib torchrl ray oldest
 test-integrations: $(STACKS:%=test-%)
 
 test-sb3: .venv-sb3/.done
@@ -26,12 +26,15 @@ test-rllib: .venv-rllib/.done
 test-torchrl: .venv-torchrl/.done
 	.venv-torchrl/bin/python -m pytest tests/integrations/test_torchrl.py $(ARGS)
 
+test-ray: .venv-ray/.done
+	.venv-ray/bin/python -m pytest tests/integrations/test_ray.py $(ARGS)
+
 test-oldest: .venv-oldest/.done
 	.venv-oldest/bin/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 .venv-%/.done: pyproject.toml
 	$(PYTHON) -m venv .venv-$*
-	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' $(if $(filter oldest,$*),,'$(TORCH)')
+	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' $(if $(filter oldest ray,$*),,'$(TORCH)')
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --group integrations-$* -e .
 	touch $@
 

@@ -187,8 +187,12 @@ def find(session: Session) -> Findings:
         tables.append(study.grid())
     shown = [Cell(p.policy.label, p.policy, made[p], seeds[0]) for p in work if p.step == "requests"][: len(policies)]
     about = {"scenario": scenario.describe()}
-    drawings = {"servers": lambda: study.draw(scenario.title), "bins": lambda: study.draw_bins(scenario.title)}
-    return Findings(heading(scenario, seeds), tables, drawings, about, timeline=shown)
+    kind, work_name = scenario.config.servers[0].profile, scenario.workload.name
+    title = f"{work_name}, {options.at:,} requests per seed; TP{kind.tensor_parallel} {kind.name}; SLO {scenario.goal}"
+    first = f"stress: {work_name}, {min(options.sizes):,} to {max(options.sizes):,} requests x {len(seeds)} seeds"
+    told = "\n".join([first, *heading(scenario, seeds).splitlines()[1:]])
+    drawings = {"servers": lambda: study.draw(title), "bins": lambda: study.draw_bins(title)}
+    return Findings(told, tables, drawings, about, timeline=shown)
 
 
 def speed(outcomes: Sequence[Outcome], session: Session) -> str:

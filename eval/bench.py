@@ -18,12 +18,12 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 
-from eval import bench_env, bench_kernel, bench_process
+from eval import bench_env, bench_kernel, bench_process, bench_train
 from eval.bench_table import Row, table
 from eval.options import OneLineParser
 
 PROGRAM = "bench.py"
-GROUPS = ("kernel", "stream", "env", "compare", "import")
+GROUPS = ("kernel", "stream", "env", "train", "compare", "import")
 HUNDRED_MILLION = 100_000_000
 
 
@@ -79,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "kernel": lambda: bench_kernel.measure(options.requests, options.repeats),
         "stream": lambda: bench_process.measure_stream(streamed),
         "env": lambda: bench_env.measure(options.seconds, options.repeats, options.lanes),
+        "train": lambda: bench_train.measure(5.0 * options.seconds),
         "compare": bench_process.measure_compare,
         "import": bench_process.measure_import,
     }

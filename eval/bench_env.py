@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,6 +114,25 @@ def drawn_vector_actions(envs: gym.vector.VectorEnv) -> Callable[[], int]:
     return work
 
 
+def envpool_row(seconds: float, repeats: int, lanes: int) -> Row:
+    """CartPole-v1 of envpool on one thread, or why there is none."""
+    name = f"{ANCHOR} envpool, {lanes} lanes, one thread"
+    try:
+        import envpool
+    except Exception as error:  # also what a wheel for another system or another NumPy raises
+        reason = f"envpool does not load here ({type(error).__name__}: {error})"
+        return Row("env", name, math.nan, "steps/s", note=reason.replace("|", "/").splitlines()[0])
+    envs = envpool.make_gymnasium(ANCHOR, num_envs=lanes, num_threads=1, seed=0)
+    actions = cycle(list(np.random.default_rng(0).integers(0, 2, (64, lanes))))
+    envs.reset()
+
+    def work() -> int:
+        envs.step(next(actions))
+        return lanes
+
+    return Row("env", name, rate(work, seconds, repeats), "steps/s", note="actions drawn before")
+
+
 def measure(seconds: float, repeats: int, lanes: int) -> list[Row]:
     """Scalar and vector steps/s of ours and of CartPole, resets included."""
     scalar, vector = f"{ANCHOR} gym.make", f"{ANCHOR} native, {lanes} lanes"
@@ -130,6 +150,7 @@ def measure(seconds: float, repeats: int, lanes: int) -> list[Row]:
         Row("env", "LLMSched-v0 gym.make, any action", any_action, unit, pole, scalar, before),
         Row("env", "LLMSched-v0 gym.make, valid actions", valid, unit, pole, scalar, masked),
         Row("env", vector, poles, unit, note=before),
+        envpool_row(seconds, repeats, lanes),
         Row(
             "env",
             f"LLMSched-v0 native, {lanes} lanes, valid actions",

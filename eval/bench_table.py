@@ -26,11 +26,14 @@ class Row:
 
     def as_dict(self) -> dict[str, object]:
         """For --json."""
-        return {**asdict(self), "ratio": None if math.isnan(self.ratio) else self.ratio}
+        found: dict[str, object] = {**asdict(self), "ratio": self.ratio}
+        return {key: None if isinstance(x, float) and math.isnan(x) else x for key, x in found.items()}
 
 
 def number(value: float) -> str:
-    """Three digits that count."""
+    """Three digits that count; "absent" for NaN, where the note says why."""
+    if math.isnan(value):
+        return "absent"
     if value >= 1e6:
         return f"{value / 1e6:.3g} M"
     if value >= 1e4:

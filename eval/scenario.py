@@ -12,7 +12,7 @@ from typing import Any
 from eval.options import CONTINUOUS_OPTIONS, slo_of
 from llmsched_env.config import SLO, Continuous, Controller, Queueing, Server, SimConfig
 from llmsched_env.fleet import parse_servers
-from llmsched_env.options import DEFAULT_SERVERS, SLO_KEYS, EnvOptions
+from llmsched_env.options import CONTINUOUS_DEFAULTS, DEFAULT_SERVERS, SLO_KEYS, EnvOptions
 from llmsched_env.requests import Requests
 from llmsched_env.workload.bins import bin_edges
 from llmsched_env.workload.traces import Trace
@@ -53,15 +53,10 @@ reach the target, the KV memory fills and evicts, and 60 s is within reach of th
 """
 
 CONTINUOUS: dict[str, Any] = {
-    "rate": 10.0,
-    "max_batch": 256,
-    "goodput": [("ttft", 2.0), ("tpot", 0.1)],
+    **{key: CONTINUOUS_DEFAULTS[key] for key in ("rate", "max_batch")},
+    "goodput": [(key, ms / 1000.0) for key, ms in CONTINUOUS_DEFAULTS["slo"].items()],
 }
-"""What the engine `continuous` changes in the default scenario.
-
-Iterations share the weights' reads between all members, so the same servers carry more; targets are those of serving
-practice, the first token and the time between tokens.
-"""
+"""What the engine `continuous` changes in the default scenario."""
 
 NAMED = {"default": DEFAULTS, "memory": DEFAULTS | MEMORY}
 

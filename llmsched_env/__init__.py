@@ -20,6 +20,13 @@ if "LLMSched-v0" not in registry:
         vector_entry_point="llmsched_env.vector_env:LLMSchedVectorEnv",
     )
 
+if "LLMSchedContinuous-v0" not in registry:
+    register(
+        id="LLMSchedContinuous-v0",
+        entry_point="llmsched_env.continuous_env:LLMSchedContinuousEnv",
+        vector_entry_point="llmsched_env.continuous_env:LLMSchedContinuousVectorEnv",
+    )
+
 if "LLMSchedSmall-v0" not in registry:
     register(
         id="LLMSchedSmall-v0",

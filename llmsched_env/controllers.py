@@ -12,7 +12,6 @@ from llmsched_env.compiled import exposed
 from llmsched_env.config import L0_EVERY
 from llmsched_env.peer_controllers import reset_peer, update_peer_memory, update_peer_sla
 
-
 ROUNDING = 1e-9
 """What a quotient that should be whole may lack: lengths that are all alike would else lose a request to rounding."""
 

@@ -134,8 +134,19 @@ class LLMSchedEnv(gym.Env):
 
     ## Vectorized environment
     `gym.make_vec("llmsched_env:LLMSched-v0", num_envs=N)` steps N lanes in one call of the compiled kernel; lane i
-    equals the scalar environment seeded with seed + i, bit for bit.  `threads` uses several cores, `autoreset_mode`
-    chooses Gymnasium's NEXT_STEP (default), SAME_STEP or DISABLED (with `reset_mask`).
+    equals the scalar environment seeded with seed + i, bit for bit.  It takes the same arguments, and:
+
+    | argument | meaning |
+    |---|---|
+    | `autoreset_mode` | what happens to a lane whose episode has ended (`gymnasium.vector.AutoresetMode`): |
+    | `NEXT_STEP` (default) | the next `step` resets it, ignores its action and gives reward 0 |
+    | `SAME_STEP` | it is reset at once; its last words are in `infos["final_obs"]` and `infos["final_info"]` |
+    | `DISABLED` | it waits for `reset(options={"reset_mask": mask})`, (N,) bool; the other lanes stay as they are |
+    | `threads` | cores to step on (1); results do not depend on it |
+
+    `envs.unwrapped.action_masks()` has the valid actions of every lane, (N, actions) bool.  Infos are arrays of length
+    N with masks (`infos["_episode_metrics"]` tells whose episode has ended).  For Stable-Baselines3 there is
+    `train.sb3_vec_env.make_sb3_vec_env(N)`.
 
     ```python
     >>> envs = gym.make_vec("llmsched_env:LLMSched-v0", num_envs=8, requests=100)
@@ -170,7 +181,7 @@ class LLMSchedEnv(gym.Env):
         self._kind = self.options.action
         limits = self._lanes.max_bins, self._lanes.max_batch
         self.action_space = spaces.action_space(self._kind, *limits)
-        self.observation_space = spaces.observation_space(self._lanes.max_bins)
+        self.observation_space = spaces.observation_space(self._lanes.max_bins, self.config.engine)
         self._choices, self._sizes = [*spaces.action_sizes(self._kind, *limits), 1][:2]
         self._weights = self.options.weights
         self._connect()

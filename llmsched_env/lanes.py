@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +15,7 @@ from llmsched_env.config import SimConfig
 from llmsched_env.episodes import Episodes
 from llmsched_env.options import EnvOptions
 from llmsched_env.requests import Requests
-from llmsched_env.simulator import Simulator, records
+from llmsched_env.simulator import LOGGED, Simulator, records
 from llmsched_env.step_kernel import entry_point, step_lanes
 
 DEFAULT_SCALE_S = 30.0
@@ -30,6 +31,15 @@ def check_fits(prompt: int, eta: float) -> None:
         )
 
 
+def step_of(engine: str) -> Callable:
+    """The compiled step of ``engine``; that of `continuous` is compiled, or read from disk, at its first use."""
+    if engine == "batch":
+        return step_lanes
+    from llmsched_env import continuous_step_kernel
+
+    return continuous_step_kernel.step_lanes
+
+
 class Lanes:
     """State of N environments with equal options; lane i draws from ``rngs[i]`` alone."""
 
@@ -43,12 +53,13 @@ class Lanes:
         self.episodes = [Episodes(options) for _ in range(lanes)]
         check_fits(self.episodes[0].shortest_prompt, self.config.max_eta)
         capacity = self.episodes[0].capacity
-        self.simulator = Simulator(self.config, capacity, lanes=lanes, log=2 * capacity if log else 0, track=True)
+        rows = LOGGED[self.config.engine] * capacity if log else 0
+        self.simulator = Simulator(self.config, capacity, lanes=lanes, log=rows, track=True)
         self._noisy = any(server.profile.noise_sigma for server in self.config.servers)
         self.record = [records(np.zeros(1, layout.RECORD)) for _ in range(threads)]
         self.outcome = records(np.zeros(lanes, layout.OUTCOME))
         self.valid = np.zeros((lanes, self.max_bins + 1), np.int8)
-        self.image = np.zeros((lanes, spaces.observation_space(self.max_bins).shape[0]), np.float32)
+        self.image = np.zeros((lanes, spaces.observation_space(self.max_bins, self.config.engine).shape[0]), np.float32)
         self.actions = np.zeros((lanes, 2), np.int64)
         self.mode = np.zeros(lanes, np.int8)
         self.steps = np.zeros(lanes, np.int64)
@@ -64,7 +75,7 @@ class Lanes:
         cuts = [lanes * part // threads for part in range(threads + 1)]
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._parts = [self._arguments(part, cuts[part], cuts[part + 1]) for part in range(threads)]
-        self._step = entry_point(step_lanes)
+        self._step = entry_point(step_of(self.config.engine))
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_pool", "_parts", "_step")}

@@ -51,7 +51,7 @@ REQUEST = np.dtype(
         ("completion", "f8"),  # release; NaN: not yet
         ("key", "f8"),  # static order inside a bin (FIFO: the arrival)
         ("evictions", "i4"),
-        ("batch", "i4"),  # number of its last batch, or NONE
+        ("batch", "i4"),  # number of its last batch, or of its last server in the engine `continuous`, or NONE
     ],
     align=True,
 )

@@ -17,7 +17,7 @@ _COMMENT = re.compile(r"^    (\w+): .*?  # (.*)$", re.MULTILINE)
 def filled(text: str | None) -> str:
     """``text`` without its indentation and with {GLOBAL}, {PER_BIN} and {ARGUMENTS} replaced by tables."""
     page = inspect.cleandoc(text or "")
-    tables = {"GLOBAL": global_table, "PER_BIN": bin_table, "ARGUMENTS": argument_table}
+    tables = {"GLOBAL": global_table, "RUNNING": running_table, "PER_BIN": bin_table, "ARGUMENTS": argument_table}
     for name, table in tables.items():
         if f"{{{name}}}" in page:
             page = page.replace(f"{{{name}}}", table())
@@ -33,6 +33,12 @@ def global_table() -> str:
 def bin_table() -> str:
     """What it holds per bin; the index counts from the first entry of the bin."""
     rows = ((f"+ {i}", f"`{name}`", *rest) for i, (name, *rest) in enumerate(observation.PER_BIN))
+    return _table(("index", "name", "meaning", "unit", "scale"), rows)
+
+
+def running_table() -> str:
+    """What it holds in the engine `continuous` beyond that; the index counts from behind the entries of `any`."""
+    rows = ((f"+ {i}", f"`{name}`", *rest) for i, (name, *rest) in enumerate(observation.RUNNING))
     return _table(("index", "name", "meaning", "unit", "scale"), rows)
 
 

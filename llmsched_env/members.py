@@ -76,7 +76,7 @@ def join(state, s, i):
     if server.running == 0:
         lane.free -= 1
     request.status = IN_SERVICE
-    request.next = NONE
+    request.next, request.batch = NONE, s
     if math.isnan(request.dispatch):
         request.dispatch = lane.now
     if server.prefill_head == NONE:

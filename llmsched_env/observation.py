@@ -48,18 +48,27 @@ PER_BIN = (
 )
 """Entries that exist for every bin up to ``max_bins`` and then for `any`."""
 
+RUNNING = (
+    ("running", "members of the asked server's running set", "share of max_batch", "linear"),
+    ("decoding", "... whose prompt is prefilled", "share of max_batch", "linear"),
+    ("kv_used", "KV memory that they hold", "share of capacity", "linear"),
+    ("prefill_left", "prompt tokens of its members that are still to be prefilled", "tokens", "log2(1 + x) / 20"),
+)
+"""Entries of the engine `continuous` alone, after all others."""
+
 SLACK = [name for name, *_ in PER_BIN].index("slack")
 
 
-def size(max_bins: int) -> int:
+def size(max_bins: int, engine: str = "batch") -> int:
     """Length of the observation for up to ``max_bins`` bins."""
-    return len(GLOBAL) + (max_bins + 1) * len(PER_BIN)
+    return len(GLOBAL) + (max_bins + 1) * len(PER_BIN) + len(RUNNING) * (engine == "continuous")
 
 
-def names(max_bins: int) -> list[str]:
-    """Name of every entry, in order: ``free``, ..., ``bin0.queue``, ..., ``any.served``."""
+def names(max_bins: int, engine: str = "batch") -> list[str]:
+    """Name of every entry, in order: ``free``, ..., ``bin0.queue``, ..., ``any.served``, and ``running``, ..."""
     choices = [f"bin{k}" for k in range(max_bins)] + ["any"]
-    return [name for name, *_ in GLOBAL] + [f"{choice}.{name}" for choice in choices for name, *_ in PER_BIN]
+    found = [name for name, *_ in GLOBAL] + [f"{choice}.{name}" for choice in choices for name, *_ in PER_BIN]
+    return found + [name for name, *_ in RUNNING] * (engine == "continuous")
 
 
 @part
@@ -144,3 +153,13 @@ def _write_choice(record, k, out, at, scale):
     out[at + 9] = min(max(record.high[k] / cap, 0.0), 1.0)
     out[at + 10] = _log(record.mean_tokens[k], 20.0)
     out[at + 11] = 1.0 if length > 0 else 0.0
+
+
+@part
+def write_running(record, out, at):
+    """Write the entries RUNNING into ``out`` from ``at`` on."""
+    cap = float(record.max_batch)
+    out[at] = record.running / cap
+    out[at + 1] = record.decoding / cap
+    out[at + 2] = min(record.kv_used / record.kv_tokens, 1.0)
+    out[at + 3] = _log(record.prefill_left, 20.0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.config import MAX_BINS, SLO, Controller, Queueing, SimConfig, check_choice, check_number
+from llmsched_env.config import MAX_BINS, SLO, Continuous, Controller, Queueing, SimConfig, check_choice, check_number
 from llmsched_env.fleet import parse_servers
 from llmsched_env.requests import Requests
 from llmsched_env.workload.bins import bin_edges, parse_edges
@@ -22,6 +22,15 @@ DEFAULT_SERVERS = 4
 
 SLO_KEYS = {"ttft": "ttft_s", "tpot": "tpot_s", "e2el": "e2e_s"}
 """Names of the latency targets at the border (ms there), as in vLLM's --goodput."""
+
+CONTINUOUS_DEFAULTS: Mapping[str, Any] = {
+    "engine": "continuous",
+    "rate": 10.0,
+    "max_batch": 256,
+    "slo": {"ttft": 2_000.0, "tpot": 100.0},
+}
+"""What differs in the default scenario of the engine `continuous`: the same servers carry more, because an iteration
+reads the weights once for all members; the targets are those of serving practice."""
 
 ACTIONS = ("multidiscrete", "ladder")
 REWARD_TERMS = ("miss", "holding", "late")
@@ -51,6 +60,11 @@ class EnvOptions:
     controller: Mapping[str, Any] = field(default_factory=dict)  # tbt_s, eps_s, alpha, ... (config.Controller)
     reward: Mapping[str, float] = field(default_factory=dict)  # weights of terms that differ from their defaults
     action: str = "multidiscrete"  # or "ladder": Discrete
+    engine: str = "batch"  # run to completion; or "continuous": iteration by iteration
+    prefill: str = "chunked"  # continuous: prompts in chunks beside decodes, or "first"
+    token_budget: float = 2048  # continuous: tokens of one iteration
+    admission: str = "predicted"  # continuous: reserve predicted lengths, or "prompt": blocks for the prompt
+    routing: str = "pull"  # continuous: shared queues, or how arrivals are sent to a server
 
     def __post_init__(self) -> None:
         self._check_types()
@@ -72,14 +86,14 @@ class EnvOptions:
         check_number("max_bins", self.num_max_bins, len(self.edges) + 1, MAX_BINS, remedy="It cannot be below bins.")
 
     def _check_types(self) -> None:
-        for name in ("predictor", "profile", "discipline", "action"):
+        for name in ("predictor", "profile", "discipline", "action", "engine", "prefill", "admission", "routing"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: give a text.")
         for name in ("requests", "servers", "max_bins", "max_batch"):
             if name == "max_batch" or getattr(self, name) is not None:
                 check_whole(name, getattr(self, name))
-        for name in ("duration_s", "burstiness", "kv_tokens", "hold_s", "tick_s"):
-            if name in ("hold_s", "tick_s") or getattr(self, name) is not None:
+        for name in ("duration_s", "burstiness", "kv_tokens", "hold_s", "tick_s", "token_budget"):
+            if name in ("hold_s", "tick_s", "token_budget") or getattr(self, name) is not None:
                 check_real(name, getattr(self, name))
         if not isinstance(self.bins, int) or isinstance(self.bins, bool):
             self._given_edges()
@@ -164,6 +178,8 @@ class EnvOptions:
                 slos=(SLO(**targets),),
                 controller=Controller(**self.controller),
                 horizon_s=math.inf if self.duration_s is None else self.duration_s,
+                engine=self.engine,
+                continuous=Continuous(self.admission, self.prefill, self.token_budget, self.routing),
             )
         except TypeError as error:
             raise ValueError(f"an option has the wrong type: {error}.") from None

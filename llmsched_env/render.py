@@ -24,6 +24,10 @@ CLEAR = "\x1b[2J\x1b[H"
 """Empties a terminal."""
 
 
+TITLES = {"batch": "LLMSched-v0", "continuous": "LLMSchedContinuous-v0"}
+"""What stands above a picture, by engine."""
+
+
 def draw_rgb(
     lanes: Lanes,
     lane: int = 0,
@@ -31,9 +35,11 @@ def draw_rgb(
     *,
     width: int = 1280,
     height: int = 720,
-    title: str = "LLMSched-v0",
+    title: str | None = None,
 ) -> NDArray[np.uint8]:
     """Picture (height, width, 3) uint8 of lane ``lane`` now, or at the earlier instant ``at_s``."""
+    if title is None:
+        title = TITLES[lanes.config.engine]
     return draw_scene(scene_at(lanes, lane, at_s), width, height, title)
 
 

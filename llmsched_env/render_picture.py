@@ -49,7 +49,7 @@ def draw_scene(scene: Scene, width: int = 1280, height: int = 720, title: str = 
     _servers(canvas, scene, colours, frames[0])
     _waiting(canvas, scene, colours, frames[1])
     _misses(canvas, scene, frames[2])
-    _legend(canvas, colours, (PAD, frames[2][1], PAD + side, frames[2][3]))
+    _legend(canvas, scene, colours, (PAD, frames[2][1], PAD + side, frames[2][3]))
     _axis(canvas, scene.now, frames[2])
     return canvas.pixels
 
@@ -62,7 +62,8 @@ def _header(canvas: Canvas, scene: Scene, title: str) -> None:
     config = scene.config
     canvas.text(PAD, 26, title, 21, weight=BOLD)
     servers, bins = len(config.servers), config.queueing.num_bins
-    words = f"{_many(servers, 'server')}, {_many(bins, 'bin')}, batches up to {config.max_batch}"
+    most = "running sets" if config.engine == "continuous" else "batches"
+    words = f"{_many(servers, 'server')}, {_many(bins, 'bin')}, {most} up to {config.max_batch}"
     canvas.text(PAD, 62, words, 9.5, MUTED)
     share = 100.0 * len(scene.misses) / max(scene.arrived, 1)
     x = float(canvas.pixels.shape[1] - PAD)
@@ -162,8 +163,11 @@ def _servers(canvas: Canvas, scene: Scene, colours: NDArray[np.uint8], frame: Fr
         start, stop = max(batch.start, scene.now - WINDOW_S), batch.end
         busy += batch.size * (stop - start)
         spent += float(np.clip(np.minimum(batch.last_token, stop) - start, 0.0, None).sum())
+    continuous = scene.config.engine == "continuous"
     padding = f"{100.0 * (1.0 - spent / busy):.0f} % of batch slots are padding" if busy > 0.0 else ""
-    _caption(canvas, frame, "Servers and their batches", padding)
+    if continuous:
+        padding = f"full height = {_many(scene.batches[0].size, 'member')}" if scene.batches else ""
+    _caption(canvas, frame, f"Servers and their {'running sets' if continuous else 'batches'}", padding)
     stride = next(n for n in STRIDES if n * step >= 18.0)
     for server in range(servers):
         y = top + (server + 0.5) * step
@@ -188,8 +192,9 @@ def _block(canvas: Canvas, scene: Scene, batch: Batch, colours: NDArray[np.uint8
     times = scene.now + (np.arange(x0, x1) + 0.5 - right) * WINDOW_S / (right - left)
     alive = np.zeros((len(colours), x1 - x0))
     for k in np.unique(batch.bins):
-        last = np.sort(batch.last_token[batch.bins == k])
-        alive[k] = len(last) - np.searchsorted(last, times, side="right")
+        mine = batch.bins == k
+        joined, last = np.sort(batch.joined[mine]), np.sort(batch.last_token[mine])
+        alive[k] = np.searchsorted(joined, times, side="right") - np.searchsorted(last, times, side="right")
     if len(batch.bins) == 0:  # all its members left it and run again elsewhere
         alive[0] = 0.0
     level = np.cumsum(alive, axis=0) * (y1 - y0) / batch.size
@@ -198,6 +203,8 @@ def _block(canvas: Canvas, scene: Scene, batch: Batch, colours: NDArray[np.uint8
     chosen = np.vstack([colours, ANY])[batch.choice]
     table = np.vstack([colours, faint(chosen[None], FAINT)])
     canvas.pixels[y0:y1, x0:x1] = table[place]
+    if scene.config.engine == "continuous":
+        return
     canvas.pixels[y0:y1, x0 : x0 + (1 if x1 - x0 > 3 else 0)] = TEXT
     if y1 - y0 >= 16 and x1 - x0 >= 12 + 8 * len(str(batch.size)):
         canvas.rectangle(x0 + 1, y0, x0 + 9 + 7.3 * len(str(batch.size)), y0 + 15, PANEL)
@@ -246,13 +253,14 @@ def slo_text(slo: SLO) -> str:
     return ", ".join(parts) or "no target"
 
 
-def _legend(canvas: Canvas, colours: NDArray[np.uint8], frame: Frame) -> None:
+def _legend(canvas: Canvas, scene: Scene, colours: NDArray[np.uint8], frame: Frame) -> None:
     left, top, right, bottom = frame
+    batch = scene.config.engine == "batch"
     sample = colours[len(colours) // 2]
     for i, (colour, words) in enumerate(
         (
-            (sample, "generating, colour = bin"),
-            (faint(np.array([ANY]), FAINT)[0], "padding until the batch ends"),
+            (sample, "generating, colour = bin" if batch else "running, colour = bin"),
+            (faint(np.array([ANY]), FAINT)[0], "padding until the batch ends" if batch else "room to the fullest set"),
             (np.array(MISS, np.uint8), "past the deadline"),
         )
     ):

@@ -20,7 +20,10 @@ WINDOW_S = 120.0
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch that has begun: times in s, clipped at now; its members' bins and own last tokens (inf: to come)."""
+    """A batch that has begun: times in s, clipped at now; its members' bins and own last tokens (inf: to come).
+
+    In the engine `continuous`: all that a server had in its running set in the window, joining at ``joined``.
+    """
 
     server: int
     choice: int  # bin that was chosen; number of bins: any
@@ -30,6 +33,7 @@ class Batch:
     running: bool
     bins: NDArray[np.int8]
     last_token: NDArray[np.float64]
+    joined: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,9 @@ def scene_at(lanes: Lanes, lane: int = 0, at_s: float | None = None) -> Scene:
         overdue=np.bincount(rows["bin"][waits & due], minlength=number),
         queued=queued,
         misses=miss_times(rows, config, now),
-        batches=_batches(rows, np.asarray(simulator.log[lane, : int(row["logged"])]), now),
+        batches=_running_sets(rows, config, now)
+        if config.engine == "continuous"
+        else _batches(rows, np.asarray(simulator.log[lane, : int(row["logged"])]), now),
     )
 
 
@@ -132,6 +138,32 @@ def _batches(rows: NDArray, log: NDArray, now: float) -> list[Batch]:
                 running=running,
                 bins=members["bin"],
                 last_token=np.where(last <= now, last, np.inf),
+                joined=np.full(len(last), -np.inf),
             )
         )
     return batches
+
+
+def _running_sets(rows: NDArray, config: SimConfig, now: float) -> list[Batch]:
+    """Members of every server in the window; ``size`` is the most that any server had at once.
+
+    Who was preempted is drawn from its first admission to its end, on its last server.
+    """
+    begin = max(now - WINDOW_S, 0.0)
+    gone = np.where(rows["completion"] <= now, rows["completion"], np.inf)
+    gone = np.where(rows["status"] == layout.DROPPED, np.fmin(rows["last_token"], gone), gone)
+    gone = np.where((rows["status"] == layout.WAITING) & (rows["generated"] > 0), rows["last_token"], gone)
+    seen = (rows["dispatch"] <= now) & (gone > begin) & (rows["batch"] != layout.NONE)
+    sets = [rows[seen & (rows["batch"] == s)] for s in range(len(config.servers))]
+    ends = [gone[seen & (rows["batch"] == s)] for s in range(len(config.servers))]
+    most = max((_most_at_once(mine["dispatch"], end) for mine, end in zip(sets, ends, strict=True)), default=0)
+    return [
+        Batch(s, config.queueing.num_bins, max(most, 1), begin, now, True, mine["bin"], end, mine["dispatch"])
+        for s, (mine, end) in enumerate(zip(sets, ends, strict=True))
+    ]
+
+
+def _most_at_once(joined: NDArray[np.float64], gone: NDArray[np.float64]) -> int:
+    """Largest number of intervals [joined, gone) that overlap."""
+    inside = np.searchsorted(np.sort(joined), joined, side="right")
+    return int((inside - np.searchsorted(np.sort(gone), joined, side="right")).max(initial=0))

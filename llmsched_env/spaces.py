@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from llmsched_env import layout, observation
 
 
-def observation_space(max_bins: int) -> spaces.Box:
+def observation_space(max_bins: int, engine: str = "batch") -> spaces.Box:
     """Box (size,) float32: everything lies in [0, 1], the slacks in [-1, 1]."""
-    low = np.zeros(observation.size(max_bins), np.float32)
+    low = np.zeros(observation.size(max_bins, engine), np.float32)
     first = len(observation.GLOBAL) + observation.SLACK
-    low[first :: len(observation.PER_BIN)] = -1.0
+    low[first : observation.size(max_bins) : len(observation.PER_BIN)] = -1.0
     return spaces.Box(low, np.float32(1.0), dtype=np.float32)
 
 

@@ -37,7 +37,7 @@ WAITING_AHEAD, ARRIVALS_AHEAD = 16, 8
 
 
 @part
-def decode(action, ladder, state, max_bins):
+def decode(action, ladder, state, max_bins, target_of):
     """The (bin, size) of an action row: as it stands, or a rung of the ladder; bins from K on mean `any`.
 
     A ladder's rung 0 is wait; then for every choice its sizes in turn, NONE meaning the controllers' target.
@@ -51,7 +51,7 @@ def decode(action, ladder, state, max_bins):
         choice = (choice - 1) // len(ladder)
         size = ladder[rung]
         if size == NONE:
-            size = current_target(lane, state.bins[min(choice, lane.num_bins)])
+            size = target_of(state, min(choice, lane.num_bins))
     if choice >= lane.num_bins:
         if choice < max_bins:
             lane.empty_choices += 1
@@ -76,18 +76,15 @@ def read_ahead(arrays, mode, image, i, high):
         ask_for(requests, start + first * size, start + last * size)
 
 
-def entry(sources: str) -> Callable:
-    """The compiled entry; ``sources`` (compiled.fingerprint) is a closure variable and so part of its cache key."""
+def step_loop(advance: Callable, apply: Callable, write_record: Callable, target_of: Callable, write_more: Callable):
+    """The step of many lanes, made of an engine's parts.
 
-    @njit(STEP_SIGNATURE, cache=True, nogil=True)
-    def step_lanes(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
-        """Take lanes low, ..., high - 1 to their next decision: SKIP, START (no action yet) or STEP each.
+    ``target_of(state, choice)``: the controllers' size on the asked server; ``write_more(record, image, at)``: what
+    the engine's observation has beyond the common entries, from ``at`` on.
+    """
 
-        ``actions`` (N, 2); ``outcome`` (N,) what the interval cost and why it ended; ``image`` (N, size) the
-        observation; ``valid`` (N, max_bins + 1) which bins have something to serve, and at the end whether waiting
-        is possible; ``order`` (servers,) scratch.  ``record`` holds the decision record of the last lane.
-        """
-        sources  # noqa: B018
+    @part
+    def loop(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
         max_bins = (image.shape[1] - len(GLOBAL)) // len(PER_BIN) - 1
         for i in range(low, high):
             read_ahead(arrays, mode, image, i, high)
@@ -101,12 +98,13 @@ def entry(sources: str) -> Callable:
             began = lane.now
             status = DECIDE
             if mode[i] == STEP and lane.asked != NONE:  # nobody asks where all were rejected
-                choice, size = decode(actions[i], ladder, state, max_bins)
+                choice, size = decode(actions[i], ladder, state, max_bins, target_of)
                 status = apply(state, choice, size)
             if status == DECIDE:
                 status = advance(state)
             write_record(state, record[0], True)
             write_observation(record[0], image[i], scale, max_bins, order)
+            write_more(record[0], image[i], len(GLOBAL) + (max_bins + 1) * len(PER_BIN))
             for k in range(lane.num_bins):
                 valid[i, k] = record[0].queue_length[k] > 0
             valid[i, max_bins] = record[0].can_wait
@@ -117,6 +115,37 @@ def entry(sources: str) -> Callable:
             result.elapsed_s = lane.now - began
             result.time_s = lane.now
             result.empty_choices = lane.empty_choices - empty
+
+    return loop
+
+
+@part
+def batch_target(state, choice):
+    """The controllers' batch size of bin ``choice`` (K: any)."""
+    return current_target(state.lane, state.bins[choice])
+
+
+@part
+def nothing_more(record, image, at):
+    """The common entries are all."""
+
+
+_loop = step_loop(advance, apply, write_record, batch_target, nothing_more)
+
+
+def entry(sources: str) -> Callable:
+    """The compiled entry; ``sources`` (compiled.fingerprint) is a closure variable and so part of its cache key."""
+
+    @njit(STEP_SIGNATURE, cache=True, nogil=True)
+    def step_lanes(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
+        """Take lanes low, ..., high - 1 to their next decision: SKIP, START (no action yet) or STEP each.
+
+        ``actions`` (N, 2); ``outcome`` (N,) what the interval cost and why it ended; ``image`` (N, size) the
+        observation; ``valid`` (N, max_bins + 1) which bins have something to serve, and at the end whether waiting
+        is possible; ``order`` (servers,) scratch.  ``record`` holds the decision record of the last lane.
+        """
+        sources  # noqa: B018
+        _loop(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high)
 
     return step_lanes
 

@@ -34,10 +34,10 @@ TOLERANCE = 0.05
 STEPS = (0.4, 0.15, 0.05)
 """Sizes of the first simplex of each search, in its coordinates."""
 
-MOST_TRIALS = 200
+MOST_TRIALS = 300
 """Trials of each search."""
 
-LEAST_SHARE = 0.2
+LEAST_SHARE = 0.3
 """Share of a sequence's cost from which the search starts at least, with its context and without."""
 
 SMALLEST = 1e-2

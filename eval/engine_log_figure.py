@@ -30,10 +30,10 @@ def draw(predictions: Sequence[Prediction], title: str, path: Path) -> None:
                 axes.plot(np.sort(real), share, color=PALETTE[0], linewidth=2, label="logged")
                 axes.plot(np.sort(made), share, color=PALETTE[1], linewidth=1.8, dashes=(4, 2), label="simulated")
                 half, high = (100 * each.errors[f"{metric}_{level}"] for level in ("p50", "p95"))
-                text = f"run {each.run.label}: p50 {half:+.1f} %, p95 {high:+.1f} %"
+                text = f"{metric.upper()}, run {each.run.label}: p50 {half:+.1f} %, p95 {high:+.1f} %"
                 axes.set_title(text, loc="left", fontsize=9, color=INK)
                 axes.set_xscale("log")
-                if row is grid[-1]:
+                if each is predictions[-1]:
                     axes.set_xlabel(label)
             row[0].set_ylabel("requests, %")
         figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)

@@ -21,6 +21,9 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, flags=re.S)
 
 
+TRAINING = next(block for block in blocks("python") if "PPO" in block)
+"""The block that needs a learner."""
+
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line.strip()]
 
 
@@ -59,7 +62,21 @@ def test_commands(command: str, tmp_path: Path) -> None:
 def test_python_blocks() -> None:
     """The other Python blocks run as they stand."""
     for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), {})
+        if block != TRAINING:
+            exec(compile(block, "README.md", "exec"), {})
+
+
+def test_ten_lines_train_an_agent() -> None:
+    """They are what examples/train_ppo.py does; where learners are installed they run, with less training."""
+    lines = [line for line in TRAINING.splitlines() if line]
+    example = (ROOT / "examples" / "train_ppo.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 10 and set(lines) <= set(example)
+    pytest.importorskip("stable_baselines3")
+    code = TRAINING.replace("400_000", "8_192").replace("n_eval_episodes=64", "n_eval_episodes=16")
+    assert code != TRAINING
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert re.fullmatch(r"episode return: -\d\.\d+ untrained, -\d\.\d+ trained\n", run.stdout)
 
 
 def test_linked_files_exist() -> None:

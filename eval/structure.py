@@ -44,7 +44,9 @@ def _by_length(axes: Axes, optimum: Optimum) -> None:
     lengths = np.arange(1, 2 * optimum.queue.max_batch + 3)
     sizes = optimum.policy[lengths]
     axes.plot(lengths, np.minimum(lengths, optimum.queue.max_batch), color=MUTED, linestyle=(0, (1.5, 1.2)))
-    axes.annotate("all that fits", (1, 1), xytext=(-4, 12), textcoords="offset points", color=MUTED, fontsize=8.5)
+    axes.annotate(
+        "all that fits", (3.5, 3.5), xytext=(-6, 2), textcoords="offset points", ha="right", color=MUTED, fontsize=8.5
+    )
     axes.bar(lengths, sizes, width=0.62, color=PALETTE[0])
     for length in lengths[sizes == 0]:
         axes.text(length, 0.06, "wait", ha="center", va="bottom", color=TARGET, rotation=90, fontsize=8.5)

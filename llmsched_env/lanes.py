@@ -55,6 +55,7 @@ class Lanes:
         capacity = self.episodes[0].capacity
         rows = LOGGED[self.config.engine] * capacity if log else 0
         self.simulator = Simulator(self.config, capacity, lanes=lanes, log=rows, track=True)
+        self.title: str | None = None  # what stands above pictures
         self._noisy = any(server.profile.noise_sigma for server in self.config.servers)
         self.record = [records(np.zeros(1, layout.RECORD)) for _ in range(threads)]
         self.outcome = records(np.zeros(lanes, layout.OUTCOME))

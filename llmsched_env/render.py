@@ -25,7 +25,7 @@ CLEAR = "\x1b[2J\x1b[H"
 
 
 TITLES = {"batch": "LLMSched-v0", "continuous": "LLMSchedContinuous-v0"}
-"""What stands above a picture, by engine."""
+"""What stands above a picture, by engine; a Lanes.title comes first."""
 
 
 def draw_rgb(
@@ -39,7 +39,7 @@ def draw_rgb(
 ) -> NDArray[np.uint8]:
     """Picture (height, width, 3) uint8 of lane ``lane`` now, or at the earlier instant ``at_s``."""
     if title is None:
-        title = TITLES[lanes.config.engine]
+        title = lanes.title or TITLES[lanes.config.engine]
     return draw_scene(scene_at(lanes, lane, at_s), width, height, title)
 
 

@@ -94,6 +94,10 @@ def queue_length(image: NDArray[np.float32], max_batch: int = MAX_BATCH) -> NDAr
     return np.rint(max_batch * shown / (1.0 - shown)).astype(np.int64)
 
 
+TITLE = "LLMSchedSmall-v0"
+"""What stands above its pictures."""
+
+
 class LLMSchedSmallEnv(LLMSchedEnv):
     """The exact-optimum test bed: one queue, one server, requests that are all alike.  When to launch, and how many?
 
@@ -176,6 +180,7 @@ class LLMSchedSmallEnv(LLMSchedEnv):
     ) -> None:
         arguments = env_arguments(load, max_batch, requests)
         super().__init__(render_mode, max_episode_steps=max_episode_steps, **arguments)
+        self._lanes.title = TITLE
         self._max_batch = max_batch
         self.action_space = spaces.Discrete(max_batch + 1)
         self.observation_space = observation_space()
@@ -224,6 +229,7 @@ class LLMSchedSmallVectorEnv(LLMSchedVectorEnv):
             render_mode=render_mode,
             **env_arguments(load, max_batch, requests),
         )
+        self._lanes.title = TITLE
         self._max_batch = max_batch
         self.single_action_space = spaces.Discrete(max_batch + 1)
         self.single_observation_space = observation_space()

@@ -313,3 +313,14 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path: Path, capsys: pyt
     with pytest.raises(SystemExit) as caught:
         main(["--out", str(tmp_path / "file" / "out")])
     assert caught.value.code == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_pictures_say_which_environment_it_is() -> None:
+    """The scalar and the vector environment, and not the title of `LLMSched-v0`."""
+    env, other = (gym.make(name, render_mode="rgb_array", requests=20) for name in ("LLMSchedSmall-v0", "LLMSched-v0"))
+    lanes = gym.make_vec("LLMSchedSmall-v0", num_envs=2, render_mode="rgb_array", requests=20)
+    for each in (env, other, lanes):
+        each.reset(seed=1)
+    title = np.s_[:60, :400]
+    assert np.array_equal(env.render()[title], lanes.render()[1][title])  # type: ignore[index]
+    assert not np.array_equal(env.render()[title], other.render()[title])  # type: ignore[index]

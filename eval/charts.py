@@ -152,7 +152,7 @@ def tornado(headline: str, title: str, x: str, panels: Mapping[str, Sequence[Bar
     """A tornado per panel, bars in the order given, effects times ``factor``; what has no effect is only counted."""
     shown = {name: [bar for bar in bars if bar.reach * factor >= LEAST] for name, bars in panels.items()}
     none = {name: len(bars) - len(shown[name]) for name, bars in panels.items()}
-    panels = {f"{name} ({none[name]} without effect)" if none[name] else name: bars for name, bars in shown.items()}
+    panels = {f"{name} (+{none[name]} at 0)" if none[name] else name: bars for name, bars in shown.items()}
     most = max(1, *(len(bars) for bars in panels.values()))
     rows = math.ceil(len(panels) / 2)
     figure = sheet(rows * (1.2 + 0.5 * most), headline, title)

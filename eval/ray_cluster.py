@@ -139,7 +139,8 @@ def connected(address: str) -> RayCluster:
     ray = importlib.import_module("ray")
     if not ray.is_initialized():
         away = [path.name for path in ROOT.iterdir() if path.name not in TRAVELS]
-        environment = {"working_dir": str(ROOT), "excludes": [f"/{name}" for name in away]}
+        excludes = [*(f"/{name}" for name in away), "**/__pycache__"]  # nothing that this machine compiled
+        environment = {"working_dir": str(ROOT), "excludes": excludes}
         try:
             ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:

@@ -13,8 +13,26 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SMALL = ["--requests", "300", "--seeds", "2"]
-"""Added to commands of eval/compare.py that do not say how much they simulate."""
+SMALL = {
+    "eval/compare.py": ["--requests", "300", "--seeds", "2"],
+    "eval/capacity.py": ["--requests", "300", "--seeds", "2", "--policies", "dynamic,multibin", "--scales", "1"],
+    "eval/theory.py": ["--requests", "200", "--seeds", "2", "--bin-counts", "1,2", "--batches", "2", "--sigmas", "0"],
+    "eval/levels.py": ["--requests", "1000", "--seeds", "2", "--policies", "dynamic,multibin"],
+    "eval/sensitivity.py": ["--requests", "200", "--seeds", "2", "--factors", "rate", "--points", "4"],
+    "eval/stress.py": [
+        "--sizes",
+        "200",
+        "--at",
+        "200",
+        "--server-counts",
+        "1,2",
+        "--bin-counts",
+        "1,2",
+        "--loads",
+        "1",
+    ],
+}
+"""Added to commands that do not say how much they simulate."""
 
 
 def blocks(language: str) -> list[str]:
@@ -45,8 +63,8 @@ def test_commands(command: str, tmp_path: Path) -> None:
     rows = "\n".join(f"{i * 0.7},{100 + i},{50 + i % 300}" for i in range(400))
     (tmp_path / "my.csv").write_text(f"arrival_s,prompt_tokens,output_tokens\n{rows}\n")
     (tmp_path / "my.json").write_text((ROOT / "data/profiles/synthetic.json").read_text())
-    _, script, *arguments = shlex.split(command)
-    small = [] if "my.csv" in arguments else SMALL
+    _, script, *arguments = shlex.split(command, comments=True)
+    small = [] if "my.csv" in arguments else SMALL.get(script, [])
     run = subprocess.run(
         [sys.executable, str(ROOT / script), *arguments, *small],
         cwd=tmp_path,

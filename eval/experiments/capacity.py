@@ -21,7 +21,7 @@ from eval.runner import Cell
 from eval.scenario import Scenario, scenario_from
 from eval.tables import Column, Table
 from eval.textual import heading
-from eval.tune import VALIDATED, Entrant, at_load, capacity
+from eval.tune import VALIDATED, Entrant, at_load, capacity, resolve
 from llmsched_env.config import MAX_SERVERS
 from policies import Bound, parse, parse_list
 
@@ -96,7 +96,12 @@ def chosen(policies: Sequence[Bound], scenario: Scenario, session: Session) -> l
         if not policy.autos and not scenario.tune_tbt:
             entrants.append(Entrant(policy, scenario))
             continue
-        found = capacity(policy, scenario, session.crew)
+        try:
+            found = capacity(policy, scenario, session.crew)
+        except ValueError:  # it has no capacity, or no bound: then the best at the own rate
+            entrants += resolve([policy], scenario, session.crew)
+            session.notes.append(f"Chosen: {entrants[-1].chosen or policy.label}.")
+            continue
         world = found.scenario.at_rate(scenario.workload.mean_rate)
         bound = policy.with_params(**parse(found.policy).values)
         entrants.append(Entrant(bound, world))

@@ -31,7 +31,7 @@ STREAM_FROM = 2_000_000
 """Runs of more requests are streamed: fixed memory, percentiles to 0.5 %."""
 
 CAPACITY_REQUESTS = 20_000
-"""Requests of the runs in which the unit of load is searched."""
+"""Requests of the runs in which the unit of load is searched, or --at if that is less."""
 
 SERVERS = (1, 2, 4, 8, 16, 32, 64, 100)
 BINS = (1, 2, 4, 8, 16, 32)
@@ -126,7 +126,9 @@ def levels(session: Session, scenario: Scenario) -> list[Level]:
     options, own = session.options, scenario.workload.mean_rate
     found = [Level(f"clock x {clock:g}", rate=clock * own) for clock in options.clocks]
     if options.loads:
-        sized = replace(scenario, workload=replace(scenario.workload, requests=CAPACITY_REQUESTS, duration_s=None))
+        sized = replace(
+            scenario, workload=replace(scenario.workload, requests=min(CAPACITY_REQUESTS, options.at), duration_s=None)
+        )
         unit = capacity(parse(REFERENCE), sized, session.crew)
         servers = len(scenario.config.servers)
         session.notes.append(

@@ -79,7 +79,7 @@ def evict_longest(state, s, i):
     if longest == NONE:
         return False
     cut(state, s)
-    state.lane.tick_spent = 0
+    state.lane.tick_spent, state.lane.rung = 0, 1  # an event for the servers whose turn is still to come
     put_back(state, s, longest, remove(state, s, at, longest))
     return True
 

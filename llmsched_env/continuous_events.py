@@ -22,14 +22,19 @@ def server_event(state, s):
 
 
 @part
-def plan_question(state, s):
-    """Where server ``s`` decodes, wants to be asked and may be: stop at its next boundary.  Whether it is planned."""
+def plan_question(state, s, least):
+    """Where server ``s`` decodes, wants to be asked and may be: stop at its first boundary from now on.
+
+    ``least`` 1: after now, because the decisions of this instant are made.  Returns whether a stop is planned.
+    """
     lane, server = state.lane, state.servers[s]
     if server.next_event < server.end:
         return True
     if server.seen >= lane.events or waiting_for(state, s) == 0:
         return False
     k = first_boundary_from(server, lane.now, server.boundary + 1)
+    if least == 1 and boundary_s(server, float(k)) <= lane.now:
+        k += 1
     if k < server.planned:
         server.boundary = k
         server.next_event = boundary_s(server, float(k))
@@ -45,7 +50,7 @@ def may_ask(state, s):
     if server.running == 0:
         return lane.rung == 1
     if server.kind == DECODING and not server.at_boundary:
-        plan_question(state, s)
+        plan_question(state, s, 0)
         if server.next_event > lane.now:
             return False
         server.next_event, server.at_boundary = server.end, 1  # the event came at a boundary
@@ -67,7 +72,7 @@ def go_on(state):
         if server.changed:
             start_segment(state, server)
             plan_end(server, state.slots[s][0].finish)
-        if server.kind == DECODING and has_slot(lane, server) and not plan_question(state, s):
+        if server.kind == DECODING and has_slot(lane, server) and not plan_question(state, s, 1):
             lane.closed = 0
 
 

@@ -41,6 +41,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "default": {"rate": 8.0},
     "unlike servers": {"profile": "h100-80gb_llama2-70b_tp4:1,a100-80gb_llama2-70b_tp4:2", "rate": 8.0},
     "tiny memory": {"kv_tokens": 4000, "rate": 1.0},
+    "memory for a few": {"kv_tokens": 8000, "rate": 2.0, "controller": {"eps_memory": 0.5}},
     "small batches": {"max_batch": 3, "rate": 8.0},
     "many bins": {"bins": (0, *range(20, 330, 10)), "rate": 8.0},
 }
@@ -51,7 +52,7 @@ def test_predicted_times_of_the_head_batches(name: str) -> None:
     """Of every bin and of `any`, whether all that waits fits into one batch or not."""
     env = LLMSchedEnv(requests=120, **OPTIONS[name])
     env.reset(seed=3)
-    rng, seen, over = np.random.default_rng(0), {True: 0, False: 0}, False
+    rng, seen, short, over = np.random.default_rng(0), {True: 0, False: 0}, 0, False
     while not over:
         lanes, record = env._lanes.simulator, env.record
         rows = lanes.requests[0]
@@ -59,7 +60,9 @@ def test_predicted_times_of_the_head_batches(name: str) -> None:
             taken = members(env, rows, k, int(record["target"][k]))
             assert record["batch_time"][k] == pytest.approx(predicted_s(env, taken) if taken else 0.0, rel=1e-9)
         seen[len(taken) == record["waiting"]] += 1
+        short += len(taken) < record["waiting"] <= record["target"][k]
         *_, terminated, truncated, _ = env.step(valid_action(env, rng))
         over = terminated or truncated
     assert seen[True] > 2
     assert seen[False] > 5 or name not in ("tiny memory", "small batches")
+    assert short > 0 or name != "memory for a few"  # the target allows all that waits, the memory does not

@@ -75,8 +75,9 @@ def calibrate(options: argparse.Namespace) -> int:
     )
     if file.rows:
         print(f"taking up {len(file.rows)} rows of {file.path}")
+    measurer = bench.measurer()
     try:
-        measure(plan, file, bench.measurer())
+        measure(plan, file, measurer)
     except KeyboardInterrupt:
         print(f"{settings.PROGRAM}: interrupted; {file.path} keeps what was measured, the same command goes on from it")
         return INTERRUPTED
@@ -90,6 +91,11 @@ def calibrate(options: argparse.Namespace) -> int:
     profile = document.document(out.stem, bench.setup, fits, found, bench.about(plan, out, file.path))
     document.write(out, profile)
     print(report(found, fits, floors, bench.bandwidth))
+    if measurer.again or measurer.disturbed:
+        print(
+            f"other programs ran: {measurer.again} samples were taken again, {measurer.disturbed} count as they were "
+            "(--patience)"
+        )
     print(f"profile {out}, raw rows {file.path}; use it: python eval/compare.py --profile {out}")
     if options.figure:
         from data.calibration.figure import draw  # needs matplotlib

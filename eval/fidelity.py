@@ -28,10 +28,11 @@ from numpy.typing import NDArray
 
 from data.calibration import campaign, document, settings
 from data.calibration.cells import grid
-from data.calibration.fit import fit_all
+from data.calibration.fit import fit_all, scatter
 from data.calibration.rows import RowFile
 from eval import artefacts, fidelity_figure
 from eval.fidelity_replay import (
+    METRICS,
     Batch,
     Lengths,
     capacity,
@@ -50,13 +51,16 @@ from llmsched_env.requests import Requests
 
 if TYPE_CHECKING:
     from data.calibration.bench import Bench
-    from data.calibration.torch_measurer import TorchMeasurer
+    from data.calibration.quiet import Undisturbed
 
 PROGRAM = "fidelity.py"
 INTERRUPTED = 130
 MEASURE = "measure"
-ROUNDS = 3
-"""Rounds of the grid before every real run, where the profile is measured in the same command."""
+ROUNDS = 1
+"""Rounds of the grid after every real run, where the profile is measured in the same command."""
+
+SIMULATIONS = 21
+"""Simulated runs of a load where the profile has noise; their medians are the prediction."""
 
 WORKLOAD, CAPACITY = 1, 2
 """Streams of random numbers."""
@@ -93,7 +97,7 @@ class Session:
 
     options: argparse.Namespace
     bench: Bench
-    measurer: TorchMeasurer
+    measurer: Undisturbed
     rows: RowFile | None = None
     rounds: int = 0
 
@@ -107,9 +111,10 @@ class Session:
         """The profile given, or the best fit to all rounds so far."""
         if self.rows is None:
             return load_profile(self.options.profile)
-        points = {m.cell: m.ms for m in campaign.measured(self._plan(), self.rows.rows) if m.samples}
-        best = fit_all(points)[0]
-        return Profile(MEASURE, best.form, best.coefficients, float("inf"))
+        found = campaign.measured(self._plan(), self.rows.rows)
+        points = {m.cell: float(np.mean(m.samples)) for m in found if m.samples}  # a queue feels the mean
+        best, sigma = fit_all(points)[0], scatter([m.samples for m in found])
+        return Profile(MEASURE, best.form, best.coefficients, float("inf"), noise_sigma=sigma)
 
     def _plan(self) -> campaign.Plan:
         kind = settings.GRIDS[self.bench.device.type]
@@ -143,13 +148,15 @@ def run(session: Session) -> tuple[list[LoadResult], list[fidelity_figure.Curves
                 progress.step(f"load {load:g}")
     profile, results, curves = session.profile(), [], []
     for load, (rate, requests), runs, kept in zip(options.loads, work, real, batches, strict=True):
-        stamps = simulated(requests, options.batch, profile)
-        lines = lines_of(measures(requests, *stamps), [measures(requests, *run) for run in runs])
+        keys = range(SIMULATIONS if profile.noise_sigma else 1)
+        stamps = [simulated(requests, options.batch, profile, key) for key in keys]
+        drawn, taken = ([measures(requests, *run) for run in which] for which in (stamps, runs))
+        lines = lines_of({name: float(np.median([run[name] for run in drawn])) for name in METRICS}, taken)
         size = len(runs) * len(requests) / len(kept)
         service = ServiceError.of(service_errors(kept, profile))
         results.append(LoadResult(load, rate, len(requests), size, lines, service))
-        latencies = [done - requests.arrival_s for _, done in runs]
-        curves.append(fidelity_figure.Curves(latencies, stamps[1] - requests.arrival_s))
+        real_s, simulated_s = ([np.sort(done - requests.arrival_s) for _, done in which] for which in (runs, stamps))
+        curves.append(fidelity_figure.Curves(real_s, np.median(simulated_s, axis=0)))
     return results, curves, profile
 
 
@@ -185,13 +192,17 @@ def fidelity(options: argparse.Namespace, argv: Sequence[str]) -> int:
         same_thing(options.profile, given, bench)
     with tempfile.TemporaryDirectory() as folder:
         rows = RowFile(Path(folder) / "rows.csv", bench.setup) if given is None else None
-        results, curves, profile = run(Session(options, bench, bench.measurer(), rows))
+        measurer = bench.measurer()
+        results, curves, profile = run(Session(options, bench, measurer, rows))
     summary = {
         **{name: getattr(bench.setup, name) for name in ("model", "device", "dtype", "engine", "clock")},
         "profile": profile.name,
         "form": profile.form,
+        "noise_sigma": document.figures(profile.noise_sigma, 3),
         "coefficients": {name: document.figures(value) for name, value in profile.coefficients.items()},
         "batch": options.batch,
+        "taken_again": measurer.again,
+        "disturbed": measurer.disturbed,
         "loads": [result.as_dict() for result in results],
     }
     if options.json:
@@ -199,6 +210,10 @@ def fidelity(options: argparse.Namespace, argv: Sequence[str]) -> int:
     else:
         print(f"{bench.setup.model} on {bench.setup.device}, clock: {bench.setup.clock}; profile {profile.name}")
         print(table(results))
+        print(
+            f"batches and samples taken again because other programs ran beside them: {measurer.again}; "
+            f"disturbed ones that counted: {measurer.disturbed}"
+        )
     if options.plot:
         title = f"{bench.setup.model} on {bench.setup.device}: real batches against the simulator"
         fidelity_figure.draw(results, curves, title, options.plot)

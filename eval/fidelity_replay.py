@@ -108,11 +108,11 @@ def service_errors(batches: Sequence[Batch], profile: Profile) -> Floats:
     return np.array([sum(serve(b.prompts, b.outputs)) / b.ms - 1.0 for b in batches])
 
 
-def simulated(requests: Requests, batch: int, profile: Profile) -> tuple[Floats, Floats]:
-    """The same from the simulator."""
+def simulated(requests: Requests, batch: int, profile: Profile, noise_key: int = 0) -> tuple[Floats, Floats]:
+    """The same from the simulator; ``noise_key`` draws the noise of the profile."""
     bound = parse(f"static:batch={batch}")
     config = SimConfig(servers=(Server(profile),), queueing=Queueing(), max_batch=batch, slos=(SLO(e2e_s=1e9),))
-    rows = simulate(bound.configure(config), requests, bound.decide, **bound.options).requests
+    rows = simulate(bound.configure(config), requests, bound.decide, noise_key=noise_key, **bound.options).requests
     return rows["first_token"].copy(), rows["completion"].copy()
 
 

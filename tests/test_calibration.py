@@ -1,17 +1,13 @@
-"""Calibration: grid, campaign, raw rows, fit, profile, refusals, the list of profiles.
-
-All without torch, on a fake device, but for the last part, which measures the tiny model where torch is installed.
-"""
+"""Calibration without torch, on a fake device: grid, campaign, raw rows, fit, profile, refusals."""
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +18,11 @@ from data.calibration import campaign, document, settings
 from data.calibration.architectures import PRESETS
 from data.calibration.campaign import DoesNotFitError, Plan, measured
 from data.calibration.cells import DECODE, PREFILL, Cell, grid, shuffled
-from data.calibration.fit import E2E_TOKENS, control_errors, errors, fit_all, predict
+from data.calibration.fit import E2E_TOKENS, control_errors, errors, fit_all, predict, scatter
 from data.calibration.report import report
-from data.calibration.rows import COLUMNS, OK, OOM, Row, RowFile, Setup, read_rows
-from eval import figures, profiles
+from data.calibration.rows import COLUMNS, OK, OOM, Row, RowFile, Setup
 from llmsched_env.config import Server, SimConfig
-from llmsched_env.profiles import load_profile, shipped_profiles
+from llmsched_env.profiles import load_profile
 from llmsched_env.requests import Requests
 from llmsched_env.simulator import simulate
 from policies import parse
@@ -35,7 +30,7 @@ from policies import parse
 ROOT = Path(__file__).parents[1]
 SETUP = Setup("fake", "a table", "float32", "none", "wall")
 SPLIT = {"d0": 5.0, "d1": 0.2, "d2": 1e-3, "p0": 8.0, "p1": 0.05, "p2": 2e-5}
-TOKENS = {"w0": 4.0, "e0": 3.0, "w1": 0.05, "a_p": 2e-5, "a_d": 1e-3}
+TOKENS = {"w0": 4.0, "e0": 3.0, "w1": 0.1, "a_p": 2e-5, "a_d": 1e-3}
 CELLS = grid((1, 4, 16), (32, 128, 512), (32, 128, 512, 2048), math.inf)
 
 
@@ -254,7 +249,7 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path):
 # Fit
 
 
-@pytest.mark.parametrize(("form", "truth"), [("split", SPLIT), ("tokens", TOKENS)])
+@pytest.mark.parametrize(("form", "truth"), [("split", SPLIT), ("affine", SPLIT), ("tokens", TOKENS)])
 def test_known_coefficients_are_found_under_noise(form, truth):
     rng = np.random.default_rng(3)
     cells = grid((1, 2, 4, 8, 16, 32), (16, 64, 128, 256, 512), (64, 256, 1024, 2048), math.inf)
@@ -266,7 +261,7 @@ def test_known_coefficients_are_found_under_noise(form, truth):
     assert fits[0].in_sample["decode"].mean <= fits[0].held_out["decode"].mean
 
 
-@pytest.mark.parametrize(("form", "truth"), [("split", SPLIT), ("tokens", TOKENS)])
+@pytest.mark.parametrize(("form", "truth"), [("split", SPLIT), ("affine", SPLIT), ("tokens", TOKENS)])
 def test_without_noise_the_fit_is_exact(form, truth):
     fits = fit_all({cell: predict(form, truth, cell) for cell in CELLS})
     best = fits[0]
@@ -312,6 +307,13 @@ def test_end_to_end_error_by_hand():
     assert "e2e" not in errors({p: 12.0, Cell(DECODE, 2, 9): 1.0}, {p: 10.0, Cell(DECODE, 2, 9): 1.0})
 
 
+def test_scatter_by_hand():
+    """Deviations of ln(ms) from the mean of the own cell, one degree of freedom a cell; a lone sample says nothing."""
+    e = math.e
+    assert scatter([(1.0, e, e**2), (5.0, 5.0), (7.0,)]) == pytest.approx(math.sqrt((1 + 0 + 1) / (2 + 1)))
+    assert scatter([(5.0,), ()]) == 0.0
+
+
 def test_too_few_cells_are_refused():
     points = {cell: 1.0 for cell in CELLS if cell.phase == DECODE}
     with pytest.raises(ValueError, match="0 prefill cells were measured: a fit needs 4"):
@@ -333,6 +335,8 @@ def test_the_profile_is_read_and_simulated(tmp_path):
     campaign.run(plan, file, Table(sigma=0.01))
     document.write(tmp_path / "mine.json", profile_of(plan, file.rows))
     profile = load_profile(tmp_path / "mine.json")
+    assert 0.007 < profile.noise_sigma < 0.013
+    profile = replace(profile, noise_sigma=0.0)
     assert profile.form == "split" and profile.coefficients == pytest.approx(SPLIT, rel=0.1)
     assert set(profile.meta["errors"]) >= {"decode", "prefill", "e2e", "kind"} and profile.meta["measured"] is True
     requests = Requests.checked([0.0, 0.0, 1.0], [100, 50, 20], [10, 20, 5])
@@ -411,149 +415,3 @@ def test_a_device_without_memory_for_a_single_cell_is_refused(tmp_path):
     campaign.run(plan, file, Table(too_large=decode))
     with pytest.raises(ValueError, match="not enough memory for a single decode cell: the smallest was decode 1 x 32"):
         calibrate.usable(plan, measured(plan, file.rows))
-
-
-# The list of profiles
-
-
-def test_every_shipped_profile_is_listed_with_its_errors(capsys):
-    assert profiles.main([]) == 0
-    out = capsys.readouterr().out
-    for name in shipped_profiles():
-        assert sum(line.startswith(f"{name} ") for line in out.splitlines()) == 1
-        assert f"{name}: {load_profile(name).meta['source'][:40]}" in out
-    assert "1.9 / 11.2   3.7 / 11.0   1.7 / 14.9" in " ".join(out.split("h100-80gb_llama2-70b_tp4")[1].splitlines()[:1])
-    rows = {line.split()[0]: line for line in out.splitlines() if line}
-    assert " NO " in rows["peer-qwen3-1.7b-rtx4080"] and "GEMMs only" in rows["h100_llama2-7b_tp1-gemm"]
-    assert "MADE FROM A FORMULA" in out and "not included: " in out
-
-
-def test_the_list_as_json(capsys):
-    assert profiles.main(["ideal", "h100_llama2-7b_tp1-gemm", "--json"]) == 0
-    ideal, gemm = json.loads(capsys.readouterr().out)
-    assert (ideal["measured"], ideal["kv_tokens"], ideal["errors"]) == (False, None, {})
-    assert gemm["errors"]["step"] == {"median": 0.0435, "p95": 0.1257}
-
-
-def test_an_unknown_profile_is_refused(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        profiles.main(["idael"])
-    assert stopped.value.code == 2 and "Did you mean ideal?" in capsys.readouterr().err
-
-
-@pytest.mark.skipif(not figures.available(), reason="matplotlib missing")
-def test_measured_against_fitted_is_drawn_where_there_are_rows(tmp_path, capsys):
-    plan, file = Plan(CELLS, repeats=2), opened(tmp_path)
-    campaign.run(plan, file, Table(sigma=0.02))
-    document.write(tmp_path / "mine.json", profile_of(plan, file.rows))
-    assert profiles.main([str(tmp_path / "mine.json"), "ideal", "--plot", str(tmp_path / "figures")]) == 0
-    assert (tmp_path / "figures" / "mine.png").stat().st_size > 10_000
-    assert "not drawn: ideal" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("name", [n for n in shipped_profiles() if "rows" in load_profile(n).meta])
-def test_our_own_profiles_are_the_fit_to_their_committed_rows(name):
-    """Measured numbers, not made ones: the fit is redone, and repeats scatter as measurements do."""
-    profile = load_profile(name)
-    rows = [row for _, row in read_rows(ROOT / "data" / "profiles" / profile.meta["rows"])]
-    about = profile.meta["campaign"]
-    cells = list(dict.fromkeys(sorted(row.cell for row in rows)))
-    found = measured(Plan(cells, about["repeats"], most_cv=about["most_cv"], seed=about["seed"]), rows)
-    best = fit_all({m.cell: m.ms for m in found if m.samples})[0]
-    assert best.form == profile.form
-    assert best.coefficients == pytest.approx(profile.coefficients, rel=1e-3)
-    assert len({round(m.cv, 4) for m in found}) > len(found) / 2  # a formula has one spread for all cells
-
-
-# With torch: the tiny model on this machine's CPU
-
-SMALL = ["--batches", "1,3", "--prompts", "8,32", "--contexts", "8,32", "--repeats", "3", "--max-cv", "9"]
-
-
-@pytest.fixture(scope="module")
-def torch():
-    pytest.importorskip("transformers", reason="transformers is not installed")
-    return pytest.importorskip("torch", reason="torch is not installed")
-
-
-def tiny(torch, seed=0):
-    from transformers import AutoModelForCausalLM
-
-    from data.calibration.models import config_of
-
-    torch.manual_seed(seed)
-    return AutoModelForCausalLM.from_config(config_of("tiny")).eval()
-
-
-def test_the_engine_gives_the_tokens_of_the_model(torch):
-    """Packed prefill, right-aligned cache and masks change nothing: greedy tokens equal plain Transformers'."""
-    from data.calibration.engine import Engine
-
-    prompts, tokens = [7, 30, 19, 30], 10
-    engine, plain = Engine(tiny(torch)), tiny(torch)
-    ids = engine.prompt_ids(prompts)
-    found, begin = engine.generate(prompts, tokens, ids), 0
-    for row, length in enumerate(prompts):
-        text = ids[:, begin : begin + length]
-        begin += length
-        for place in range(tokens):
-            with torch.inference_mode():
-                following = plain(text).logits[:, -1:].argmax(-1)
-            assert int(following) == int(found[row, place])
-            text = torch.cat([text, following], dim=1)
-
-
-def test_calibrating_the_tiny_model(torch, tmp_path, capsys):
-    out = tmp_path / "here.json"
-    assert calibrate.main(["--model", "tiny", "--out", str(out), *SMALL]) == 0
-    printed = capsys.readouterr().out
-    assert "floor: weights and KV cache read once at" in printed and "decode 3 x 32" in printed
-    profile = load_profile(out)
-    assert profile.meta["model"] == "tiny" and profile.meta["kv_bytes_per_token"] == 2 * 4 * 2 * 32 * 4
-    assert 0.05 < profile.decode_step_ms(1, 8) < 1000
-    with (tmp_path / "here.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 8 * 3 and {row["status"] for row in rows} == {"ok"}
-    content = (tmp_path / "here.csv").read_bytes()
-    assert calibrate.main(["--model", "tiny", "--out", str(out), *SMALL]) == 0
-    assert "taking up 24 rows" in capsys.readouterr().out
-    assert (tmp_path / "here.csv").read_bytes() == content  # nothing was measured again
-
-
-def test_rows_of_another_dtype_are_refused_by_the_command(torch, tmp_path, capsys):
-    options = ["--out", str(tmp_path / "here.json"), *SMALL]
-    assert calibrate.main(options) == 0
-    with pytest.raises(SystemExit) as stopped:
-        calibrate.main([*options, "--dtype", "bfloat16"])
-    assert stopped.value.code == 2
-    assert "dtype='float32', but this run measures 'bfloat16'" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--device", "cuda:97"], "--device cuda:97: torch"),
-        (["--model", "qwen3-1.7"], "--model 'qwen3-1.7' is not known. Did you mean qwen3-1.7b?"),
-    ],
-)
-def test_what_is_not_there_is_refused(torch, tmp_path, capsys, options, message):
-    with pytest.raises(SystemExit) as stopped:
-        calibrate.main([*options, "--out", str(tmp_path / "x.json")])
-    err = capsys.readouterr().err
-    assert stopped.value.code == 2 and message in err and err.count("\n") == 1
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_model_or_a_cell_that_does_not_fit_the_memory(torch, tmp_path, capsys, monkeypatch):
-    from data.calibration import models, torch_measurer
-
-    monkeypatch.setattr(models, "memory", lambda _: (10**6, 10**9))
-    with pytest.raises(SystemExit):
-        calibrate.main(["--out", str(tmp_path / "x.json")])
-    assert "--model tiny: its weights take 0.0 GB in float32, but cpu has 0.0 GB free" in capsys.readouterr().err
-    monkeypatch.undo()
-    monkeypatch.setattr(torch_measurer, "memory", lambda _: (1000, 10**9))
-    with pytest.raises(SystemExit) as stopped:
-        calibrate.main(["--out", str(tmp_path / "x.json"), *SMALL])
-    assert stopped.value.code == 2
-    assert "not enough memory for a single prefill cell: the smallest was prefill 1 x 8" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,11 +33,12 @@ from llmsched_env.requests import Requests
 SPLIT = Profile(
     "s", "split", {"d0": 5.0, "d1": 0.2, "d2": 1e-3, "p0": 8.0, "p1": 0.05, "p2": 2e-5}, math.inf, meta={"model": "m"}
 )
+AFFINE = Profile("a", "affine", SPLIT.coefficients, math.inf)
 TOKENS = Profile("t", "tokens", {"w0": 4.0, "e0": 3.0, "w1": 0.05, "a_p": 2e-5, "a_d": 1e-3}, math.inf)
 LENGTHS = Lengths(prompt=48, output=32)
 
 
-@pytest.mark.parametrize("profile", [SPLIT, TOKENS], ids=lambda p: p.form)
+@pytest.mark.parametrize("profile", [SPLIT, AFFINE, TOKENS], ids=lambda p: p.form)
 @pytest.mark.parametrize("load", [0.3, 0.9, 1.5])
 @pytest.mark.parametrize("batch", [1, 8])
 def test_a_replay_on_a_server_that_obeys_the_profile_is_the_simulation(profile, load, batch):
@@ -46,6 +48,14 @@ def test_a_replay_on_a_server_that_obeys_the_profile_is_the_simulation(profile, 
     real, sim = replay(requests, batch, service_ms(profile)), simulated(requests, batch, profile)
     np.testing.assert_allclose(real[0], sim[0], rtol=1e-9)
     np.testing.assert_allclose(real[1], sim[1], rtol=1e-9)
+
+
+def test_the_noise_of_the_profile_is_drawn_by_its_key():
+    noisy = replace(SPLIT, noise_sigma=0.1)
+    requests = draw_requests(LENGTHS, 100, 5.0, np.random.default_rng(2))
+    first, again, other = (simulated(requests, 8, noisy, key)[1] for key in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert 0 < np.abs(other / first - 1).max() and not np.array_equal(first, simulated(requests, 8, SPLIT)[1])
 
 
 def test_a_replay_by_hand():
@@ -182,6 +192,7 @@ def test_a_few_real_batches(capsys, tmp_path, monkeypatch):
     small = {"batches": (1, 4), "prompts": (8, 16), "contexts": (8, 16)}
     monkeypatch.setitem(settings.GRIDS, "cpu", small)
     options = ["--requests", "10", "--repeats", "2", "--batch", "4", "--loads", "0.7", "--prompt", "8", "--output", "6"]
+    options += ["--patience", "0"]
     assert fidelity.main([*options, "--longest", "16", "--json", "--out", str(tmp_path)]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert summary["model"] == "tiny" and summary["profile"] == "measure"

@@ -49,7 +49,7 @@ def test_the_shipped_profiles_are_the_promised_ones():
     assert load_profile("ideal").kv_tokens == load_profile("synthetic").kv_tokens == math.inf
     assert not load_profile("peer-qwen3-1.7b-rtx4080").meta["measured"]
     assert "NOT MEASURED" in load_profile("peer-qwen3-1.7b-rtx4080").meta["caveats"][0]
-    assert {load_profile(name).form for name in shipped_profiles()} | {"affine"} == set(FORMS)
+    assert {load_profile(name).form for name in shipped_profiles()} == set(FORMS)
 
 
 def test_forms_by_hand():

@@ -40,7 +40,7 @@ class Architecture:
 
 
 PRESETS: Mapping[str, Architecture] = {
-    "tiny": Architecture("qwen3", 4, 128, 4, 2, 32, 384, 2048, tied=True),
+    "tiny": Architecture("qwen3", 4, 512, 8, 2, 64, 1536, 2048, tied=True),
     "qwen3-0.6b": Architecture("qwen3", 28, 1024, 16, 8, 128, 3072, 151936, tied=True),
     "qwen3-1.7b": Architecture("qwen3", 28, 2048, 16, 8, 128, 6144, 151936, tied=True),
     "qwen3-8b": Architecture("qwen3", 36, 4096, 32, 8, 128, 12288, 151936, tied=False),

@@ -17,9 +17,10 @@ import transformers
 from data.calibration import campaign
 from data.calibration.architectures import BYTES, PRESETS
 from data.calibration.cells import DECODE, PREFILL, Cell
-from data.calibration.devices import clock_name, copy_bandwidth, device_name, device_of, memory
+from data.calibration.devices import clock_name, copy_bandwidth, device_name, device_of, keep_freed_memory, memory
 from data.calibration.engine import Engine
 from data.calibration.models import architecture_of, config_of, load
+from data.calibration.quiet import Undisturbed
 from data.calibration.rows import Setup
 from data.calibration.torch_measurer import TorchMeasurer, bytes_needed, engine_name
 
@@ -36,6 +37,7 @@ class Bench:
         transformers.logging.set_verbosity_error()
         if self.device.type == "cpu":
             torch.set_num_threads(options.threads)
+            keep_freed_memory()
         else:
             torch.cuda.set_device(self.device)
         torch.manual_seed(options.seed)
@@ -61,10 +63,11 @@ class Bench:
             re.sub(r"[^a-z0-9.]+", "-", part.lower()).strip("-") for part in (self.setup.device, self.setup.model)
         )
 
-    def measurer(self) -> TorchMeasurer:
-        """What measures this bench."""
+    def measurer(self) -> Undisturbed:
+        """What measures this bench, and on a CPU takes again what other programs disturbed."""
         options = self.options
-        return TorchMeasurer(self.engine, self.sizes, options.dtype, options.engine)
+        patience = options.patience if self.device.type == "cpu" else 0.0
+        return Undisturbed(TorchMeasurer(self.engine, self.sizes, options.dtype, options.engine), patience)
 
     def floors(self, cells: Sequence[Cell]) -> dict[Cell, float]:
         """Milliseconds that reading weights and cache once takes, by decode cell: no engine is faster."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data.calibration.campaign import Measured
-from data.calibration.fit import Error, Fit
+from data.calibration.fit import Error, Fit, scatter
 from data.calibration.rows import Setup
 from llmsched_env.profiles import SCHEMA, UNITS, load_profile
 
@@ -46,7 +46,7 @@ def document(
         "tensor_parallel": 1,
         "gpu": setup.device,
         "model": setup.model,
-        "noise_sigma": 0.0,
+        "noise_sigma": figures(scatter([m.samples for m in cells]), 3),
         "measured": True,
         "errors": {
             "kind": "held out: one cell left out at a time; absolute relative error",

@@ -2,7 +2,9 @@
 
 A batch is prefilled in one pass over the concatenated prompts, with attention inside each prompt only (what
 serving engines call variable-length attention: no padding is computed), and then decodes in step.  Prompts
-lie right-aligned in the cache, so that all rows append at one place.  Needs torch.
+lie right-aligned in the cache, so that all rows append at one place.  On a CPU every row attends to its own
+tokens alone, as with paged attention; on CUDA rows of different lengths decode together, padding masked.
+Needs torch.
 """
 
 from __future__ import annotations
@@ -19,9 +21,9 @@ ATTENTION = "llmsched"
 
 
 class Slab:
-    """KV cache of one batch: memory for ``capacity`` tokens a row is taken once."""
+    """KV cache of one batch: memory for ``capacity`` tokens a row is taken once; ``by_row``: rows attend one by one."""
 
-    def __init__(self, config: Any, prompts: Sequence[int], capacity: int, like: torch.Tensor) -> None:
+    def __init__(self, config: Any, prompts: Sequence[int], capacity: int, like: torch.Tensor, by_row: bool) -> None:
         heads = config.num_key_value_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         shape = (config.num_hidden_layers, len(prompts), heads, capacity, width)
@@ -30,10 +32,12 @@ class Slab:
         self.prompts = list(prompts)
         self.filled = 0  # columns in use, the same in all rows
         self.longest = max(prompts)
-        self.one_by_one = like.device.type == "cpu" or min(prompts) != self.longest
-        starts = torch.tensor([self.longest - p for p in prompts], device=like.device)
-        columns = torch.arange(capacity, device=like.device)
-        self.mask = (columns >= starts[:, None])[:, None, None] if min(prompts) != self.longest else None
+        self.starts = [self.longest - p for p in prompts]
+        mixed, self.by_row, self.mask = any(self.starts), by_row, None
+        self.one_by_one = by_row or mixed  # in prefill
+        if mixed and not by_row:
+            columns = torch.arange(capacity, device=like.device)
+            self.mask = (columns >= torch.tensor(self.starts, device=like.device)[:, None])[:, None, None]
 
     def prefill(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
         """Attention inside each prompt; q (1, heads, T, width).  Keys and values go to the cache."""
@@ -56,10 +60,20 @@ class Slab:
         """Append one token a row and attend to all that the row holds; q (b, heads, 1, width)."""
         end = self.filled + 1
         self.keys[layer, :, :, self.filled : end], self.values[layer, :, :, self.filled : end] = k, v
+        if self.by_row:
+            return self._decode_by_row(layer, q, end, scale)
         mask = None if self.mask is None else self.mask[..., :end]
         keys, values = self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
         out = scaled_dot_product_attention(q, keys, values, attn_mask=mask, scale=scale, enable_gqa=True)
         return out.transpose(1, 2)
+
+    def _decode_by_row(self, layer: int, q: torch.Tensor, end: int, scale: float) -> torch.Tensor:
+        keys, values = self.keys[layer], self.values[layer]
+        parts = []
+        for row, start in enumerate(self.starts):
+            own = slice(row, row + 1), slice(None), slice(start, end)
+            parts.append(scaled_dot_product_attention(q[own[0]], keys[own], values[own], scale=scale, enable_gqa=True))
+        return torch.cat(parts).transpose(1, 2)
 
 
 def _attention(
@@ -75,15 +89,17 @@ AttentionInterface.register(ATTENTION, _attention)
 class Engine:
     """A model on a device that serves one batch at a time, token by token."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, by_row: bool | None = None) -> None:
+        """``by_row``: whether every row attends to its own tokens alone; None: on a CPU."""
         self.model = model.eval()
+        self.by_row = model.device.type == "cpu" if by_row is None else by_row
         self.model.config._attn_implementation = ATTENTION
         self.device, self.vocabulary = model.device, model.config.vocab_size
         self._like = next(model.parameters())
 
     def slab(self, prompts: Sequence[int], tokens: int) -> Slab:
         """A cache for prompts of these lengths that get ``tokens`` tokens each."""
-        return Slab(self.model.config, prompts, max(prompts) + tokens, self._like)
+        return Slab(self.model.config, prompts, max(prompts) + tokens, self._like, self.by_row)
 
     def prompt_ids(self, prompts: Sequence[int], generator: torch.Generator | None = None) -> torch.Tensor:
         """Random tokens (1, sum of prompts) on the device."""

@@ -114,6 +114,13 @@ def _split(points: Points) -> dict[str, float]:
     return dict(zip(COEFFICIENTS["split"], (*d, *_hinge(prefill)), strict=True))
 
 
+def _affine(points: Points) -> dict[str, float]:
+    prefill, decode = _of(points, PREFILL), _of(points, DECODE)
+    d = _linear([[1.0, c.batch, c.total] for c in decode], list(decode.values()))
+    p = _linear([[1.0, c.total, c.squares] for c in prefill], list(prefill.values()))
+    return dict(zip(COEFFICIENTS["affine"], (*d, *p), strict=True))
+
+
 def _hinge(points: Points) -> Floats:
     """p0, p1, p2 of max(p0, p1 T + p2 Q): every way to cut the cells by tokens is a start, the best is polished."""
     cells = sorted(points, key=lambda c: (c.total, c.squares))
@@ -162,26 +169,26 @@ FITS: Mapping[str, Callable[[Points], dict[str, float]]] = {
     "split": _split,
     "tokens": _tokens,
     "batch-length": _batch_length,
+    "affine": _affine,
 }
 
 
 def control_errors(points: Points) -> dict[str, Error]:
-    """Held-out errors of forms that no server of the simulator has, for comparison: a constant decode step, and a
-    prefill without the floor of ``split``, p0 + p1 T + p2 Q."""
-    designs: dict[str, tuple[str, Callable[[Cell], list[float]]]] = {
-        "constant decode": (DECODE, lambda _: [1.0]),
-        "prefill p0 + p1 T + p2 Q": (PREFILL, lambda c: [1.0, c.total, c.squares]),
-    }
-    found = {}
-    for name, (phase, design) in designs.items():
-        own = _of(points, phase)
-        held = []
-        for cell, ms in own.items():
-            others = [other for other in own if other != cell]
-            fitted = _linear([design(c) for c in others], [own[c] for c in others])
-            held.append(abs(float(np.dot(design(cell), fitted)) / ms - 1.0))
-        found[name] = Error.of(held)
-    return found
+    """Held-out errors of what no server of the simulator has, for comparison: a decode step of constant time."""
+    own = _of(points, DECODE)
+    held = []
+    for cell, ms in own.items():
+        others = [other for other in own if other != cell]
+        (constant,) = _linear([[1.0]] * len(others), [own[c] for c in others])
+        held.append(abs(float(constant) / ms - 1.0))
+    return {"constant decode": Error.of(held)}
+
+
+def scatter(samples: Sequence[Sequence[float]]) -> float:
+    """Standard deviation of ln(ms) around the mean of its own cell, over all cells with two samples or more."""
+    logs = [np.log(own) for own in samples if len(own) > 1]
+    freedom = sum(len(own) - 1 for own in logs)
+    return min(1.0, float(np.sqrt(sum(((own - own.mean()) ** 2).sum() for own in logs) / freedom))) if freedom else 0.0
 
 
 def _of(points: Points, phase: str) -> dict[Cell, float]:

@@ -34,7 +34,7 @@ def report(cells: Sequence[Measured], fits: Sequence[Fit], floors: Mapping[Cell,
     lines.append(f"chosen: {best.form}  " + "  ".join(f"{k}={v:.5g}" for k, v in best.coefficients.items()))
     noisy = [str(m.cell) for m in cells if m.noisy]
     if noisy:
-        lines.append(f"NOISY, twice above the limit, median used and flagged in the profile: {', '.join(noisy)}")
+        lines.append(f"NOISY, above the limit; the median is used, the profile names them: {', '.join(noisy)}")
     lacking = [str(m.cell) for m in cells if not m.samples and not m.out_of_memory]
     if lacking:
         lines.append(f"NOT MEASURED, the budget ended first: {', '.join(lacking)}")

@@ -53,6 +53,13 @@ def add_model_options(add: Callable) -> None:
     add("--dtype", type=choice(tuple(BYTES)), metavar="T", help="float32 (default on cpu), bfloat16 (on cuda), float16")
     add("--engine", type=choice(("eager", "cuda-graph")), help="cuda-graph (default on cuda) or eager")
     add("--threads", type=number(1, 1024, whole=True), default=1, metavar="N", help="threads on a cpu (default 1)")
+    add(
+        "--patience",
+        type=number(0, math.inf),
+        default=60.0,
+        metavar="S",
+        help="seconds to spend at most on taking again what other programs disturbed (cpu; default 60)",
+    )
     add("--bandwidth", type=number(0, 1e6, above=True), metavar="GB/S", help="of the memory (default: a copy measures)")
 
 

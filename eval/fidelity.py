@@ -171,8 +171,9 @@ def checked(options: argparse.Namespace) -> None:
 
 
 def same_thing(name: str, profile: Profile, bench: Bench) -> None:
-    """``ValueError`` unless the profile was measured on this model, device and clock."""
-    for field, here in (("model", bench.setup.model), ("gpu", bench.setup.device), ("clock", bench.setup.clock)):
+    """``ValueError`` unless the profile was measured on this model, device, dtype and clock."""
+    setup = bench.setup
+    for field, here in (("model", setup.model), ("gpu", setup.device), ("dtype", setup.dtype), ("clock", setup.clock)):
         there = profile.meta.get(field)
         if there != here:
             raise ValueError(

@@ -177,10 +177,13 @@ def test_without_torch_the_command_says_how_to_get_it(capsys, monkeypatch):
 
 def test_a_profile_of_something_else_is_refused():
     class Bench:
-        setup = settings.argparse.Namespace(model="tiny", device="a cpu", clock="wall")
+        setup = settings.argparse.Namespace(model="tiny", device="a cpu", dtype="float32", clock="wall")
 
     with pytest.raises(ValueError, match="--profile x: model='m', but this run has 'tiny'"):
         fidelity.same_thing("x", SPLIT, Bench)
+    half = replace(SPLIT, meta={"model": "tiny", "gpu": "a cpu", "dtype": "bfloat16", "clock": "wall"})
+    with pytest.raises(ValueError, match="--profile z: dtype='bfloat16', but this run has 'float32'"):
+        fidelity.same_thing("z", half, Bench)
     with pytest.raises(ValueError, match="--profile y: model='none'"):
         fidelity.same_thing("y", load_profile("ideal"), Bench)
 

@@ -50,9 +50,11 @@ class Slab:
         parts, begin = [], 0
         for row, length in enumerate(self.prompts):
             span, columns = slice(begin, begin + length), slice(self.longest - length, self.longest)
-            one = [x[:, :, span] for x in (q, k, v)]
-            self.keys[layer, row, :, columns], self.values[layer, row, :, columns] = one[1][0], one[2][0]
-            parts.append(scaled_dot_product_attention(*one, is_causal=True, scale=scale, enable_gqa=True))
+            own_q, own_k, own_v = (x[:, :, span] for x in (q, k, v))
+            self.keys[layer, row, :, columns], self.values[layer, row, :, columns] = own_k[0], own_v[0]
+            parts.append(
+                scaled_dot_product_attention(own_q, own_k, own_v, is_causal=True, scale=scale, enable_gqa=True)
+            )
             begin += length
         return torch.cat(parts, dim=2).transpose(1, 2)
 

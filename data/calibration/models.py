@@ -82,7 +82,8 @@ def load(model: str, config: Any, device: torch.device, dtype: str, *, random_we
         with torch.device(device):
             return AutoModelForCausalLM.from_config(config, dtype=kind)
     try:
-        return AutoModelForCausalLM.from_pretrained(model, dtype=kind).to(device)
+        found: Any = AutoModelForCausalLM.from_pretrained(model, dtype=kind)
+        return found.to(device)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"--model {model!r}: no weights found ({reason}). --random-weights needs none.") from error

@@ -37,7 +37,7 @@ def events_of(process: int, name: str, result: RunResult) -> list[dict[str, Any]
     events = [_name("process_name", process, 0, name)]
     events += [_name("thread_name", process, k + 1, f"server {k}") for k in range(len(result.servers))]
     for batch in result.batches[np.isfinite(result.batches["end"])]:
-        kind = "any" if batch["choice"] == result.config.queueing.num_bins else f"bin {batch['choice']}"
+        kind = _kind(int(batch["choice"]), result.config.queueing.num_bins)
         start, end = float(batch["start"]), float(batch["end"])
         events.append(
             {
@@ -56,6 +56,13 @@ def events_of(process: int, name: str, result: RunResult) -> list[dict[str, Any]
             }
         )
     return events + _waiting(process, result)
+
+
+def _kind(choice: int, bins: int) -> str:
+    """Where a batch came from; in the continuous engine a slice is a stretch of a running set, from no one bin."""
+    if choice < 0:
+        return "running"
+    return "any" if choice == bins else f"bin {choice}"
 
 
 def _waiting(process: int, result: RunResult) -> list[dict[str, Any]]:

@@ -1,14 +1,15 @@
 """Runs on a Ray cluster: the same cells, the same bytes, other machines.
 
 Ray carries the cells, keeps the machines busy and makes a run again when a worker or a machine is lost; what is ours is
-only how a cell travels.  The checkout goes along, so every machine runs this version of the source; the first run on a
-machine compiles it.
+only how a cell travels.  Other machines get a copy of the checkout, so all run this version of the source; the first
+run on a machine compiles it.  On this machine it runs in place.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import platform
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ class Parcel:
         """Unpack it where the source is the same."""
         policy = get(self.name) if self.file is None else _from_text(*self.file, self.name)
         bound = Bound(policy, self.values, self.label, self.name)
-        bound.__dict__["_loaded"] = self.params, self.memory  # numbers from a file (learned weights) came along
+        params = self.params.copy()  # what Ray hands over is read-only, which the kernel does not take
+        bound.__dict__["_loaded"] = params, self.memory  # numbers from a file (learned weights) came along
         return Cell(self.label, bound, scenario, self.seed, self.split, self.timeline, self.streamed)
 
 
@@ -138,11 +140,24 @@ def connected(address: str) -> RayCluster:
         raise ValueError(f"{HINT}.")
     ray = importlib.import_module("ray")
     if not ray.is_initialized():
-        away = [path.name for path in ROOT.iterdir() if path.name not in TRAVELS]
-        excludes = [*(f"/{name}" for name in away), "**/__pycache__"]  # nothing that this machine compiled
-        environment = {"working_dir": str(ROOT), "excludes": excludes}
+        quiet = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
         try:
-            ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level="ERROR")
+            ray.init(**quiet)
+            environment = _environment({node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]})
+            ray.shutdown()
+            ray.init(**quiet, runtime_env=environment)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            raise ValueError(f"--ray {address}: there is no such cluster ({error}).") from None
+            reason = " ".join(str(error).split())
+            raise ValueError(
+                f"--ray {address}: there is no such cluster ({reason}): give HOST:PORT, or auto."
+            ) from None
     return RayCluster(ray)
+
+
+def _environment(hosts: set[str]) -> dict[str, Any]:
+    """Where the workers find the source: here in place, on other machines as a copy that Ray brings."""
+    if hosts <= {platform.node()}:
+        return {"env_vars": {"PYTHONPATH": str(ROOT)}}
+    away = [path.name for path in ROOT.iterdir() if path.name not in TRAVELS]
+    excludes = [*(f"/{name}" for name in away), "**/__pycache__"]  # nothing that this machine compiled
+    return {"working_dir": str(ROOT), "excludes": excludes}

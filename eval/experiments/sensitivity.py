@@ -57,9 +57,7 @@ def find(session: Session) -> Findings:
         tables.append(DESIGN[options.design](session, base, entrants, factors))
 
     def draw():
-        return tornado(
-            "What SLO attainment hangs on", base.title, "points of SLO met (blue: first value)", panels
-        )
+        return tornado("What SLO attainment hangs on", base.title, "points of SLO met (blue: first value)", panels)
 
     drawings = {"tornado": draw}
     cells = [Cell(e.label, e.policy, e.scenario, session.seeds[0]) for e in entrants]

@@ -43,6 +43,18 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "until a time": {"requests": None, "duration_s": 60.0, "burstiness": 0.5, "predictor": "prompt-only"},
         "the peer's controllers": {"controller": {"kind": "peer"}, "max_bins": 6, "action": "ladder", "requests": 60},
     },
+    "LLMSchedContinuous-v0": {
+        "default": {},
+        "ladder": {"action": "ladder", "requests": 60},
+        "prompts first, little memory": {
+            "prefill": "first",
+            "admission": "prompt",
+            "kv_tokens": 4000,
+            "rate": 4.0,
+            "requests": 60,
+        },
+        "small chunks, routed": {"token_budget": 300, "routing": "join-shortest-kv", "rate": 20.0, "requests": 60},
+    },
     "LLMSchedSmall-v0": {"default": {"requests": 60}, "larger": {"max_batch": 8, "load": 0.6, "requests": 60}},
 }
 """Options by id and name."""

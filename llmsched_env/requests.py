@@ -36,7 +36,7 @@ class Requests:
 
         Without ``predicted_tokens`` the prediction is the truth; without ``slo_class`` all are class 0.
         """
-        arrival = np.ascontiguousarray(arrival_s, dtype=np.float64)
+        arrival = _owned(arrival_s, np.float64)
         n = len(arrival)
         if n == 0:
             raise ValueError("no requests: give at least one.")
@@ -52,13 +52,18 @@ class Requests:
             if array.shape != (n,):
                 raise ValueError(f"{name} has shape {array.shape}: give {n} values, one per arrival.")
             _first_bad(~((array >= 1) & (array <= MAX_TOKENS)), name, array, f"a number from 1 to {MAX_TOKENS}")
-            columns.append(np.ascontiguousarray(array, dtype=np.int32))
+            columns.append(_owned(array, np.int32))
         classes = np.zeros(n, np.int8) if slo_class is None else np.asarray(slo_class)
         if classes.shape != (n,):
             raise ValueError(f"slo_class has shape {classes.shape}: give {n} values, one per arrival.")
         _first_bad(~((classes >= 0) & (classes < MAX_CLASSES)), "slo_class", classes, "a class number from 0")
         prompt, output, predicted = columns
-        return cls(arrival, prompt, output, predicted, np.ascontiguousarray(classes, dtype=np.int8))
+        return cls(arrival, prompt, output, predicted, _owned(classes, np.int8))
+
+
+def _owned(values, dtype) -> NDArray:
+    """As an array the kernels take: contiguous and writeable (a column of a data frame may be read-only: copied)."""
+    return np.require(values, dtype, ["C", "W"])
 
 
 def _first_bad(bad: NDArray[np.bool_], name: str, values: NDArray, wanted: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from llmsched_env.compiled import fingerprint
+from llmsched_env.config import SimConfig
 from llmsched_env.observation import write_observation
 from policies import learned
 from policies.learned import CHOICE, CONTEXT, OWN, SHARED, SIZED
@@ -217,11 +218,21 @@ def made(sources: str) -> Function:
     return ppo
 
 
+FEW = 2
+"""Up to so many servers, every one has to take what is shortest of all."""
+
+
+def order(config: SimConfig) -> str:
+    """Discipline inside the bins: shortest prediction first where few servers, or one bin, cannot keep lengths apart,
+    else first come first served."""
+    return "sjf" if len(config.servers) <= FEW or config.queueing.num_bins == 1 else "fifo"
+
+
 policy(
     "ppo",
     engines=("batch",),
     params={"path": Text(None, allowed="a checkpoint that train/ppo.py exported, or none for the one that is shipped")},
-    queueing=lambda params: {"discipline": "sjf"},
+    order=order,
     details=True,
     load=lambda values: (learned.load(values["path"]).packed, 0),
 )(made(fingerprint() + repr(learned.LAYOUT)))

@@ -228,6 +228,13 @@ def test_the_scale_without_a_deadline_is_that_of_the_environments() -> None:
     assert ppo.SCALE_S == DEFAULT_SCALE_S
 
 
+@pytest.mark.parametrize(
+    ("servers", "bins", "found"), [(1, 4, "sjf"), (2, 8, "sjf"), (3, 4, "fifo"), (16, 2, "fifo"), (4, 1, "sjf")]
+)
+def test_the_order_inside_the_bins(servers: int, bins: int, found: str) -> None:
+    assert parse("ppo").configure(config(servers, bins)).queueing.discipline == found
+
+
 # Runs --------------------------------------------------------------------------------------------------------------
 
 
@@ -296,7 +303,7 @@ def test_decisions_are_those_of_the_environment(tmp_path: Path) -> None:
         workload=drawn,
         requests=300,
         servers=3,
-        bins=list(system.queueing.edges),
+        bins=[0, *system.queueing.edges],
         discipline=system.queueing.discipline,
         slo={"e2el": 1000.0 * system.slos[0].e2e_s},
         action="ladder",

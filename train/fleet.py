@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
+from policies.ppo import order
 from train.courses import Course
 from train.sb3_vec_env import Indices, SB3VecEnv, make_sb3_vec_env
 
@@ -17,9 +18,6 @@ BANDS = ((0.5, 0.9), (0.9, 1.2), (1.2, 1.6))
 
 HOLDING = 0.02
 """Price of a request that stays in the system for one T, in misses."""
-
-DISCIPLINE = "sjf"
-"""Order inside the bins: that of policies.ppo."""
 
 
 def course_env(course: Course, band: tuple[float, float], lanes: int, requests: int, max_bins: int) -> SB3VecEnv:
@@ -33,11 +31,11 @@ def course_env(course: Course, band: tuple[float, float], lanes: int, requests: 
         burstiness=course.burstiness,
         profile=course.profile,
         servers=course.servers,
-        bins=course.bins if course.bins == 1 else list(course.config.queueing.edges),
+        bins=course.bins if course.bins == 1 else [0, *course.config.queueing.edges],
         max_bins=max_bins,
         max_batch=course.max_batch,
         slo={"e2el": 1000.0 * course.target_s},
-        discipline=DISCIPLINE,
+        discipline=order(course.config),
         reward={"miss": 1.0, "holding": HOLDING / course.target_s},
         action="ladder",
     )

@@ -83,7 +83,7 @@ def test_every_package_was_found() -> None:
     """The tests below look at something: 20 modules and more, and what the others import is among it."""
     assert {top(name) for name in modules()} >= {"llmsched_env", "policies", "eval"}
     assert len([name for name in modules() if top(name) == "llmsched_env"]) > 20
-    assert "llmsched_env.batch_engine" in imports("llmsched_env.events")
+    assert "llmsched_env.batch_engine" in imports("llmsched_env.batch_events")
     assert "llmsched_env.layout" in imports("llmsched_env.simulator")
 
 

@@ -23,7 +23,7 @@ from eval.bench_table import Row, table
 from eval.options import OneLineParser
 
 PROGRAM = "bench.py"
-GROUPS = ("kernel", "stream", "env", "train", "compare", "import")
+GROUPS = ("kernel", "continuous", "stream", "env", "train", "compare", "import")
 HUNDRED_MILLION = 100_000_000
 
 
@@ -77,6 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     streamed = HUNDRED_MILLION if options.hundred_million else options.stream
     groups: dict[str, Callable[[], list[Row]]] = {
         "kernel": lambda: bench_kernel.measure(options.requests, options.repeats),
+        "continuous": lambda: bench_kernel.measure_continuous(options.requests, options.repeats),
         "stream": lambda: bench_process.measure_stream(streamed),
         "env": lambda: bench_env.measure(options.seconds, options.repeats, options.lanes),
         "train": lambda: bench_train.measure(5.0 * options.seconds),

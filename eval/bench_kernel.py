@@ -28,9 +28,17 @@ CHECKED = 20_000
 """Requests on which the plain-Python loop must give the kernel's stamps before it is timed."""
 
 
-def default_scenario() -> Scenario:
-    """The scenario that `compare` runs when nothing is asked for."""
-    return scenario_from(parser_for("bench.py", "").read([]))
+CONTINUOUS = (("sarathi", "chunks"), ("fcfs", "prompts first"), ("dynamic", "reservations"))
+"""Policies of the engine `continuous`, and what each exercises."""
+
+CONTINUOUS_RATES = {"default load": 10.0, "overload": 20.0}
+FLATNESS = (10_000, 1_000_000)
+"""Numbers of requests between which the cost of one should not change."""
+
+
+def default_scenario(*words: str) -> Scenario:
+    """The scenario that `compare` runs when nothing is asked for, or with the options ``words``."""
+    return scenario_from(parser_for("bench.py", "").read(list(words)))
 
 
 def sized(scenario: Scenario, requests: int) -> Workload:
@@ -87,4 +95,21 @@ def measure(requests: int, repeats: int) -> list[Row]:
             best, size = kernel_rate(scenario, drawn, parse(name), repeats)
             note = f"mean batch {size:.1f}"
             rows.append(Row("kernel", f"{name}, {load}", best, "requests/s", python, anchor, note))
+    return rows
+
+
+def measure_continuous(requests: int, repeats: int) -> list[Row]:
+    """The engine `continuous` at two loads, and its cost per request at two lengths of the run."""
+    rows = []
+    for load, rate in CONTINUOUS_RATES.items():
+        scenario = default_scenario("--engine", "continuous").at_rate(rate)
+        drawn = sized(scenario, requests).draw(0)
+        for name, what in CONTINUOUS:
+            best, size = kernel_rate(scenario, drawn, parse(name), repeats)
+            note = f"{what}; mean iteration {size:.1f} sequences"
+            rows.append(Row("continuous", f"{name}, {load}", best, "requests/s", note=note))
+    scenario = default_scenario("--engine", "continuous")
+    for count in FLATNESS:
+        best, _ = kernel_rate(scenario, sized(scenario, count).draw(0), parse("sarathi"), repeats)
+        rows.append(Row("continuous", f"sarathi, {count:,} requests", best, "requests/s"))
     return rows

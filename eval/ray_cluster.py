@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import platform
+import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ HINT = "--ray needs Ray: pip install 'llmsched[ray]'"
 
 LOOK_S = 0.2
 """How often the driver looks up from waiting, so that Ctrl-C is heard."""
+
+ANSWER_S = 10.0
+"""How long a cluster may take to answer."""
 
 TRAVELS = ("llmsched_env", "policies", "eval", "data")
 """Folders of the checkout that a run needs."""
@@ -138,6 +142,7 @@ def connected(address: str) -> RayCluster:
     """Connect to the cluster at ``address``; ``ValueError`` with a line for the user where that fails."""
     if importlib.util.find_spec("ray") is None:
         raise ValueError(f"{HINT}.")
+    _check_answers(address)
     ray = importlib.import_module("ray")
     if not ray.is_initialized():
         quiet = {"address": address, "log_to_driver": False, "logging_level": "ERROR"}
@@ -152,6 +157,19 @@ def connected(address: str) -> RayCluster:
                 f"--ray {address}: there is no such cluster ({reason}): give HOST:PORT, or auto."
             ) from None
     return RayCluster(ray)
+
+
+def _check_answers(address: str) -> None:
+    """Refuse ``HOST:PORT`` where nothing listens: Ray itself would knock for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon:
+        return  # auto, or a name that Ray knows
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_S).close()
+    except (OSError, OverflowError, ValueError) as error:
+        raise ValueError(
+            f"--ray {address}: nothing answers there ({error}): give HOST:PORT of a cluster, or auto."
+        ) from None
 
 
 def _environment(hosts: set[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -14,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval import cells, identity, runner
+from eval import cells, identity, ray_cluster, runner
 from eval.cells import CellStore, Crew
 from eval.identity import cell_key
 from eval.options import parser_for
 from eval.outcome import Outcome
+from eval.ray_cluster import Parcel
 from eval.runner import Cell
 from eval.scenario import Scenario, scenario_from
 from llmsched_env.config import SLO
@@ -204,3 +206,27 @@ def test_a_killed_comparison_is_taken_up_where_it_was(tmp_path: Path) -> None:
     assert len(rows) == len(set(rows)) == 60
     whole = subprocess.run([*command, str(tmp_path / "new")], capture_output=True, text=True, check=True)
     assert run.stdout == whole.stdout
+
+
+def test_a_cell_that_travels_is_the_same_cell(tmp_path: Path) -> None:
+    """What goes to another machine as bytes, a user's code included, has the key of what was packed."""
+    (tmp_path / "mine.py").write_text(
+        "from policies.parameters import number\nfrom policies.registry import policy\n\n"
+        '@policy("mine_travels", params={"most": number(4)})\n'
+        'def mine_travels(record, params, memory, rng):\n    """At most so many."""\n'
+        "    return record.num_bins, int(params[0])\n"
+    )
+    for text in ("static:batch=7", "timeout:wait=300", f"{tmp_path / 'mine.py'}:mine_travels:most=3"):
+        cell = Cell(text, parse(text), SMALL, 3, "validation", timeline=True)
+        parcel, scenario = pickle.loads(pickle.dumps((Parcel.of(cell), cell.scenario)))
+        found = parcel.cell(scenario)
+        assert (found.label, cell_key(found)) == (text, cell_key(cell))
+        assert found.policy.params.flags.writeable and found.policy.options.keys() == cell.policy.options.keys()
+
+
+def test_a_cluster_that_does_not_answer_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="--ray 127.0.0.1:1: nothing answers there"):
+        ray_cluster._check_answers("127.0.0.1:1")
+    with pytest.raises(ValueError, match="--ray 127.0.0.1:port"):
+        ray_cluster._check_answers("127.0.0.1:port")
+    ray_cluster._check_answers("auto")

@@ -136,7 +136,7 @@ def find(session: Session) -> Findings:
     shown = [Series(name, memories, values, row) for row, (name, values) in enumerate(curves.items())]
     panel = Panel("", "KV memory of a server, tokens", "output tokens/s", shown, log_x=True)
     drawings: dict[str, Callable] = {
-        "throughput": lambda: lines("Throughput under memory pressure", scenario.title, [panel], height=4.2)
+        "throughput": lambda: lines("Throughput under memory pressure", scenario.title, [panel], columns=1, height=4.6)
     }
     tables: Sequence[Table] = [first, under_sla(session, scenario)]
     return Findings(heading(scenario, session.seeds), tables, drawings, {"scenario": scenario.describe()})

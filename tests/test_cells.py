@@ -210,13 +210,11 @@ def test_a_killed_comparison_is_taken_up_where_it_was(tmp_path: Path) -> None:
 
 def test_a_cell_that_travels_is_the_same_cell(tmp_path: Path) -> None:
     """What goes to another machine as bytes, a user's code included, has the key of what was packed."""
-    (tmp_path / "mine.py").write_text(
-        "from policies.parameters import number\nfrom policies.registry import policy\n\n"
-        '@policy("mine_travels", params={"most": number(4)})\n'
-        'def mine_travels(record, params, memory, rng):\n    """At most so many."""\n'
-        "    return record.num_bins, int(params[0])\n"
+    code = (
+        "def mine(record, params, memory, rng):\n    return record.num_bins, 3\n"  # registered ones: tests/integrations
     )
-    for text in ("static:batch=7", "timeout:wait=300", f"{tmp_path / 'mine.py'}:mine_travels:most=3"):
+    (tmp_path / "mine.py").write_text(code)
+    for text in ("static:batch=7", "timeout:wait=300", f"{tmp_path / 'mine.py'}:mine"):
         cell = Cell(text, parse(text), SMALL, 3, "validation", timeline=True)
         parcel, scenario = pickle.loads(pickle.dumps((Parcel.of(cell), cell.scenario)))
         found = parcel.cell(scenario)

@@ -85,12 +85,16 @@ class Parcel:
         return Cell(self.label, bound, scenario, self.seed, self.split, self.timeline, self.streamed)
 
 
+_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+"""Where users' files were unpacked: as long as this process lives."""
+
+
 @lru_cache
 def _from_text(name: str, text: bytes, policy: str) -> Any:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / name
-        path.write_bytes(text)
-        return load_policy(str(path), policy)
+    _FOLDERS.append(tempfile.TemporaryDirectory())
+    path = Path(_FOLDERS[-1].name) / name
+    path.write_bytes(text)
+    return load_policy(str(path), policy)
 
 
 def run_parcel(parcel: Parcel, scenario: Scenario, version: str) -> Outcome:

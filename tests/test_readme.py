@@ -16,6 +16,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = {
     "eval/compare.py": ["--requests", "300", "--seeds", "2"],
     "eval/capacity.py": ["--requests", "300", "--seeds", "2", "--policies", "dynamic,multibin", "--scales", "1"],
+    "eval/sla.py": ["--requests", "200", "--seeds", "2", "--memories", "20000,40000"],
     "eval/theory.py": ["--requests", "200", "--seeds", "2", "--bin-counts", "1,2", "--batches", "2", "--sigmas", "0"],
     "eval/levels.py": ["--requests", "1000", "--seeds", "2", "--policies", "dynamic,multibin"],
     "eval/sensitivity.py": ["--requests", "200", "--seeds", "2", "--factors", "rate", "--points", "4"],

@@ -118,7 +118,7 @@ def under_sla(session: Session, scenario: Scenario) -> Table:
     ttft = min(slo.ttft_s for slo in scenario.config.slos)
     slo = SLO(ttft_s=ttft if math.isfinite(ttft) else 10.0, tpot_s=target)
     world = replace(scenario, config=replace(scenario.config, slos=(slo,)))
-    policies = parse_list(f"static:batch=256,static:batch=auto,dynamic:tbt={1000 * target:g},dynamic:tbt=auto")
+    policies = parse_list(f"static:batch=256,static:batch=auto,static,dynamic:tbt={1000 * target:g},dynamic:tbt=auto")
     session.options.shares = (0.95,)
     study = Study(session, chosen(policies, world, session), world)
     places = sorted({place_of(multiple * world.workload.mean_rate) for multiple in MULTIPLES})

@@ -189,7 +189,9 @@ def keep(
         if drawn:
             figures.write(drawn, folder / "figures")
     if options.report:
-        artefacts.write_text(Path(options.report), page(found.heading, found.tables, drawn, session.notes, about))
+        name = str(summary["experiment"])
+        heading = found.heading if found.heading.startswith(name) else f"{name}, {found.heading}"
+        artefacts.write_text(Path(options.report), page(heading, found.tables, drawn, session.notes, about))
     if options.timeline:
         write_timeline(found.timeline, Path(options.timeline))
     if (options.out or options.report) and found.drawings and not figures.available():

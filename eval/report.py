@@ -38,7 +38,7 @@ def page(
         "scenario": html.escape(rest),
         "tables": "\n".join(_table(table) for table in tables),
         "figures": "\n".join(_figure(name, figure) for name, figure in figures.items()),
-        "notes": "\n".join(f"<li>{html.escape(note)}</li>" for note in notes),
+        "notes": _notes(notes),
         "command": html.escape(shlex.join(about["command"])),
         "about": _about(about),
         "style": (PARTS / "page.css").read_text(encoding="utf-8"),
@@ -87,6 +87,11 @@ def _figure(name: str, figure: Figure) -> str:
         f'<figure id="figure-{html.escape(name)}">{svg}<div class=ring hidden></div><div class=tip hidden></div>'
         f"<script type=application/json>{points}</script></figure>"
     )
+
+
+def _notes(notes: Sequence[str]) -> str:
+    items = "\n".join(f"<li>{html.escape(note)}</li>" for note in notes)
+    return f"<section><h2>Remarks</h2><ul class=notes>\n{items}\n</ul></section>" if notes else ""
 
 
 def _about(about: Mapping[str, Any]) -> str:

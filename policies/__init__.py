@@ -25,6 +25,7 @@ from policies import (  # noqa: F401, I001  (importing a scheduler registers it,
     iterative,
     oracle_sjf,
     oracle_srpt,
+    weighted_queue,
     ppo,
 )
 from policies.parameters import choice, number

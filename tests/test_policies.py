@@ -24,7 +24,7 @@ from tests import reference
 
 EVERY = (
     *("static", "dynamic", "multibin", "multibin-fixed", "timeout", "adaptive-memory", "window", "priority"),
-    *("longest-queue", "sjf", "edf", "least-slack", "aimd", "random", "oracle-sjf"),
+    *("longest-queue", "sjf", "edf", "least-slack", "aimd", "random", "oracle-sjf", "weighted-queue"),
 )
 CONTINUOUS = ("fcfs", "sarathi", "iterative", "oracle-srpt")
 """Those of the engine `continuous` alone."""
@@ -100,6 +100,15 @@ def test_longest_queue() -> None:
         (2, 30),
         (0, 10),
     ]
+
+
+def test_weighted_queue() -> None:
+    ask = Asked("weighted-queue:power=1")
+    assert ask.bound.details
+    assert ask((4, 3, 0), batch_time=(2.0, 3.0, 0.0)) == (1, 20)
+    assert ask((4, 2, 0), batch_time=(2.0, 3.0, 0.0)) == (0, 10)
+    assert ask((3, 2, 1), batch_time=(2.0, 3.0, 6.0), head_number=(5, 3, 4)) == (1, 20)
+    assert Asked("weighted-queue:power=0")((3, 4, 0), batch_time=(9.0, 1.0, 0.0)) == (1, 20)
 
 
 def test_least_slack() -> None:

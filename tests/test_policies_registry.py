@@ -51,7 +51,7 @@ def test_parse() -> None:
     assert parse("static:batch=1e2").params.tolist() == [100.0]
     assert parse(bound.text).text == bound.text
     assert bound.options.keys() == {"params", "memory_size", "details"}
-    assert [name for name in names() if parse(name).options["details"]] == ["least-slack", "ppo"]
+    assert [name for name in names() if parse(name).options["details"]] == ["least-slack", "weighted-queue", "ppo"]
 
 
 def test_values_keep_their_digits() -> None:

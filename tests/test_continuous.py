@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +172,36 @@ def test_srpt_serves_the_short_first() -> None:
         assert (result.lane["evicted"] > 0) == name.startswith("oracle-srpt")
     order = [mean[name] for name in ("oracle-srpt:batch=1", "oracle-sjf:batch=1", "sjf:batch=1", "static:batch=1")]
     assert order == sorted(order) and order[0] < 0.9 * order[-1]
+
+
+DIGEST = """
+import hashlib
+from tests.test_continuous import Continuous, azure_like, continuous, run
+digest = hashlib.sha256()
+for name in ("fcfs", "sarathi:budget=64", "oracle-srpt", "least-slack"):
+    config = continuous(2, kv_tokens=4000.0, continuous=Continuous(routing="join-shortest-kv"))
+    result = run(config, azure_like(50, 6.0), name)
+    for stamp in ("dispatch", "first_token", "completion"):
+        digest.update(result.requests[stamp].tobytes())
+    digest.update(result.itl_histogram.tobytes())
+print(digest.hexdigest())
+"""
+
+
+def test_the_kernel_without_its_compiler_is_the_same_kernel() -> None:
+    """NUMBA_DISABLE_JIT=1 runs the same source in Python: equal bytes."""
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", DIGEST],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "NUMBA_DISABLE_JIT": off},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for off in ("0", "1")
+    ]
+    assert found[0] == found[1] and len(found[0]) == 65
 
 
 # The engine `batch` of one --------------------------------------------------------------------------------------------

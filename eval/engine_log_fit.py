@@ -1,21 +1,21 @@
 """A server's coefficients from logged runs: simulate the runs, compare what a client sees, and adjust.
 
 A logged run is replayed by the engine `continuous` with the server's own settings; the client sees every token a
-constant later than the engine makes it.  The fit is deterministic: a start from regressions on the logged times, then
-Nelder-Mead on the simulated ones.
+constant later than the engine makes it.  The fit is deterministic: a start from the log alone (engine_log_start), then
+Nelder-Mead on the simulated times.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import minimize, nnls
+from scipy.optimize import minimize
 
 from eval.engine_log_data import Floats, Run
+from eval.engine_log_start import start
 from eval.fidelity_replay import measures
 from llmsched_env.config import SLO, Continuous, Server, SimConfig
 from llmsched_env.profiles import Profile
@@ -31,17 +31,23 @@ LEVELS = (*range(5, 100, 5), 99)
 TOLERANCE = 0.05
 """Relative error up to which the loss is quadratic; beyond it is linear, so that no single percentile rules."""
 
-STEPS = (0.4, 0.15, 0.05)
-"""Sizes of the first simplex of each search, in its coordinates."""
+STEPS = (0.3, 0.1, 0.1)
+"""Size of the first simplex of each search, in logarithms."""
 
-MOST_TRIALS = 300
+MOST_TRIALS = 150
 """Trials of each search."""
 
-LEAST_SHARE = 0.3
-"""Share of a sequence's cost from which the search starts at least, with its context and without."""
+CORRECTIONS = (1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5)
+"""Share of the difference that each correction of the start takes; smaller ones end between the jumps."""
 
-SMALLEST = 1e-2
-"""Share of a coefficient's natural size from which its search starts at least."""
+MOST_CORRECTION = 0.7
+"""Most that one of them moves a logarithm."""
+
+LEAST = (1.0, 1e-3, 6e-7, 2e-3, 0.1)
+"""Least coefficients, in d0, from which Nelder-Mead starts: the logarithm of nearly nothing moves nothing."""
+
+CONTEXT = 700.0
+"""Tokens of a sequence at which the search trades d1 for d2."""
 
 
 @dataclass(frozen=True)
@@ -119,87 +125,59 @@ def _size(ratio: Floats) -> float:
     return float(np.mean(2.0 * np.sqrt(1.0 + (np.log(ratio) / TOLERANCE) ** 2) - 2.0))
 
 
-@dataclass(frozen=True)
-class Search:
-    """Coordinates of the search: logarithms, but for the cost of a sequence in a step.
-
-    What a sequence costs at its mean ``context`` (tokens) a log tells well, which share of it goes with the context
-    badly: that share is a coordinate of its own, from 0 to 1.
-    """
-
-    context: float
-
-    def place(self, found: Coefficients) -> Floats:
-        """Of the coefficients; a share near its ends starts inside."""
-        growing = found.d2 * self.context
-        cost = found.d1 + growing
-        share = min(max(growing / cost, LEAST_SHARE), 1.0 - LEAST_SHARE)
-        return np.array([*np.log([found.d0, cost]), share, *np.log([found.p1, found.offset])])
-
-    def coefficients(self, place: Floats) -> Coefficients:
-        """At a place."""
-        d0, cost, _, p1, offset = np.exp(place).tolist()
-        share = min(max(float(place[2]), 0.0), 1.0)
-        return Coefficients(d0, cost * (1.0 - share), cost * share / self.context, p1, offset)
-
-
-def fit(runs: Sequence[Run], engine: Engine, start: Coefficients | None = None) -> Coefficients:
-    """The coefficients that predict ``runs`` best, searched from ``start`` (default: regressions on the log).
-
-    Nelder-Mead with ever smaller simplices: a simulation is a step function of the coefficients here and there.
-    """
-    lengths = [run.requests.prompt_tokens + 0.5 * run.requests.output_tokens for run in runs]
-    search = Search(float(np.concatenate(lengths).mean()))
+def fit(runs: Sequence[Run], engine: Engine) -> Coefficients:
+    """The coefficients that predict ``runs`` best: searched from two starts, what regressions on the log give and
+    what corrections make of it."""
 
     def loss(place: Floats) -> float:
-        found = search.coefficients(place)
+        found = Coefficients(*np.exp(place).tolist())
         return sum(miss(run, found, engine) for run in runs)
 
-    place = search.place(guess(runs) if start is None else start)
+    ends = [_searched(loss, place) for place in (corrected(runs, engine), np.log(start(runs)))]
+    return Coefficients(*np.exp(min(ends, key=loss)).tolist())
+
+
+def _searched(loss: Callable[[Floats], float], place: Floats) -> Floats:
+    """Where Nelder-Mead on logarithms ends, started anew with smaller simplices.
+
+    A simulation is a step function of the coefficients here and there, on which derivatives mislead.
+    """
+    place = np.maximum(place, place[0] + np.log(LEAST))
     for step in STEPS:
-        simplex = np.vstack([place, place + step * np.eye(len(place))])
-        limits: Any = {"initial_simplex": simplex, "maxfev": MOST_TRIALS, "xatol": 1e-3, "fatol": 1e-4}
+        limits: Any = {"initial_simplex": simplex(place, step), "maxfev": MOST_TRIALS, "xatol": 1e-4, "fatol": 1e-5}
         place = minimize(loss, place, method="Nelder-Mead", options=limits).x
-    return search.coefficients(place)
+    return place
 
 
-def guess(runs: Sequence[Run]) -> Coefficients:
-    """A start without simulation: regressions of the logged times on how many ran beside each request."""
-    rows = np.vstack([_beside(run) for run in runs])
-    kept = rows[rows[:, 0] > 0]
-    if len(kept) < 3:
-        return Coefficients(10.0, 0.1, 1e-5, 0.1, 5.0)
-    step, members, context = kept.T
-    sizes = np.array([step.mean(), step.mean() / members.mean(), step.mean() / context.mean()])
-    decode = nnls(np.column_stack([np.ones(len(kept)), members, context]) / step[:, None], np.ones(len(kept)))[0]
-    prompts = np.concatenate([run.requests.prompt_tokens for run in runs]).astype(float)
-    ttft = 1e3 * np.concatenate([run.ttft_s for run in runs])
-    quick = ttft <= np.percentile(ttft, 25)
-    first = nnls(np.column_stack([prompts, np.ones(len(ttft))])[quick] / ttft[quick, None], np.ones(quick.sum()))[0]
-    least = SMALLEST * np.array([*sizes, ttft[quick].mean() / prompts.mean(), ttft[quick].mean()])
-    return Coefficients(*np.maximum([*decode, *first], least).tolist())
+def corrected(runs: Sequence[Run], engine: Engine) -> Floats:
+    """Logarithms of coefficients whose simulated log leads the regressions to what the real one leads them to.
+
+    Indirect inference (Gourieroux, Monfort and Renault, Journal of Applied Econometrics 8, 1993): what the
+    regressions neglect, they neglect in both.
+    """
+    told = np.log(start(runs))
+    place = told
+    for share in CORRECTIONS:
+        found = Coefficients(*np.exp(place).tolist())
+        again = np.log(start([replayed(run, found, engine) for run in runs]))
+        place = place + share * np.clip(told - again, -MOST_CORRECTION, MOST_CORRECTION)
+    return place
 
 
-def _beside(run: Run) -> NDArray:
-    """Per request: ms between its tokens (0: it has one), and while it decoded the mean number that did, and their
-    context in tokens."""
-    first, done, sizes = run.first_s, run.done_s, run.requests
-    weight = sizes.prompt_tokens + 0.5 * sizes.output_tokens
-    tokens = np.maximum(sizes.output_tokens - 1, 1)
-    span = done - first
-    step = np.where((sizes.output_tokens > 1) & (span > 0), 1e3 * span / tokens, 0.0)
-    spans = np.where(span > 0, span, 1.0)
-    columns = [
-        (_area(first, done, w, done) - _area(first, done, w, first)) / spans for w in (np.ones(len(sizes)), weight)
-    ]
-    return np.column_stack([step, *columns])
+def replayed(run: Run, found: Coefficients, engine: Engine) -> Run:
+    """The log that such a server would have left of the requests of ``run``."""
+    seen, sent = predict(run.requests, found, engine), run.requests.arrival_s
+    return Run(run.label, run.requests, seen.first_s - sent, seen.done_s - sent)
 
 
-def _area(first: Floats, done: Floats, weight: Floats, at: Floats) -> Floats:
-    """Integral up to each time of ``at`` of the summed weights of the intervals [first, done] open then."""
-    times = np.concatenate([first, done])
-    order = np.argsort(times, kind="stable")
-    height = np.cumsum(np.concatenate([weight, -weight])[order])
-    times = times[order]
-    area = np.concatenate([[0.0], np.cumsum(height[:-1] * np.diff(times))])
-    return np.interp(at, times, area)
+def simplex(place: Floats, step: float) -> Floats:
+    """The first simplex round ``place``: logarithms of the coefficients, moved by about ``step``.
+
+    d1 and d2 stand in for each other, so one direction changes what a sequence costs as a whole, another the share
+    of it that grows with its context, at about the same cost.
+    """
+    moves = step * np.eye(len(place))
+    costs = np.exp(place[1:3]) * np.array([1.0, CONTEXT])
+    moves[1, 2] = step
+    moves[2, 1:3] = np.clip(np.array([-0.5, 0.5]) * costs.sum() * step / costs, -1.0, 1.0)
+    return np.vstack([place, place + moves])

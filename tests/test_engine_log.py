@@ -15,8 +15,9 @@ import pytest
 
 from eval import engine_log, figures
 from eval.engine_log_data import Run, read_runs
-from eval.engine_log_fit import METRICS, Coefficients, Engine, _area, fit, guess, metrics, predict
+from eval.engine_log_fit import METRICS, Coefficients, Engine, corrected, fit, metrics, predict
 from eval.engine_log_report import BAR, Prediction, Summary, table
+from eval.engine_log_start import Timeline, start
 from eval.tables import text
 from llmsched_env.profiles import load_profile
 from llmsched_env.requests import Requests
@@ -26,14 +27,16 @@ TRUTH = Coefficients(d0=6.0, d1=0.3, d2=2e-4, p1=0.05, offset=12.0)
 ENGINE = Engine(max_seqs=24, token_budget=128)
 LOADS = (1.0, 3.0, 8.0)
 UNSEEN = 5.0
-N = 120
+N = 500
+FEW = 60
+"""Requests of the runs that need no more than to be there."""
 
 
-def made_run(load: float) -> Run:
+def made_run(load: float, n: int = N) -> Run:
     """A run of a server that obeys TRUTH to the letter, at ``load`` requests/s; the same requests at every load."""
     rng = np.random.default_rng(7)
-    sent = np.cumsum(rng.exponential(1.0, N))
-    prompt, output = rng.integers(4, 400, N), rng.integers(1, 300, N)
+    sent = np.cumsum(rng.exponential(1.0, n))
+    prompt, output = rng.integers(4, 400, n), rng.integers(1, 300, n)
     requests = Requests.checked((sent - sent[0]) / load, prompt, output)
     seen = predict(requests, TRUTH, ENGINE)
     return Run(f"{load:g}", requests, seen.first_s - requests.arrival_s, seen.done_s - requests.arrival_s)
@@ -60,6 +63,12 @@ def runs() -> list[Run]:
     return [made_run(load) for load in LOADS]
 
 
+@pytest.fixture(scope="module")
+def fitted(runs) -> Coefficients:
+    """What the fit finds on the synthetic log."""
+    return fit(runs, ENGINE)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, runs: list[Run]) -> Path:
     """The synthetic log as a folder, with other files beside it."""
@@ -71,17 +80,23 @@ def folder(tmp_path: Path, runs: list[Run]) -> Path:
     return made
 
 
-def test_known_coefficients_are_recovered(runs):
-    """On a log without noise: what a step and a prompt cost; how a sequence's cost divides is told less well."""
-    found = fit(runs, ENGINE)
-    assert found.d0 == pytest.approx(TRUTH.d0, rel=0.05)
-    assert found.p1 == pytest.approx(TRUTH.p1, rel=0.1)
-    assert found.offset == pytest.approx(TRUTH.offset, rel=0.1)
-    assert found.d1 + 275 * found.d2 == pytest.approx(TRUTH.d1 + 275 * TRUTH.d2, rel=0.05)
+def test_known_coefficients_are_recovered(fitted):
+    """On a log without noise, every one of them: a search that stops in the valley of d1 and d2 is not enough."""
+    np.testing.assert_allclose(fitted.values, TRUTH.values, rtol=0.03)
 
 
-def test_the_command_predicts_a_run_that_it_has_not_seen(folder, tmp_path, capsys):
-    """E2E and makespan within 1 %, TTFT within 5 %; the profile it writes is one that the simulator reads."""
+def test_corrections_alone_recover_them(runs):
+    """The start of Nelder-Mead is the truth already, which the regressions without corrections are not."""
+    np.testing.assert_allclose(np.exp(corrected(runs, ENGINE)), TRUTH.values, rtol=0.03)
+    assert np.max(np.abs(start(runs) / TRUTH.values - 1.0)) > 0.1
+
+
+def test_the_command_predicts_a_run_that_it_has_not_seen(folder, fitted, tmp_path, monkeypatch, capsys):
+    """E2E and makespan within 1 %, TTFT within 3 %; the profile it writes is one that the simulator reads.
+
+    TTFT hangs on where in an iteration a request arrives: coefficients moved by 0.1 % move its percentiles by 1 %.
+    """
+    monkeypatch.setattr(engine_log, "fit", lambda seen, engine: fitted)
     unseen, profile = tmp_path / "unseen", tmp_path / "p.json"
     unseen.mkdir()
     frame = frame_of(made_run(UNSEEN)).rename(columns={"output_tokens_loso": "output_tokens"})
@@ -93,9 +108,9 @@ def test_the_command_predicts_a_run_that_it_has_not_seen(folder, tmp_path, capsy
     assert summary["fitted_on"] == summary["runs"][0]["fitted_on"] == ["1", "3", "8"]
     assert set(summary["worst_abs_error"]) == set(METRICS)
     for name, error in summary["worst_abs_error"].items():
-        assert error < (0.05 if name.startswith("ttft") else 0.01), name
+        assert error < (0.03 if name.startswith("ttft") else 0.01), name
     assert summary["passed"]
-    assert load_profile(profile).coefficients["d0"] == pytest.approx(TRUTH.d0, rel=0.05)
+    assert load_profile(profile).coefficients["d0"] == pytest.approx(TRUTH.d0, rel=0.03)
 
 
 def test_one_run_is_left_out_at_a_time(runs, monkeypatch):
@@ -124,19 +139,28 @@ def test_a_request_alone_by_hand():
 
 
 def test_the_start_is_near(runs):
-    """The regressions on the log alone find the decode step within a third, without a simulation."""
-    found = guess(runs)
-    step, true = (c.d0 + 20 * c.d1 + 20 * 300 * c.d2 for c in (found, TRUTH))
-    assert step == pytest.approx(true, rel=0.33)
+    """The regressions on the log alone, without a simulation: the coefficients well, the offset roughly."""
+    np.testing.assert_allclose(start(runs)[:4], TRUTH.values[:4], rtol=0.1)
+    assert start(runs)[4] == pytest.approx(TRUTH.offset, rel=0.5)
 
 
-def test_the_area_under_open_intervals():
-    """By summing over the intervals one by one."""
-    rng = np.random.default_rng(3)
-    first = rng.uniform(0, 10, 40)
-    done, weight, at = first + rng.uniform(0, 5, 40), rng.uniform(1, 2, 40), rng.uniform(0, 15, 30)
-    slow = [np.sum(weight * np.clip(t - first, 0, done - first)) for t in at]
-    np.testing.assert_allclose(_area(first, done, weight, at), slow, rtol=1e-9, atol=1e-9)
+def test_a_log_that_tells_nothing_has_a_start():
+    """One request of one token: no step was seen."""
+    alone = Run("1", Requests.checked([0.0], [5], [1]), np.array([0.1]), np.array([0.1]))
+    assert np.all(np.isfinite(start([alone])))
+
+
+def test_the_timeline_by_hand():
+    """Request 0 decodes from 1 to 5 s (4 more tokens), request 1 from 2 to 4 s (20 more)."""
+    requests = Requests.checked([0.0, 0.5], [100, 10], [5, 21])
+    line = Timeline.of(Run("1", requests, np.array([1.0, 1.5]), np.array([5.0, 3.5])))
+    np.testing.assert_allclose(line.wide, [1000, 2000, 1000])
+    np.testing.assert_array_equal(line.members, [1, 2, 1])
+    np.testing.assert_allclose(line.context, [100.5, 102 + 20, 103.5])
+    np.testing.assert_array_equal(line.prompts, [100, 10, 0, 0])
+    # request 1 alone has tokens enough: 2 s of steps of 10 + 2 + 122 / 100 ms, no prompt's first token after its own
+    (miss,) = line.misses(np.array([10.0, 1.0, 0.01, 0.5]))
+    assert miss == pytest.approx(np.log(2000 / 13.22 / 20))
 
 
 def test_metrics_by_hand():
@@ -197,7 +221,7 @@ def refused(argv, capsys) -> str:
 
 def changed(column: str, value: object) -> pd.DataFrame:
     """A log whose fourth row has ``value`` in ``column``."""
-    frame = frame_of(made_run(1.0)).astype({column: object})
+    frame = frame_of(made_run(1.0, FEW)).astype({column: object})
     frame.loc[3, column] = value
     return frame
 
@@ -233,7 +257,7 @@ def test_bad_folders_are_refused(tmp_path, capsys, folder):
     assert "output_tokens_loso" in refused(["--folder", empty], capsys)
     (empty / "counters.csv").write_text("scale,t_s\n1,2\n")
     assert "no file of requests" in refused(["--folder", empty], capsys)
-    frame = frame_of(made_run(1.0))
+    frame = frame_of(made_run(1.0, FEW))
     frame.drop(columns="ttft_s").to_csv(empty / "log.csv", index=False)
     assert "no column ttft_s" in refused(["--folder", empty], capsys)
     frame.head(0).to_csv(empty / "log.csv", index=False)

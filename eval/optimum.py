@@ -47,8 +47,8 @@ LEAST_LOAD, MOST_LOAD, MOST_BATCH = 0.1, 0.95, 16
 """What the solver was tried on."""
 
 BASELINES = (
-    "static,dynamic,multibin,multibin-fixed,timeout,adaptive-memory,window,priority,longest-queue,sjf,edf,least-slack,"
-    "aimd,random,oracle-sjf,multibin-fixed:batch=auto,timeout:batch=auto:wait=auto,adaptive-memory:wait=auto,"
+    "static,dynamic,multibin,multibin-fixed,timeout,adaptive-memory,window,priority,longest-queue,weighted-queue,sjf,"
+    "edf,least-slack,aimd,random,oracle-sjf,multibin-fixed:batch=auto,timeout:batch=auto:wait=auto,adaptive-memory:wait=auto,"
     "window:every=auto,sjf:batch=auto,edf:batch=auto,oracle-sjf:batch=auto"
 )
 """Every scheduler as it stands, and with its parameters chosen where it has any that matter here."""

@@ -87,9 +87,9 @@ def told(summary: dict[str, Any], made: Sequence[Prediction], whole: Summary) ->
     found, engine = summary["coefficients"], summary["engine"]
     heading = (
         f"Server: {engine['max_seqs']} sequences, {engine['token_budget']:g} tokens an iteration. "
-        f"Fitted on the runs {', '.join(summary['fitted_on'])}: decode step {found['d0']:.3g} ms + {found['d1']:.3g} "
-        f"ms x sequences + {found['d2']:.3g} ms x tokens of context, prompts {found['p1']:.3g} ms a token, "
-        f"client {found['offset']:.3g} ms. {summary['predicted']}."
+        f"Fitted on the runs {', '.join(summary['fitted_on'])}: decode step max({found['d0']:.3g} ms, "
+        f"{found['d1']:.3g} ms x sequences) + {found['d2']:.3g} ms x tokens of context, "
+        f"prompts {found['p1']:.3g} ms a token, client {found['offset']:.3g} ms. {summary['predicted']}."
     )
     return f"{folded(heading)}\n\n{tables.text(table(made, whole)).lstrip()}"
 

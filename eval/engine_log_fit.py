@@ -61,7 +61,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """A server, in ms: a decode step d0 + d1 b + d2 KV, a prompt p1 a token; and ``offset``, what the client adds."""
+    """A server, in ms: a decode step max(d0, d1 b) + d2 KV, prompts p1 a token; ``offset``, what the client adds."""
 
     d0: float
     d1: float
@@ -77,7 +77,7 @@ class Coefficients:
     def profile(self, engine: Engine, name: str = "fitted") -> Profile:
         """The latency profile of the server, without the offset.  No iteration is shorter than ``d0``."""
         own = {"d0": self.d0, "d1": self.d1, "d2": self.d2, "p0": self.d0, "p1": self.p1, "p2": 0.0}
-        return Profile(name, "split", own, engine.kv_tokens)
+        return Profile(name, "floor", own, engine.kv_tokens)
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ class Timeline:
     def misses(self, found: Floats) -> Floats:
         """Per request with FEWEST tokens: logarithm of the tokens it should have got over those it got."""
         d0, d1, d2, p1 = found
-        pace = 1.0 / (d0 + d1 * np.maximum(self.members, 1.0) + d2 * self.context)
+        pace = 1.0 / (np.maximum(d0, d1 * self.members) + d2 * self.context)
         got = np.concatenate([[0.0], np.cumsum(self.wide * pace)])
         lost = np.cumsum(self.prompts * p1 * np.concatenate([pace[:1], pace]))
         steps = (got[self.last] - got[self.first]) - (lost[self.last] - lost[self.first])

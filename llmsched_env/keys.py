@@ -19,10 +19,10 @@ def alone_s(profile: Profile, prompt: NDArray, output: NDArray) -> NDArray[np.fl
     if profile.form == "batch-length":
         return (c["a"] + c["beta"] * (output + (prompt if profile.length == "total" else 0.0))) / 1000.0
     steps = output - 1.0
-    if profile.form in ("split", "affine"):
-        with_floor = np.maximum if profile.form == "split" else np.add
+    if profile.form in ("split", "affine", "floor"):
+        with_floor = np.add if profile.form == "affine" else np.maximum
         prefill = with_floor(c["p0"], c["p1"] * prompt + c["p2"] * prompt**2)
-        base, slope = c["d0"] + c["d1"], c["d2"]
+        base, slope = max(c["d0"], c["d1"]) if profile.form == "floor" else c["d0"] + c["d1"], c["d2"]
     else:
         prefill = np.maximum(c["w0"], c["e0"] + c["w1"] * prompt) + c["a_p"] * prompt**2
         base, slope = max(c["w0"], c["e0"] + c["w1"]), c["a_d"]

@@ -10,14 +10,14 @@ import math
 import numpy as np
 
 from llmsched_env.compiled import part
-from llmsched_env.layout import AFFINE, BATCH_LENGTH, SPLIT, TOKENS
+from llmsched_env.layout import AFFINE, BATCH_LENGTH, FLOOR, SPLIT, TOKENS
 
 
 @part
 def prefill_s(server, tokens, squares):
     """Time to prefill prompts of ``tokens`` in all, whose squares add up to ``squares``."""
     c = server.c
-    if server.form == SPLIT:
+    if server.form in (SPLIT, FLOOR):
         return max(c[3], c[4] * tokens + c[5] * squares)
     if server.form == AFFINE:
         return c[3] + c[4] * tokens + c[5] * squares
@@ -32,6 +32,8 @@ def step_base_s(server, batch):
     c = server.c
     if server.form in (SPLIT, AFFINE):
         return c[0] + c[1] * batch
+    if server.form == FLOOR:
+        return max(c[0], c[1] * batch)
     if server.form == TOKENS:
         return max(c[0], c[1] + c[2] * batch)
     return c[1] * (1.0 + c[2] * (batch - 1) / batch)
@@ -40,7 +42,7 @@ def step_base_s(server, batch):
 @part
 def step_per_token_s(server):
     """Part of a decode step per KV token in the batch."""
-    if server.form in (SPLIT, AFFINE):
+    if server.form in (SPLIT, AFFINE, FLOOR):
         return server.c[2]
     if server.form == TOKENS:
         return server.c[4]
@@ -53,6 +55,8 @@ def mixed_s(server, batch, context, tokens, squares):
     c = server.c
     if server.form in (SPLIT, AFFINE):
         return c[0] + c[1] * batch + c[2] * context + c[4] * tokens + c[5] * squares
+    if server.form == FLOOR:
+        return max(c[0], c[1] * batch) + c[2] * context + c[4] * tokens + c[5] * squares
     return max(c[0], c[1] + c[2] * (batch + tokens)) + c[4] * context + c[3] * squares
 
 

@@ -27,7 +27,7 @@ LAST = 2
 SKIP, START, STEP = range(3)
 
 # Latency forms (profiles.FORMS in this order) and the two lengths of `batch-length`.
-SPLIT, TOKENS, BATCH_LENGTH, AFFINE = range(4)
+SPLIT, TOKENS, BATCH_LENGTH, AFFINE, FLOOR = range(5)
 
 CHOICES = MAX_BINS + 1
 """Rows of everything that exists per bin and for `any` (which is number K, after the K bins)."""
@@ -86,7 +86,7 @@ SERVER = np.dtype(
         ("end", "f8"),  # end of its batch; inf: free
         ("predicted_end", "f8"),  # end of its batch if the predictions were true
         ("eta", "f8"),  # KV capacity, tokens
-        ("form", "i4"),  # SPLIT, TOKENS, BATCH_LENGTH or AFFINE
+        ("form", "i4"),  # SPLIT, TOKENS, BATCH_LENGTH, AFFINE or FLOOR
         ("total_length", "i4"),  # batch-length: 1 when L counts the prompt too
         ("c", "f8", (6,)),  # coefficients in s and tokens, in the order of profiles.COEFFICIENTS
         ("noise_sigma", "f8"),

@@ -13,13 +13,14 @@ from numpy.typing import ArrayLike
 
 from llmsched_env import datafiles
 
-FORMS = ("split", "tokens", "batch-length", "affine")
+FORMS = ("split", "tokens", "batch-length", "affine", "floor")
 
 COEFFICIENTS = {
     "split": ("d0", "d1", "d2", "p0", "p1", "p2"),
     "tokens": ("w0", "e0", "w1", "a_p", "a_d"),
     "batch-length": ("a", "beta", "g"),
     "affine": ("d0", "d1", "d2", "p0", "p1", "p2"),
+    "floor": ("d0", "d1", "d2", "p0", "p1", "p2"),
 }
 """Names of the coefficients of every form, in ms and tokens (docs/semantics.md has the formulas)."""
 
@@ -34,7 +35,8 @@ class Profile:
     """Latency of one server (a GPU or tensor-parallel group) for one model.
 
     ``coefficients`` are in ms and tokens, named as in docs/semantics.md: ``split``: d0 d1 d2 p0 p1 p2;
-    ``affine``: d0 d1 d2 p0 p1 p2; ``tokens``: w0 e0 w1 a_p a_d; ``batch-length``: a beta g.
+    ``affine``: d0 d1 d2 p0 p1 p2; ``floor``: d0 d1 d2 p0 p1 p2;
+    ``tokens``: w0 e0 w1 a_p a_d; ``batch-length``: a beta g.
     """
 
     name: str
@@ -72,7 +74,7 @@ class Profile:
         """Time in ms to prefill one batch, given the prompt lengths of its members (tokens)."""
         lengths = np.atleast_1d(np.asarray(prompts, dtype=np.float64))
         total, squares, c = float(lengths.sum()), float((lengths**2).sum()), self.coefficients
-        if self.form == "split":
+        if self.form in ("split", "floor"):
             return max(c["p0"], c["p1"] * total + c["p2"] * squares)
         if self.form == "affine":
             return c["p0"] + c["p1"] * total + c["p2"] * squares
@@ -85,6 +87,8 @@ class Profile:
         c = self.coefficients
         if self.form in ("split", "affine"):
             return c["d0"] + c["d1"] * batch + c["d2"] * kv_tokens
+        if self.form == "floor":
+            return max(c["d0"], c["d1"] * batch) + c["d2"] * kv_tokens
         if self.form == "tokens":
             return max(c["w0"], c["e0"] + c["w1"] * batch) + c["a_d"] * kv_tokens
         return c["beta"] * (1.0 + c["g"] * (batch - 1) / batch)

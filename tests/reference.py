@@ -45,7 +45,7 @@ def prefill_s(profile: Profile, lengths: Sequence[int]) -> float:
     c = profile.coefficients
     total = sum(lengths)
     squares = sum(length * length for length in lengths)
-    if profile.form == "split":
+    if profile.form in ("split", "floor"):
         return max(c["p0"], c["p1"] * total + c["p2"] * squares) / 1000
     if profile.form == "affine":
         return (c["p0"] + c["p1"] * total + c["p2"] * squares) / 1000
@@ -61,6 +61,8 @@ def decode_step_s(profile: Profile, batch: int, kv: float) -> float:
     c = profile.coefficients
     if profile.form in ("split", "affine"):
         return (c["d0"] + c["d1"] * batch + c["d2"] * kv) / 1000
+    if profile.form == "floor":
+        return (max(c["d0"], c["d1"] * batch) + c["d2"] * kv) / 1000
     if profile.form == "tokens":
         return (max(c["w0"], c["e0"] + c["w1"] * batch) + c["a_d"] * kv) / 1000
     if profile.form == "batch-length":

@@ -23,7 +23,7 @@ from llmsched_env.profiles import load_profile
 from llmsched_env.requests import Requests
 
 REAL = Path(__file__).resolve().parents[2] / "shared" / "validation"
-TRUTH = Coefficients(d0=6.0, d1=0.3, d2=2e-4, p1=0.05, offset=12.0)
+TRUTH = Coefficients(d0=6.0, d1=0.5, d2=2e-4, p1=0.05, offset=12.0)
 ENGINE = Engine(max_seqs=24, token_budget=128)
 LOADS = (1.0, 3.0, 8.0)
 UNSEEN = 5.0
@@ -135,7 +135,7 @@ def test_a_request_alone_by_hand():
     seen = predict(Requests.checked([1.0], [200], [3]), TRUTH, ENGINE)
     first = 1.0 + (128 * 0.05 + 6.0 + 12.0) / 1e3
     assert seen.first_s[0] == pytest.approx(first, rel=1e-9)
-    assert seen.done_s[0] == pytest.approx(first + (2 * 6.3 + 2e-4 * (201 + 202)) / 1e3, rel=1e-9)
+    assert seen.done_s[0] == pytest.approx(first + (2 * 6.0 + 2e-4 * (201 + 202)) / 1e3, rel=1e-9)
 
 
 def test_the_start_is_near(runs):
@@ -158,8 +158,8 @@ def test_the_timeline_by_hand():
     np.testing.assert_array_equal(line.members, [1, 2, 1])
     np.testing.assert_allclose(line.context, [100.5, 102 + 20, 103.5])
     np.testing.assert_array_equal(line.prompts, [100, 10, 0, 0])
-    # request 1 alone has tokens enough: 2 s of steps of 10 + 2 + 122 / 100 ms, no prompt's first token after its own
-    (miss,) = line.misses(np.array([10.0, 1.0, 0.01, 0.5]))
+    # request 1 alone has tokens enough: 2 s of steps of max(10, 6 * 2) + 122 / 100 ms, no prompt after its own
+    (miss,) = line.misses(np.array([10.0, 6.0, 0.01, 0.5]))
     assert miss == pytest.approx(np.log(2000 / 13.22 / 20))
 
 

@@ -114,6 +114,7 @@ def assert_equal_runs(fast: RunResult, slow: reference.ReferenceResult, rtol: fl
 
 SPLIT = Profile("s", "split", {"d0": 20.0, "d1": 0.7, "d2": 3e-3, "p0": 15.0, "p1": 0.11, "p2": 2e-6}, 1e9)
 AFFINE = Profile("a", "affine", {"d0": 18.0, "d1": 0.9, "d2": 2e-3, "p0": 12.0, "p1": 0.13, "p2": 3e-6}, 1e9)
+FLOOR = Profile("f", "floor", {"d0": 20.0, "d1": 9.0, "d2": 3e-3, "p0": 15.0, "p1": 0.11, "p2": 2e-6}, 1e9)
 TOKENS = Profile("t", "tokens", {"w0": 9.0, "e0": 4.0, "w1": 0.3, "a_p": 1e-5, "a_d": 2e-3}, 1e9)
 OUTPUT = Profile("o", "batch-length", {"a": 10.0, "beta": 2.0, "g": 0.3}, 1e9)
 TOTAL = Profile("p", "batch-length", {"a": 59.0, "beta": 0.7, "g": 0.3}, 1e9, length="total")
@@ -140,7 +141,7 @@ def workloads(draw, lattice: bool = False) -> Requests:
 def configs(draw, lattice: bool = False, evictions: bool = True) -> SimConfig:
     """Servers alike and unlike, with and without memory to run out of, every discipline and timer."""
     etas = st.sampled_from([float("inf"), 90.0, 150.0, 400.0] if evictions else [float("inf")])
-    forms = [LATTICE] if lattice else [SPLIT, AFFINE, TOKENS, OUTPUT, TOTAL]
+    forms = [LATTICE] if lattice else [SPLIT, AFFINE, FLOOR, TOKENS, OUTPUT, TOTAL]
     servers = tuple(Server(draw(st.sampled_from(forms)), draw(etas)) for _ in range(draw(st.integers(1, 4))))
     edges = tuple(sorted(draw(st.lists(st.integers(2, 40), max_size=4))))
     queueing = Queueing(

@@ -56,6 +56,7 @@ def split(**coefficients: float) -> Profile:
 UNIT = split(d0=1000, p0=1000)
 RICH = split(d0=1000, d1=500, d2=125, p0=2000, p1=250, p2=125)
 AFFINE = Profile("affine", "affine", RICH.coefficients, INF)
+FLOOR = Profile("floor", "floor", RICH.coefficients, INF)
 TOKENS = Profile("tokens", "tokens", {"w0": 1000, "e0": 500, "w1": 250, "a_p": 125, "a_d": 125}, INF)
 LENGTH = Profile("length", "batch-length", {"a": 1000, "beta": 500, "g": 0.5}, INF)
 TOTAL = Profile("total", "batch-length", {"a": 1000, "beta": 500, "g": 0.5}, INF, length="total")
@@ -168,6 +169,8 @@ def test_noise_multiplies_every_duration_of_a_batch() -> None:
         (RICH, 4, (10.25, 7), 10.25),
         # affine: prefill 2 + 0.25 * 6 + 0.125 * 20 = 6; the steps of split
         (AFFINE, 6, (12.25, 9), 12.25),
+        # floor: the prefill of split; steps max(1, 0.5 * 2) + 0.125 * (6 + 2 j) = 2, 2.25
+        (FLOOR, 4, (8.25, 6), 8.25),
         # tokens: prefill max(1, 0.5 + 0.25 * 6) + 0.125 * 20 = 4.5;
         # steps max(1, 0.5 + 0.25 * 2) + 0.125 * (6 + 2 j) = 2, 2.25
         (TOKENS, 4.5, (8.75, 6.5), 8.75),
@@ -176,7 +179,7 @@ def test_noise_multiplies_every_duration_of_a_batch() -> None:
         # total lengths 5 and 6: 1 + 0.625 * 5, 1 + 0.625 * 6
         (TOTAL, 1, (4.125, 4.75), 4.75),
     ],
-    ids=["split", "affine", "tokens", "batch-length", "batch-length-total"],
+    ids=["split", "affine", "floor", "tokens", "batch-length", "batch-length-total"],
 )
 def test_latency_forms(profile: Profile, first: float, last: tuple[float, float], end: float) -> None:
     result = simulate(static(2), [0, 0], [3, 2], prompt=[2, 4], profile=profile)

@@ -62,7 +62,7 @@ def latency(pick: Pick, lattice: bool) -> Profile:
         form = pick([LATTICE, LATTICE, FINE_LATTICE, TOKENS_LATTICE])
         return profile("tokens" if form is TOKENS_LATTICE else "split", form)
     form = pick([SPLIT, SPLIT, TOKENS])
-    return profile("tokens" if form is TOKENS else "split", form, pick([0.0, 0.0, 0.2]))
+    return profile("tokens" if form is TOKENS else pick(["split", "floor"]), form, pick([0.0, 0.0, 0.2]))
 
 
 ETAS = ([250.0, 400.0], [160.0, 250.0], [90.0, 170.0, 400.0], [INF, 130.0], [17.0, 120.0], [800.0], [INF])

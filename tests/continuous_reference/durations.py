@@ -24,6 +24,8 @@ def decode_parts_s(profile: Profile, batch: int) -> tuple[float, float]:
     c = profile.coefficients
     if profile.form in ("split", "affine"):
         return (c["d0"] + c["d1"] * batch) / 1000, c["d2"] / 1000
+    if profile.form == "floor":
+        return max(c["d0"], c["d1"] * batch) / 1000, c["d2"] / 1000
     if profile.form == "tokens":
         return max(c["w0"], c["e0"] + c["w1"] * batch) / 1000, c["a_d"] / 1000
     raise ValueError(f"the form {profile.form} has no iterations")
@@ -33,11 +35,12 @@ def chunk_iteration_s(profile: Profile, batch: int, kv: int, chunks: Sequence[tu
     """Seconds of an iteration in which ``batch`` members decode (perhaps none) and chunks are prefilled."""
     c = profile.coefficients
     tokens, squares = chunk_work(chunks)
-    if profile.form in ("split", "affine"):
+    if profile.form in ("split", "affine", "floor"):
         if batch == 0:
             linear = c["p1"] * tokens + c["p2"] * squares
-            return (max(c["p0"], linear) if profile.form == "split" else c["p0"] + linear) / 1000
-        return (c["d0"] + c["d1"] * batch + c["d2"] * kv + c["p1"] * tokens + c["p2"] * squares) / 1000
+            return (c["p0"] + linear if profile.form == "affine" else max(c["p0"], linear)) / 1000
+        members = max(c["d0"], c["d1"] * batch) if profile.form == "floor" else c["d0"] + c["d1"] * batch
+        return (members + c["d2"] * kv + c["p1"] * tokens + c["p2"] * squares) / 1000
     if profile.form == "tokens":
         linear = max(c["w0"], c["e0"] + c["w1"] * (batch + tokens))
         return (linear + c["a_d"] * kv + c["a_p"] * squares) / 1000

@@ -133,10 +133,18 @@ def heading(scenario: Scenario, seeds: Sequence[int]) -> str:
         f"{scenario.name}: {scenario.arrivals}, {scenario.size} x {many}",
         f"servers: {scenario.hardware}",
         f"SLO: {scenario.goal}; predictions {scenario.workload.predictor}; "
-        f"{len(scenario.bin_names)} bins {bins}; batches to {scenario.config.max_batch}, "
-        f"released at {'the end of the batch' if scenario.config.release == 'batch' else 'their own last token'}",
+        f"{len(scenario.bin_names)} bin{'s' * (len(scenario.bin_names) > 1)} {bins}; {_service(scenario)}",
     ]
     return "\n".join(folded(line) for line in lines)
+
+
+def _service(scenario: Scenario) -> str:
+    """How many are served together and when they are released; in iterations nobody waits for the others."""
+    config = scenario.config
+    if config.engine == "continuous":
+        return f"running sets to {config.max_batch}, released at their own last token"
+    end = "the end of the batch" if config.release == "batch" else "their own last token"
+    return f"batches to {config.max_batch}, released at {end}"
 
 
 def footnotes(summaries: Sequence[Mapping[str, Any]], seeds: int) -> list[str]:

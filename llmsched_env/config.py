@@ -208,7 +208,7 @@ class SimConfig:
             if server.profile.form == "batch-length":
                 raise ValueError(
                     f"profile {server.profile.name!r} has the form 'batch-length', which knows no iterations: "
-                    "give one of the form 'split' or 'tokens', or engine='batch'."
+                    "give one of the form 'split', 'affine' or 'tokens', or engine='batch'."
                 )
             if server.eta < BLOCK_TOKENS:
                 raise ValueError(f"kv_tokens={server.eta:g} is less than a block: give at least {BLOCK_TOKENS}.")

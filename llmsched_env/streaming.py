@@ -34,7 +34,9 @@ def simulate_stream(
     together, stamp for stamp.  Memory grows with the requests in the system and the chunk, not with the run.
     """
     feed = iter(chunks)
-    first = next(feed)
+    first = next(feed, None)
+    if first is None:
+        raise ValueError("no chunks: give at least one.")
     upcoming: Requests | None = first
     simulator = Simulator(config, 2 * len(first), gaps=True)
     simulator.load(0, _none_of(first), final=False, noise_key=noise_key, warmup=warmup)

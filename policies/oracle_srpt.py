@@ -1,4 +1,4 @@
-"""Shortest remaining output first, clairvoyant and preemptive: a bound for orders, recomputation charged."""
+"""Shortest remaining output first, clairvoyant and preemptive; not a bound, because what it evicts is recomputed."""
 
 from __future__ import annotations
 

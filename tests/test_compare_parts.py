@@ -17,7 +17,7 @@ from eval.outcome import Outcome, Timeline, timeline_of
 from eval.progress import Progress, duration
 from eval.runner import Cell, SharedArrivals, as_finished, run_cell
 from eval.scenario import Scenario, scenario_from
-from eval.textual import table
+from eval.textual import heading, table
 from llmsched_env.config import SLO
 from llmsched_env.layout import ITL_BINS, REJECTED
 from llmsched_env.metrics import KEYS
@@ -231,3 +231,17 @@ def test_progress_is_shown_at_a_terminal_only(capsys, monkeypatch):
 
 def test_durations_in_words():
     assert [duration(s) for s in (8.2, 200, 7500)] == ["8 s", "3 min 20 s", "2 h 5 min"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "batches to 128, released at the end of the batch"),
+        (["--release", "own"], "batches to 128, released at their own last token"),
+        (["--engine", "continuous"], "running sets to 256, released at their own last token"),
+    ],
+)
+def test_heading_says_who_waits_for_whom(arguments, said):
+    scenario = scenario_from(parser_for("compare.py", "").read(["--bins", "1", *arguments]))
+    text = " ".join(heading(scenario, [0]).split())
+    assert said in text and "; 1 bin [0, inf);" in text

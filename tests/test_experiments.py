@@ -88,6 +88,8 @@ def test_every_experiment_prints_keeps_and_is_taken_up_again(name, capsys, tmp_p
         ("levels", ["--rate", "2"], "give --load"),
         ("levels", ["--policies", "static"], "at least two policies"),
         ("levels", ["--simple-profile", "synthetik"], "synthetic"),
+        ("levels", ["--engine", "continuous"], "--simple-profile synthetic"),
+        ("sla", ["--engine", "batch"], "--engine batch"),
         ("capacity", ["--shares", "1.5"], "at most 1"),
         ("capacity", ["--policies", "statik"], "static"),
         ("stress", ["--requests", "5"], "--sizes"),

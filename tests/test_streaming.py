@@ -66,6 +66,12 @@ def test_chunks_equal_one_run(name: str, discipline: str, chunk: int) -> None:
     assert streamed["p95_e2el_ms"] == pytest.approx(exact["p95_e2el_ms"], rel=0.006)
 
 
+def test_no_chunks_is_an_error_in_words() -> None:
+    config = SimConfig(servers=(Server(load_profile("h100-80gb_llama2-70b_tp4")),))
+    with pytest.raises(ValueError, match="no chunks"):
+        list(simulate_stream(config, [], COMPILED["static"]))
+
+
 def test_memory_does_not_grow_with_the_run() -> None:
     """After many chunks the arrays still hold about two chunks."""
     config = SimConfig(tuple(Server(load_profile("h100-80gb_llama2-70b_tp4")) for _ in range(8)), Queueing((60, 120)))

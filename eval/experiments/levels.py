@@ -84,9 +84,14 @@ def levels(session: Session) -> dict[str, Scenario]:
     options = session.options
     if options.rate is not None or options.rate_scale is not None:
         raise ValueError("--rate and --rate-scale: the levels run at equal loads; give --load.")
+    profile = load_profile(options.simple_profile)
+    if options.engine == "continuous" and profile.form == "batch-length":
+        raise ValueError(
+            f"--simple-profile {options.simple_profile} has the form 'batch-length', which knows no iterations: "
+            "give another with --engine continuous."
+        )
     load = LOAD if options.load is None else options.load
     base = variant(options, load=load)
-    profile = load_profile(options.simple_profile)
     plain = replace(base, workload=poisson(base.workload, options.seed))
     arrivals = "recorded" if base.workload.trace is not None else "modulated"
     made = {

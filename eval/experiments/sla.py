@@ -129,9 +129,9 @@ def under_sla(session: Session, scenario: Scenario) -> Table:
 
 def find(session: Session) -> Findings:
     """Both tables."""
-    scenario = scenario_from(session.options)
-    if scenario.config.engine != "continuous":
+    if session.options.engine != "continuous":
         raise ValueError("--engine batch: the claims are about iterations; leave it out, or give continuous.")
+    scenario = scenario_from(session.options)
     first, memories, curves = throughput(session, scenario)
     shown = [Series(name, memories, values, row) for row, (name, values) in enumerate(curves.items())]
     panel = Panel("", "KV memory of a server, tokens", "output tokens/s", shown, log_x=True)

@@ -106,8 +106,15 @@ class Scenario:
     def _engine(self) -> str:
         if self.config.engine == "batch":
             return ""
-        routing = self.config.continuous.routing
-        return f", engine continuous{'' if routing == 'pull' else f', {routing}'}"
+        mine, usual = self.config.continuous, Continuous()
+        words = {
+            "prefill": f"prefill {mine.prefill}",
+            "token_budget": f"{_tokens(mine.token_budget)} tokens an iteration",
+            "admission": f"admission by {mine.admission}",
+            "routing": mine.routing,
+        }
+        changed = [word for name, word in words.items() if getattr(mine, name) != getattr(usual, name)]
+        return ", ".join(["", "engine continuous", *changed])
 
     @property
     def size(self) -> str:
@@ -144,7 +151,7 @@ class Scenario:
         servers = len(self.config.servers)
         width = "+".join(sorted({f"TP{s.profile.tensor_parallel}" for s in self.config.servers}))
         return (
-            f"{self.name}: {self.arrivals}, {self.size} per seed; {servers} x {width} {self.profile}; "
+            f"{self.name}: {self.arrivals}, {self.size} per seed; {servers} x {width} {self.profile}{self._engine}; "
             f"SLO {self.goal}; predictions {self.workload.predictor}"
         )
 

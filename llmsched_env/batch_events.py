@@ -8,8 +8,8 @@ from llmsched_env.batch_engine import launch
 from llmsched_env.compiled import part
 from llmsched_env.controllers import feed
 from llmsched_env.deadlines import charge
-from llmsched_env.events import can_wait, clock
-from llmsched_env.layout import BAD_BIN, BAD_SIZE, DECIDE, DROPPED, NONE, WAITING
+from llmsched_env.events import clock, understood
+from llmsched_env.layout import DECIDE, DROPPED, NONE, WAITING
 from llmsched_env.queues import push_returned
 
 
@@ -95,20 +95,12 @@ advance = clock(server_event, may_ask, nothing, nothing)
 def apply(state, choice, size):
     """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
     lane = state.lane
-    if choice < 0 or choice > lane.num_bins:
-        return BAD_BIN
-    if size < 0:
-        return BAD_SIZE
-    lane.decisions += 1
-    if size == 0:
-        if can_wait(state):
-            lane.waits += 1
-            lane.turn = lane.num_servers
-            return DECIDE
-        choice, size = lane.num_bins, lane.max_batch
-    elif choice < lane.num_bins and state.bins[choice].length == 0:
-        lane.empty_choices += 1
-        choice = lane.num_bins
-    launch(state, lane.asked, choice, min(size, lane.max_batch))
+    status, choice, size, waits = understood(state, choice, size, 0)
+    if status != DECIDE:
+        return status
+    if waits:
+        lane.turn = lane.num_servers
+        return DECIDE
+    launch(state, lane.asked, choice, size)
     lane.turn = lane.asked + 1
     return DECIDE

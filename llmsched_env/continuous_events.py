@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from llmsched_env.admission import admit, group_of, has_slot, waiting_for
 from llmsched_env.compiled import part
-from llmsched_env.events import can_wait, clock
+from llmsched_env.events import clock, understood
 from llmsched_env.iterations import finish_segment, pass_iterations
-from llmsched_env.layout import BAD_BIN, BAD_SIZE, DECIDE, DECODING, IDLE
+from llmsched_env.layout import DECIDE, DECODING, IDLE
 from llmsched_env.segments import boundaries_by, boundary_s, first_boundary_from, plan_end, start_segment
 
 
@@ -95,23 +95,11 @@ advance = clock(server_event, may_ask, go_on, cut_off)
 @part
 def apply(state, choice, size):
     """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
-    lane = state.lane
-    if choice < 0 or choice > lane.num_bins:
-        return BAD_BIN
-    if size < 0:
-        return BAD_SIZE
-    lane.decisions += 1
-    s = lane.asked
-    admitted = 0
-    if size == 0 and can_wait(state):
-        lane.waits += 1
-    else:
-        if size == 0:
-            choice, size = lane.num_bins, lane.max_batch
-        elif choice < lane.num_bins and state.bins[group_of(lane, s) * lane.num_bins + choice].length == 0:
-            lane.empty_choices += 1
-            choice = lane.num_bins
-        admitted = admit(state, s, choice, min(size, lane.max_batch))
+    lane, s = state.lane, state.lane.asked
+    status, choice, size, waits = understood(state, choice, size, group_of(lane, s) * lane.num_bins)
+    if status != DECIDE:
+        return status
+    admitted = 0 if waits else admit(state, s, choice, size)
     if admitted == 0:
         state.servers[s].seen = lane.events
         lane.turn = s + 1

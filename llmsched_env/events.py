@@ -10,7 +10,7 @@ import math
 
 from llmsched_env.compiled import part
 from llmsched_env.deadlines import accrue, charge
-from llmsched_env.layout import DECIDE, DRAINED, HORIZON, LAST, NEED_MORE, NONE, REJECTED, WAITING
+from llmsched_env.layout import BAD_BIN, BAD_SIZE, DECIDE, DRAINED, HORIZON, LAST, NEED_MORE, NONE, REJECTED, WAITING
 from llmsched_env.queues import oldest_waiting, push
 from llmsched_env.routing import route
 
@@ -51,6 +51,30 @@ def can_wait(state):
     if lane.free < lane.num_servers or lane.next_arrival < lane.loaded or not lane.final:
         return True
     return next_timer(state) < math.inf
+
+
+@part
+def understood(state, choice, size, first):
+    """What an answer means where the asked server's bins begin at row ``first``: (status, bin, size, is it wait).
+
+    BAD_BIN and BAD_SIZE change nothing.  An empty bin means `any`, and is counted; waiting where no event can
+    come means `any` with the largest size.
+    """
+    lane = state.lane
+    if choice < 0 or choice > lane.num_bins:
+        return BAD_BIN, choice, size, False
+    if size < 0:
+        return BAD_SIZE, choice, size, False
+    lane.decisions += 1
+    if size == 0:
+        if can_wait(state):
+            lane.waits += 1
+            return DECIDE, choice, size, True
+        return DECIDE, lane.num_bins, lane.max_batch, False
+    if choice < lane.num_bins and state.bins[first + choice].length == 0:
+        lane.empty_choices += 1
+        choice = lane.num_bins
+    return DECIDE, choice, min(size, lane.max_batch), False
 
 
 @part

@@ -85,6 +85,7 @@ def step_loop(advance: Callable, apply: Callable, write_record: Callable, target
 
     @part
     def loop(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
+        """Take lanes low, ..., high - 1 to their next decision; see step_lanes for the arguments."""
         max_bins = (image.shape[1] - len(GLOBAL)) // len(PER_BIN) - 1
         for i in range(low, high):
             read_ahead(arrays, mode, image, i, high)

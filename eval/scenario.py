@@ -244,7 +244,12 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
         engine=values["engine"],
         continuous=Continuous(**given),
         servers=parse_servers(values["profile"], values.get("servers"), values.get("kv_tokens")),
-        queueing=Queueing(edges=edges, discipline=values.get("discipline") or "fifo"),
+        queueing=Queueing(
+            edges=edges,
+            discipline=values.get("discipline") or "fifo",
+            tight=values.get("tight"),
+            late_bin=values.get("late_bin"),
+        ),
         max_batch=values["max_batch"],
         slos=tuple(classes),
         controller=Controller(**controller),

@@ -8,7 +8,7 @@ from llmsched_env.compiled import part
 from llmsched_env.iterations import cut
 from llmsched_env.layout import NONE
 from llmsched_env.members import blocks_of, join, put_back, remove, reservation, to_prefill
-from llmsched_env.queues import first_bin, head, pop
+from llmsched_env.queues import first_bin, head, pop, would_mix
 from llmsched_env.segments import blocks_after
 
 ADMITTED, NO_ROOM, NEVER, LATER = range(4)
@@ -88,11 +88,11 @@ def evict_longest(state, s, i):
 def admit(state, s, choice, size):
     """Admit requests of bin ``choice`` (K: any) to server ``s`` up to ``size`` members; return how many."""
     lane = state.lane
-    n, first = 0, group_of(lane, s) * lane.num_bins
+    n, first, i0 = 0, group_of(lane, s) * lane.num_bins, NONE
     while waiting_for(state, s) > 0:
         k = first_bin(state, group_of(lane, s)) if choice == lane.num_bins else first + choice
         i = head(state, k)
-        if i == NONE:
+        if i == NONE or would_mix(state, i, n, i0):
             break
         found = verdict(state, s, i, size)
         if found != ADMITTED:
@@ -102,5 +102,6 @@ def admit(state, s, choice, size):
         cut(state, s)
         pop(state, k)
         join(state, s, i)
+        i0 = i if n == 0 else i0
         n += 1
     return n

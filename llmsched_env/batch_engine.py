@@ -12,7 +12,7 @@ from llmsched_env.compiled import part
 from llmsched_env.gaps import add_gaps, add_stall
 from llmsched_env.latency import decode_until_s, noise_factor, prefill_s, step_base_s, step_per_token_s, steps_s
 from llmsched_env.layout import BATCH_LENGTH, IN_SERVICE, NONE
-from llmsched_env.queues import first_bin, head, pop
+from llmsched_env.queues import first_bin, head, pop, would_mix
 
 
 @part
@@ -37,7 +37,9 @@ def admit(state, server, choice, size):
     while n < size and lane.waiting > 0:
         k = first_bin(state, 0) if choice == lane.num_bins else choice
         i = head(state, k)
-        if i == NONE or not fits(state, server, i, n, server.reserved, tokens):
+        if i == NONE or would_mix(state, i, n, state.members[0]):
+            break
+        if not fits(state, server, i, n, server.reserved, tokens):
             break
         pop(state, k)
         request = state.requests[i]

@@ -146,6 +146,8 @@ class Queueing:
 
     edges: tuple[int, ...] = ()  # inner edges of the bins, ascending; K = len(edges) + 1
     discipline: str = "fifo"
+    tight: float | None = None  # who could not be in time in so many times its time alone stands behind the others
+    late_bin: float | None = None  # ... goes to a further bin, the last
     hold_s: float = math.inf  # wake when the oldest waiting request has waited this long
     tick_s: float = math.inf  # wake at every multiple of this time
     max_tokens: float = math.inf  # most predicted output tokens in one batch
@@ -154,16 +156,34 @@ class Queueing:
     def __post_init__(self) -> None:
         if list(self.edges) != sorted(self.edges):
             raise ValueError(f"bin edges {self.edges} are not ascending: give them in increasing order.")
-        check_number("bins", len(self.edges) + 1, 1, MAX_BINS)
+        check_number("bins (the late one included)", self.num_bins, 1, MAX_BINS)
         check_choice("discipline", self.discipline, DISCIPLINES)
+        self._check_lateness()
         for name in ("hold_s", "tick_s", "max_tokens", "max_wait_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not allowed: give a number above 0, or inf.")
 
     @property
     def num_bins(self) -> int:
-        """K."""
-        return len(self.edges) + 1
+        """K, with the late bin."""
+        return len(self.edges) + 1 + (self.late_bin is not None)
+
+    @property
+    def factors(self) -> tuple[float, float]:
+        """``tight`` and ``late_bin``; inf: nobody is."""
+        return (
+            math.inf if self.tight is None else self.tight,
+            math.inf if self.late_bin is None else self.late_bin,
+        )
+
+    def _check_lateness(self) -> None:
+        for name in ("tight", "late_bin"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), 0.0, 1e6)
+                if self.discipline == "oracle-srpt":
+                    raise ValueError(f"{name} has no place in discipline='oracle-srpt', which evicts: drop one.")
+        if self.tight is not None and self.late_bin is not None and not self.tight > self.late_bin:
+            raise ValueError(f"tight={self.tight} is not above late_bin={self.late_bin}: who is late was tight before.")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from llmsched_env.deadlines import accrue, charge
 from llmsched_env.layout import BAD_BIN, BAD_SIZE, DECIDE, DRAINED, HORIZON, LAST, NEED_MORE, NONE, REJECTED, WAITING
 from llmsched_env.queues import oldest_waiting, push
 from llmsched_env.routing import route
+from llmsched_env.urgency import retire, watch
 
 
 @part
@@ -33,7 +34,8 @@ def next_timer(state):
     if lane.waiting == 0 or lane.free == 0 and not lane.continuous:
         return time
     if lane.hold < math.inf:
-        due = state.requests[oldest_waiting(state)].arrival + lane.hold
+        oldest = oldest_waiting(state)
+        due = state.requests[oldest].arrival + lane.hold if oldest != NONE else math.inf
         if due > lane.now:
             time = due
     if lane.tick < math.inf and not lane.tick_spent:
@@ -101,6 +103,8 @@ def arrive(state):
         return
     request.status = WAITING
     push(state, i)
+    if lane.watched:
+        watch(state, i)
 
 
 @part
@@ -162,6 +166,8 @@ def clock(server_event, may_ask, go_on, cut_off):
         while lane.next_arrival < lane.loaded and state.requests[lane.next_arrival].arrival <= time:
             changed = True
             arrive(state)
+        if lane.watched:
+            retire(state)
         ring(state, changed, timer)
 
     @part

@@ -9,6 +9,7 @@ from llmsched_env.batch_engine import fits
 from llmsched_env.compiled import part
 from llmsched_env.latency import decode_until_s, prefill_s
 from llmsched_env.layout import NONE
+from llmsched_env.queues import merged
 
 
 @part
@@ -28,7 +29,8 @@ def fifo_batch_times(state, record):
     """
     lane = state.lane
     server = state.servers[max(lane.asked, 0)]
-    whole = lane.waiting <= record.target[lane.num_bins]
+    whole = record.queue_length[lane.num_bins] <= record.target[lane.num_bins]
+    first_merged, end_merged = merged(state, 0)
     n_all, prompts_all, squares_all, guess_all, total_all = 0, 0.0, 0.0, 1, 0
     reserved_all, tokens_all, need_all = 0.0, 0.0, 0
     for k in range(lane.num_bins):
@@ -40,7 +42,7 @@ def fifo_batch_times(state, record):
             if not closed and (n == record.target[k] or not fits(state, server, i, n, reserved, tokens)):
                 record.batch_time[k] = batch_time(state, server, n, prompts, squares, guess, total)
                 closed = True
-            if closed and not whole:
+            if closed and not (whole and first_merged <= k < end_merged):
                 break
             request = state.requests[i]
             length, generated, predicted = request.prompt, request.generated, request.predicted
@@ -56,6 +58,8 @@ def fifo_batch_times(state, record):
             i = request.next
         if not closed:
             record.batch_time[k] = batch_time(state, server, n, prompts, squares, guess, total)
+        if not first_merged <= k < end_merged:
+            continue
         n_all += n
         prompts_all += prompts
         squares_all += squares

@@ -15,6 +15,7 @@ from llmsched_env.layout import (
     BATCH,
     BIN,
     DECIDE,
+    EXPIRY,
     LANE,
     NONE,
     PENDING,
@@ -42,6 +43,7 @@ ARRAYS = types.Tuple(
             (np.int64, 2),
             (np.int32, 2),
             (SLOT, 3),
+            (EXPIRY, 2),
         )
     ]
 )
@@ -63,6 +65,7 @@ def lane_state(arrays, i):
         borrow(arrays[8][i]),
         borrow(arrays[9][i]),
         borrow(arrays[10][i]),
+        borrow(arrays[11][i]),
     )
 
 
@@ -139,8 +142,8 @@ def entries(sources: str) -> tuple[Callable, Callable]:
             while place < len(edges) and edges[place] <= predicted[i]:
                 place += 1
             row.bin = place
-            row.generated = row.missed = row.evictions = 0
-            row.next = row.batch = NONE
+            row.generated = row.missed = row.evictions = row.urgency = 0
+            row.next = row.prev = row.batch = NONE
             row.group = 0
             row.status = PENDING
             row.dispatch = row.first_token = row.last_token = row.completion = np.nan

@@ -26,6 +26,9 @@ LAST = 2
 # What `step_lanes` does with a lane.
 SKIP, START, STEP = range(3)
 
+# How a waiting request stands to its deadline (urgency.py).
+FRESH, TIGHT, LATE = range(3)
+
 # Latency forms (profiles.FORMS in this order) and the two lengths of `batch-length`.
 SPLIT, TOKENS, BATCH_LENGTH, AFFINE, FLOOR = range(5)
 
@@ -40,10 +43,12 @@ REQUEST = np.dtype(
         ("predicted", "i4"),
         ("generated", "i4"),  # output tokens from earlier batches (after an eviction)
         ("next", "i4"),  # next in its bin, or NONE
+        ("prev", "i4"),  # the one before it there, where bins are lists
         ("bin", "i1"),
         ("slo_class", "i1"),
         ("status", "i1"),
         ("missed", "i1"),  # 1 once its SLO miss has been charged
+        ("urgency", "i1"),  # FRESH, TIGHT or LATE
         ("group", "i2"),  # set of bins it waits in: its server where arrivals are routed, else 0
         ("dispatch", "f8"),  # first dispatch; NaN: not yet
         ("first_token", "f8"),  # end of its first prefill; NaN: not yet
@@ -60,6 +65,8 @@ BIN = np.dtype(  # K bins, then `any`, which uses the controller part only
     [
         ("head", "i4"),  # first waiting request, or NONE
         ("tail", "i4"),
+        ("first_tight", "i4"),  # first of the tight ones, which stand at the end, or NONE
+        ("tight", "i4"),  # their number
         ("returned", "i4"),  # last of the evicted ones that stand in front, or NONE
         ("length", "i4"),  # waiting requests
         ("heap_size", "i4"),  # waiting requests that are ordered by a key (not FIFO)
@@ -163,6 +170,9 @@ IDLE, DECODING, PREFILLING = range(3)
 SLOT = np.dtype([("request", "i4"), ("finish", "i8")], align=True)
 """A decoding member: the iteration of its server that gives its last token.  A heap per server, first end first."""
 
+EXPIRY = np.dtype([("at", "f8"), ("request", "i4")], align=True)
+"""When a request becomes late.  A heap, soonest first."""
+
 LANE = np.dtype(
     [
         ("now", "f8"),
@@ -180,6 +190,10 @@ LANE = np.dtype(
         ("waiting", "i4"),
         ("in_service", "i4"),
         ("keyed", "i4"),  # 1: bins are heaps by key
+        ("late_bin", "i4"),  # 1: the last bin is the late bin
+        ("watched", "i4"),  # 1: requests become tight or late
+        ("factors", "f8", (2,)),  # config.Queueing.factors
+        ("expiring", "i8"),  # entries of the heap EXPIRY
         ("release_own", "i4"),
         ("track", "i4"),  # 1: rewards and deadlines are accounted
         ("max_eta", "f8"),
@@ -265,6 +279,7 @@ RECORD = np.dtype(  # what a scheduler may know at a decision; docs/policies.md 
     [
         ("now", "f8"),
         ("num_bins", "i8"),  # K; number K means `any`
+        ("late_bin", "i8"),  # number of the late bin (K - 1), NONE: there is none
         ("num_servers", "i8"),
         ("server", "i8"),  # the one that is asked
         ("max_batch", "i8"),
@@ -295,6 +310,7 @@ RECORD = np.dtype(  # what a scheduler may know at a decision; docs/policies.md 
         ("prefill_left", "f8"),  # tokens of prompts that are still to be prefilled
         # per bin, and for `any` at index K
         ("queue_length", "i8", (CHOICES,)),
+        ("tight", "i8", (CHOICES,)),  # ... of which this many stand behind the others (config.Queueing.tight)
         ("head_number", "i8", (CHOICES,)),  # request number, NONE when empty: orders heads by age
         ("head_arrival", "f8", (CHOICES,)),  # inf when empty
         ("head_prompt", "i8", (CHOICES,)),

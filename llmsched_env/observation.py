@@ -45,6 +45,8 @@ PER_BIN = (
     ("high", "upper bound of the SLA controller", "share of max_batch", "linear, clipped"),
     ("mean_tokens", "average prompt + output of what completed here", "tokens", "log2(1 + x) / 20"),
     ("served", "1 when this choice has something to serve", "0 or 1", "linear"),
+    ("tight", "those of them that are tight", "share of the queue", "linear"),
+    ("late", "1 in the late bin", "0 or 1", "linear"),
 )
 """Entries that exist for every bin up to ``max_bins`` and then for `any`."""
 
@@ -92,9 +94,10 @@ def write_observation(record, out, scale, max_bins, order):
     out[9] = _log(record.rate_fast * scale / servers, 12.0)
     out[10] = _log(record.rate_slow * scale / servers, 12.0)
     out[11] = 1.0 if math.isnan(record.last_arrival) else _against(now - record.last_arrival, scale)
-    out[12] = 0.0 if record.waiting == 0 else _against(now - record.oldest_arrival, scale)
-    out[13] = _log(float(record.waiting), 20.0)
-    out[14] = record.waiting / (record.waiting + servers * cap)
+    out[12] = 0.0 if record.oldest_arrival == math.inf else _against(now - record.oldest_arrival, scale)
+    waiting = record.waiting - (record.queue_length[record.late_bin] if record.late_bin >= 0 else 0)
+    out[13] = _log(float(waiting), 20.0)
+    out[14] = waiting / (waiting + servers * cap)
     out[15] = min(record.in_service / (servers * cap), 1.0)
     out[16] = _against(record.tau[k_any], 0.1)
     out[17] = min(record.mean_batch[k_any] / cap, 1.0)
@@ -153,6 +156,13 @@ def _write_choice(record, k, out, at, scale):
     out[at + 9] = min(max(record.high[k] / cap, 0.0), 1.0)
     out[at + 10] = _log(record.mean_tokens[k], 20.0)
     out[at + 11] = 1.0 if length > 0 else 0.0
+    out[at + 12] = record.tight[k] / max(length, 1.0)
+    late = record.late_bin >= 0 and length > 0
+    if k == record.num_bins:  # `any` is the late bin while the others are empty
+        late = late and record.queue_length[record.late_bin] == record.waiting
+    else:
+        late = late and k == record.late_bin
+    out[at + 13] = 1.0 if late else 0.0
 
 
 @part

@@ -55,6 +55,8 @@ class EnvOptions:
     max_batch: int = 128  # largest batch
     slo: Mapping[str, float] = field(default_factory=lambda: {"e2el": 30_000.0})  # latency targets: ttft, tpot, e2el
     discipline: str = "fifo"  # order inside a bin: fifo, sjf, edf, slack, priority, oracle-sjf
+    tight: float | None = None  # who could not be in time in so many times its time alone stands behind the others
+    late_bin: float | None = None  # ... goes to a further bin, the last
     hold_s: float = math.inf  # wake the agent when the oldest request has waited this long
     tick_s: float = math.inf  # wake the agent at every multiple of this time
     controller: Mapping[str, Any] = field(default_factory=dict)  # tbt_s, eps_s, alpha, ... (config.Controller)
@@ -83,7 +85,7 @@ class EnvOptions:
         if self.requests is None and self.duration_s is None:
             raise ValueError("requests=None and duration_s=None: an episode has no end, give one of them.")
         self.rates  # noqa: B018  (refuses a bad range here)
-        check_number("max_bins", self.num_max_bins, len(self.edges) + 1, MAX_BINS, remedy="It cannot be below bins.")
+        check_number("max_bins", self.num_max_bins, self._num_bins, MAX_BINS, remedy="It cannot be below bins.")
 
     def _check_types(self) -> None:
         for name in ("predictor", "profile", "discipline", "action", "engine", "prefill", "admission", "routing"):
@@ -92,7 +94,7 @@ class EnvOptions:
         for name in ("requests", "servers", "max_bins", "max_batch"):
             if name == "max_batch" or getattr(self, name) is not None:
                 check_whole(name, getattr(self, name))
-        for name in ("duration_s", "burstiness", "kv_tokens", "hold_s", "tick_s", "token_budget"):
+        for name in ("duration_s", "burstiness", "kv_tokens", "tight", "late_bin", "hold_s", "tick_s", "token_budget"):
             if name in ("hold_s", "tick_s", "token_budget") or getattr(self, name) is not None:
                 check_real(name, getattr(self, name))
         if not isinstance(self.bins, int) or isinstance(self.bins, bool):
@@ -163,7 +165,11 @@ class EnvOptions:
     @property
     def num_max_bins(self) -> int:
         """Bins that the spaces are made for."""
-        return len(self.edges) + 1 if self.max_bins is None else self.max_bins
+        return self._num_bins if self.max_bins is None else self.max_bins
+
+    @property
+    def _num_bins(self) -> int:
+        return len(self.edges) + 1 + (self.late_bin is not None)
 
     def simulation(self) -> SimConfig:
         """The configuration of the simulator."""
@@ -173,7 +179,7 @@ class EnvOptions:
             servers = DEFAULT_SERVERS if self.servers is None and not counted else self.servers
             return SimConfig(
                 servers=parse_servers(self.profile, servers, self.kv_tokens),
-                queueing=Queueing(self.edges, self.discipline, self.hold_s, self.tick_s),
+                queueing=Queueing(self.edges, self.discipline, self.tight, self.late_bin, self.hold_s, self.tick_s),
                 max_batch=self.max_batch,
                 slos=(SLO(**targets),),
                 controller=Controller(**self.controller),

@@ -2,6 +2,9 @@
 
 Requests that were evicted and returned (``evictions`` > 0) stand before all others, by number; under `oracle-srpt` they
 stand by key among them.  Bin k of group g (a server's own bins where arrivals are routed) is row g K + k.
+
+Tight requests stand behind the others of their bin, in the order in which they became tight.  The late bin, where there
+is one, is the last of a group.  Rows of bins are lists [returned | fresh | tight]; keyed bins have the fresh in a heap.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from llmsched_env.compiled import part
-from llmsched_env.layout import NONE, WAITING
+from llmsched_env.layout import FRESH, LATE, NONE, TIGHT, WAITING
 
 
 @part
@@ -26,7 +29,10 @@ def precedes(state, i, j):
         return _less(state.requests, i, j)
     if returned_i != returned_j:
         return returned_i
-    if returned_i or not state.lane.keyed:
+    tight_i, tight_j = state.requests[i].urgency == TIGHT, state.requests[j].urgency == TIGHT
+    if not returned_i and tight_i != tight_j:
+        return tight_j
+    if returned_i or tight_i or not state.lane.keyed:
         return i < j
     return _less(state.requests, i, j)
 
@@ -68,7 +74,52 @@ def _heap_pop(state, k):
 @part
 def row_of(state, i):
     """Row of the bin of request ``i``."""
-    return state.requests[i].group * state.lane.num_bins + state.requests[i].bin
+    request, bins = state.requests[i], state.lane.num_bins
+    return request.group * bins + (bins - 1 if request.urgency == LATE else request.bin)
+
+
+@part
+def in_heap(state, i):
+    """Whether request ``i`` waits, or would, in a heap."""
+    request = state.requests[i]
+    return state.lane.keyed and (state.lane.preemptive or (request.urgency == FRESH and request.evictions == 0))
+
+
+@part
+def _link(state, k, before, i):
+    """Put request ``i`` into the list of row ``k`` behind ``before`` (NONE: in front)."""
+    row, requests = state.bins[k], state.requests
+    after = row.head if before == NONE else requests[before].next
+    requests[i].next, requests[i].prev = after, before
+    if before == NONE:
+        row.head = i
+    else:
+        requests[before].next = i
+    if after == NONE:
+        row.tail = i
+    else:
+        requests[after].prev = i
+
+
+@part
+def _unlink(state, k, i):
+    """Take request ``i`` out of the list of row ``k``."""
+    row, requests = state.bins[k], state.requests
+    before, after = requests[i].prev, requests[i].next
+    if row.returned == i:
+        row.returned = before
+    elif row.first_tight != NONE and requests[i].urgency == TIGHT and requests[i].evictions == 0:
+        row.tight -= 1
+        if row.first_tight == i:
+            row.first_tight = after
+    if before == NONE:
+        row.head = after
+    else:
+        requests[before].next = after
+    if after == NONE:
+        row.tail = before
+    else:
+        requests[after].prev = before
 
 
 @part
@@ -90,13 +141,8 @@ def push(state, i):
     _count(state, row, i, 1)
     if state.lane.keyed:
         _heap_push(state, k, i)
-        return
-    state.requests[i].next = NONE
-    if row.tail == NONE:
-        row.head = i
     else:
-        state.requests[row.tail].next = i
-    row.tail = i
+        _link(state, k, row.tail if row.first_tight == NONE else state.requests[row.first_tight].prev, i)
 
 
 @part
@@ -119,37 +165,64 @@ def push_returned(state, i):
             before = row.head
             while requests[before].next < i:
                 before = requests[before].next
-    if before == NONE:
-        requests[i].next = row.head
-        row.head = i
-    else:
-        requests[i].next = requests[before].next
-        requests[before].next = i
+    _link(state, k, before, i)
     if row.returned == before:
         row.returned = i
-    if requests[i].next == NONE:
-        row.tail = i
 
 
 @part
 def head(state, k):
     """First request of bin ``k``, or NONE."""
     row = state.bins[k]
-    if row.head != NONE:
+    if row.head != row.first_tight:
         return row.head
-    if row.heap_size > 0:
-        return state.heap[k, 0]
-    return NONE
+    while row.heap_size > 0:
+        if state.requests[state.heap[k, 0]].urgency == FRESH:
+            return state.heap[k, 0]
+        _heap_pop(state, k)  # it became tight, or late
+    return row.head
+
+
+@part
+def would_mix(state, i, n, first):
+    """Whether request ``i`` stays out of a decision's admission, which has ``n`` members and began with ``first``:
+    the late and the others are not taken together."""
+    return n > 0 and (state.requests[i].urgency == LATE) != (state.requests[first].urgency == LATE)
+
+
+@part
+def merged(state, group):
+    """Rows (first, end) that `any` of ``group`` stands for: all but the late bin, or that one while the others are
+    empty."""
+    first = group * state.lane.num_bins
+    end = first + state.lane.num_bins
+    if not state.lane.late_bin:
+        return first, end
+    for k in range(first, end - 1):
+        if state.bins[k].length > 0:
+            return first, end - 1
+    return end - 1, end
+
+
+@part
+def counts_of_any(state, group):
+    """Requests that `any` of ``group`` stands for, and how many of them are tight."""
+    first, end = merged(state, group)
+    total, tight = 0, 0
+    for k in range(first, end):
+        total += state.bins[k].length
+        tight += state.bins[k].tight
+    return total, tight
 
 
 @part
 def first_bin(state, group):
     """Row of the bin of ``group`` whose head is first in the order of `any`, or NONE when nothing waits in it."""
-    first = group * state.lane.num_bins
-    if state.lane.num_bins == 1:
+    first, end = merged(state, group)
+    if end == first + 1:
         return first if state.bins[first].length > 0 else NONE
     best, best_head = NONE, NONE
-    for k in range(first, first + state.lane.num_bins):
+    for k in range(first, end):
         i = head(state, k)
         if i != NONE and (best == NONE or precedes(state, i, best_head)):
             best, best_head = k, i
@@ -160,17 +233,12 @@ def first_bin(state, group):
 def pop(state, k):
     """Take the first request out of bin ``k``, which is not empty, and return its number."""
     row = state.bins[k]
-    i = row.head
-    if i == NONE:
-        i = _heap_pop(state, k)
-        _count(state, row, i, -1)
-        return i
+    i = head(state, k)
     _count(state, row, i, -1)
-    row.head = state.requests[i].next
-    if row.returned == i:
-        row.returned = NONE
-    if row.head == NONE:
-        row.tail = NONE
+    if in_heap(state, i):
+        _heap_pop(state, k)
+    else:
+        _unlink(state, k, i)
     return i
 
 
@@ -183,26 +251,52 @@ def unpop(state, i):
     k = row_of(state, i)
     row = state.bins[k]
     _count(state, row, i, 1)
-    if state.lane.keyed:
+    if in_heap(state, i):
         _heap_push(state, k, i)
-        return
-    state.requests[i].next = row.head
-    row.head = i
-    if row.tail == NONE:
-        row.tail = i
+    elif state.requests[i].urgency == TIGHT:
+        _link(state, k, row.tail if row.first_tight == NONE else state.requests[row.first_tight].prev, i)
+        row.first_tight = i
+        row.tight += 1
+    else:
+        _link(state, k, row.returned, i)
+
+
+@part
+def demote(state, i, urgency):
+    """Request ``i``, which waits and was never evicted, becomes TIGHT or LATE: to the end of its bin, or of the late
+    bin."""
+    k = row_of(state, i)
+    _count(state, state.bins[k], i, -1)
+    if not in_heap(state, i):
+        _unlink(state, k, i)
+    state.requests[i].urgency = urgency
+    k = row_of(state, i)
+    row = state.bins[k]
+    _count(state, row, i, 1)
+    _link(state, k, row.tail, i)
+    if urgency == TIGHT:
+        row.tight += 1
+        if row.first_tight == NONE:
+            row.first_tight = i
 
 
 @part
 def oldest_waiting(state):
-    """Smallest number of a waiting request; something waits."""
+    """Smallest number of a waiting request outside the late bin; NONE: there is none."""
     lane = state.lane
-    if not lane.keyed and lane.groups == 1:
+    late = 0
+    if lane.late_bin:
+        for group in range(lane.groups):
+            late += state.bins[(group + 1) * lane.num_bins - 1].length
+    if lane.waiting == late:
+        return NONE
+    if not lane.keyed and lane.groups == 1 and not lane.watched:
         oldest = np.int64(2**62)
         for k in range(lane.num_bins):
             i = state.bins[k].head
             if i != NONE:
                 oldest = min(oldest, i)
         return oldest
-    while state.requests[lane.oldest].status != WAITING:
+    while state.requests[lane.oldest].status != WAITING or state.requests[lane.oldest].urgency == LATE:
         lane.oldest += 1
     return lane.oldest

@@ -10,7 +10,17 @@ from llmsched_env.controllers import current_target
 from llmsched_env.events import can_wait
 from llmsched_env.forecast import batch_time, fifo_batch_times
 from llmsched_env.layout import NONE
-from llmsched_env.queues import first_bin, head, oldest_waiting, pop, precedes, unpop
+from llmsched_env.queues import (
+    counts_of_any,
+    first_bin,
+    head,
+    merged,
+    oldest_waiting,
+    pop,
+    precedes,
+    unpop,
+    would_mix,
+)
 
 OVERDUE_S = 1e-3
 """Predicted remaining time of a server that is busy for longer than was predicted."""
@@ -25,11 +35,12 @@ def write_record(state, record, details):
     lane = state.lane
     write_lane(state, record)
     for k in range(lane.num_bins):
-        write_bin(state, record, k, head(state, k), state.bins[k].length)
+        write_bin(state, record, k, head(state, k), state.bins[k].length, state.bins[k].tight)
         write_controller(record, k, state.bins[k], current_target(lane, state.bins[k]), state.bins[k])
     first = head(state, first_bin(state, 0)) if lane.waiting > 0 else NONE
     k = lane.num_bins
-    write_bin(state, record, k, first, lane.waiting)
+    length, tight = counts_of_any(state, 0)
+    write_bin(state, record, k, first, length, tight)
     write_controller(record, k, state.bins[k], current_target(lane, state.bins[k]), state.bins[k])
     if details:
         write_details(state, record)
@@ -42,6 +53,7 @@ def write_lane(state, record):
     server = state.servers[max(lane.asked, 0)]
     record.now = lane.now
     record.num_bins = lane.num_bins
+    record.late_bin = lane.num_bins - 1 if lane.late_bin else NONE
     record.num_servers = lane.num_servers
     record.server = max(lane.asked, 0)
     record.max_batch = lane.max_batch
@@ -50,7 +62,8 @@ def write_lane(state, record):
     record.free_servers = lane.free
     record.waiting = lane.waiting
     record.in_service = lane.in_service
-    record.oldest_arrival = state.requests[oldest_waiting(state)].arrival if lane.waiting > 0 else math.inf
+    oldest = oldest_waiting(state)
+    record.oldest_arrival = state.requests[oldest].arrival if oldest != NONE else math.inf
     record.last_arrival = lane.last_arrival
     record.rate_fast = 1.0 / lane.gap_fast if lane.gap_fast > 0.0 else 0.0
     record.rate_slow = 1.0 / lane.gap_slow if lane.gap_slow > 0.0 else 0.0
@@ -71,9 +84,9 @@ def write_lane(state, record):
 
 
 @part
-def write_bin(state, record, k, i, length):
-    """Queue ``k`` of the record: ``length`` requests wait there and ``i`` is the first, or NONE."""
-    record.queue_length[k] = length
+def write_bin(state, record, k, i, length, tight):
+    """Queue ``k`` of the record: ``length`` requests wait there, ``tight`` of them tight; ``i`` (or NONE) is first."""
+    record.queue_length[k], record.tight[k] = length, tight
     record.head_number[k] = i
     if i == NONE:
         record.head_arrival[k] = math.inf
@@ -128,7 +141,7 @@ def collect_fifo(state, choice, size, server):
     """
     lane = state.lane
     n, reserved, tokens = 0, 0.0, 0.0
-    first, last = (0, lane.num_bins) if choice == lane.num_bins else (choice, choice + 1)
+    first, last = merged(state, 0) if choice == lane.num_bins else (choice, choice + 1)
     for k in range(first, last):
         state.cursors[k] = state.bins[k].head
     while n < size:
@@ -158,7 +171,9 @@ def collect_keyed(state, choice, size, server):
     while n < size and lane.waiting > 0:
         k = first_bin(state, 0) if choice == lane.num_bins else choice
         i = head(state, k)
-        if i == NONE or not fits(state, server, i, n, reserved, tokens):
+        if i == NONE or would_mix(state, i, n, state.members[0]):
+            break
+        if not fits(state, server, i, n, reserved, tokens):
             break
         pop(state, k)
         state.members[n] = i

@@ -94,10 +94,12 @@ class Simulator:
                 np.zeros((lanes, layout.ITL_BINS if gaps else 0), np.int64),
                 np.zeros((lanes, bins), np.int32),
                 np.zeros((lanes, *running_sets), layout.SLOT),
+                np.zeros((lanes, capacity if min(config.queueing.factors) < math.inf else 1), layout.EXPIRY),
             )
         )
         self.lane, self.bins, self.servers, self.requests, self.heap = self.arrays[:5]
         self.slos, self.log, self.gaps, self.slots = self.arrays[5], self.arrays[7], self.arrays[8], self.arrays[10]
+        self.expiry = self.arrays[11]
         self.record = records(np.zeros(1, layout.RECORD))
         self._blank = self._template(track)
 
@@ -112,6 +114,9 @@ class Simulator:
             "asked": layout.NONE,
             "free": len(config.servers),
             "keyed": queueing.discipline != "fifo",
+            "late_bin": queueing.late_bin is not None,
+            "watched": min(queueing.factors) < math.inf,
+            "factors": queueing.factors,
             "release_own": config.release == "own",
             "track": track,
             "max_eta": config.max_eta,
@@ -147,7 +152,7 @@ class Simulator:
         for name, value in values.items():
             lane[name] = value
         bins = records(np.zeros(config.groups * queueing.num_bins + 1, layout.BIN))
-        for name in ("head", "tail", "returned"):
+        for name in ("head", "tail", "returned", "first_tight"):
             bins[name] = layout.NONE
         for k in range(len(bins)):
             reset_controller(lane[0], bins[k])

@@ -5,11 +5,12 @@
 SLO_ROW; ``members`` (max_batch,) int32, room for the batch being formed; ``log`` (G,) BATCH, G = 0:
 batches are not logged; ``gaps`` (ITL_BINS,) int64, histogram of the gaps between tokens (length 0: not kept);
 ``cursors`` (K,) int32, scratch; ``slots`` (S, max_batch) SLOT, the decoding members of every server ((1, 1) in the
-engine `batch`).  Where arrivals are routed there are S K bins, those of server 0 first.
+engine `batch`); ``expiry`` (N,) EXPIRY, when the waiting become tight or late ((1,) where nobody does).  Where
+arrivals are routed there are S K bins, those of server 0 first.
 """
 
 from __future__ import annotations
 
 from collections import namedtuple
 
-State = namedtuple("State", "lane bins servers requests heap slos members log gaps cursors slots")
+State = namedtuple("State", "lane bins servers requests heap slos members log gaps cursors slots expiry")

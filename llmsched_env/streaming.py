@@ -84,6 +84,8 @@ def _append(simulator: Simulator, requests: Requests) -> Simulator:
         larger.requests[0, :loaded] = simulator.requests[0, :loaded]
         if larger.heap.shape[2] > 1:
             larger.heap[0, :, :loaded] = simulator.heap[0, :, :loaded]
+        if len(larger.expiry[0]) > 1:
+            larger.expiry[0, :loaded] = simulator.expiry[0, :loaded]
         simulator = larger
     fill_rows(simulator.requests[0, loaded : loaded + len(requests)], simulator.config, simulator.edges, requests)
     simulator.lane[0]["loaded"] = loaded + len(requests)
@@ -107,10 +109,11 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
     finish(ended, servers, float(lane["now"]))
     number = np.where(live, np.cumsum(live) - 1, layout.NONE).astype(np.int32)
     kept = rows[live].copy()
-    kept["next"] = _renumber(kept["next"], number)
+    for link in ("next", "prev"):
+        kept[link] = _renumber(kept[link], number)
     rows[: len(kept)] = kept
     for table, names in (
-        (simulator.bins[0], ("head", "tail", "returned")),
+        (simulator.bins[0], ("head", "tail", "returned", "first_tight")),
         (servers, ("evict_head", "evict_tail", "drop", "prefill_head", "prefill_tail")),
         (simulator.slots[0], ("request",)),
     ):
@@ -119,11 +122,22 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
     if simulator.heap.shape[2] > 1:
         for k, size in enumerate(simulator.bins[0]["heap_size"][:-1]):
             simulator.heap[0, k, :size] = _renumber(simulator.heap[0, k, :size], number)
+    _keep_waiting(simulator, kept["status"] == layout.WAITING, number)
     warmup = int(lane["warmup"])
     simulator.lane[0]["warmup"] = np.count_nonzero(live[:warmup]) + max(0, warmup - len(live))
     simulator.lane[0]["loaded"] = simulator.lane[0]["next_arrival"] = len(kept)
     simulator.lane[0]["oldest"] = 0
     return ended, int(np.count_nonzero(~live[:warmup]))
+
+
+def _keep_waiting(simulator: Simulator, waiting: NDArray[np.bool_], number: NDArray[np.int32]) -> None:
+    """Drop from the heap of those who become late whoever waits no more; the others get their new numbers."""
+    size = int(simulator.lane[0]["expiring"])
+    entries = simulator.expiry[0, :size].copy()
+    entries["request"] = _renumber(entries["request"], number)
+    entries = entries[(entries["request"] != layout.NONE) & waiting[entries["request"]]] if size else entries
+    simulator.expiry[0, : len(entries)] = entries[np.lexsort((entries["request"], entries["at"]))]
+    simulator.lane[0]["expiring"] = len(entries)
 
 
 def _renumber(values: NDArray, number: NDArray[np.int32]) -> NDArray:

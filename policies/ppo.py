@@ -21,6 +21,11 @@ from policies.parameters import Text
 from policies.registry import Function, policy
 
 SIZES = len(SIZED)
+SERVED, LATE = OWN - 3, OWN - 1
+"""Places of two entries of a choice."""
+TIGHT, GIVEN_UP = 2.0, 1.25
+"""Who stands behind the others of its bin, and who goes to the late bin (config.Queueing)."""
+
 SCALE_S = 30.0
 """T where the SLO has no deadline, as in the environments (lanes.DEFAULT_SCALE_S)."""
 
@@ -42,6 +47,12 @@ def logistic(x):
 
 
 @njit
+def is_late(choice):
+    """Whether a described choice is the late bin, or `any` that stands for it."""
+    return choice[LATE] >= 1.0
+
+
+@njit
 def describe(image, at, waiting, is_any, out):
     """Write a choice into ``out`` (CHOICE,): its entries ``image[at:]``, then DERIVED; ``waiting`` in all bins.
 
@@ -52,17 +63,18 @@ def describe(image, at, waiting, is_any, out):
     count = round(2.0 ** (20.0 * out[0]) - 1.0)
     full = count / max(1.0, unsquashed(out[1]))
     age, time, slack = unsquashed(out[2]), unsquashed(out[5]), unsquashed(out[6])
-    on_time = min(max((1.0 - time) / max(age, LEAST_AGE), 0.0), 1.0)
+    late = is_late(out)
+    on_time = 0.0 if late else min(max((1.0 - time) / max(age, LEAST_AGE), 0.0), 1.0)
     out[OWN] = on_time
     out[OWN + 1] = math.log2(1.0 + full * on_time / (time + SMALL)) / 10.0
     out[OWN + 2] = math.log2(1.0 + full) / 7.0
     out[OWN + 3] = math.log2(1.0 + 100.0 * time / max(full, 1.0)) / 10.0
     out[OWN + 4] = min(max(slack, -1.0), 1.0)
-    out[OWN + 5] = logistic(40.0 * (0.1 - slack))
-    out[OWN + 6] = logistic(15.0 * (0.3 - slack))
+    out[OWN + 5] = 0.0 if late else logistic(40.0 * (0.1 - slack))
+    out[OWN + 6] = 0.0 if late else logistic(15.0 * (0.3 - slack))
     out[OWN + 7] = count / max(waiting, 1.0)
     out[OWN + 8] = is_any
-    return count, full, time, age
+    return count, full, time, MOST if late else age
 
 
 @njit
@@ -71,7 +83,7 @@ def describe_size(size, is_target, count, full, time, age, out):
     part = size / max(count, 1.0)
     spent = time * (FIXED + (1.0 - FIXED) * size / max(full, 1.0))
     youngest = age * (1.0 - part)  # ages lie between those of the first and of a newcomer
-    on_time = min(max((1.0 - spent - youngest) / max(age * part, LEAST_AGE), 0.0), 1.0)
+    on_time = min(max((1.0 - spent - youngest) / max(age * part, LEAST_AGE), 0.0), 1.0) if age < MOST else 0.0
     out[0] = part
     out[1] = math.log2(max(size, 1.0)) / 7.0
     out[2] = 1.0 if size >= count else 0.0
@@ -83,7 +95,7 @@ def describe_size(size, is_target, count, full, time, age, out):
 
 
 @njit
-def summarise(image, bins, choices, context):
+def summarise(image, bins, choices, passed_over, context):
     """Write the CONTEXT: the entries that exist once, then largest and mean of CHOICE over the bins that are not
     empty."""
     for j in range(SHARED):
@@ -92,7 +104,7 @@ def summarise(image, bins, choices, context):
     for j in range(SHARED, CONTEXT):
         context[j] = 0.0
     for k in range(bins):
-        if choices[k, OWN - 1] < 0.5:
+        if choices[k, SERVED] < 0.5 or (passed_over and is_late(choices[k])):
             continue
         filled += 1
         for j in range(CHOICE):
@@ -134,11 +146,16 @@ def score(image, bins, max_batch, can_wait, weights, logits):
     hidden = int(weights[0])
     context, choices, sized = np.empty(CONTEXT), np.empty((bins + 1, CHOICE)), np.empty(SIZES)
     facts = np.empty((bins + 1, 4))
-    waiting = round(2.0 ** (20.0 * image[SHARED + bins * OWN]) - 1.0)
+    waiting = 0.0
+    for k in range(bins):
+        at = SHARED + k * OWN
+        if image[at + LATE] < 1.0 or image[SHARED + bins * OWN + LATE] >= 1.0:
+            waiting += round(2.0 ** (20.0 * image[at]) - 1.0)
     for k in range(bins + 1):
         found = describe(image, SHARED + k * OWN, waiting, 1.0 if k == bins else 0.0, choices[k])
         facts[k, 0], facts[k, 1], facts[k, 2], facts[k, 3] = found
-    summarise(image, bins, choices, context)
+    passed_over = not is_late(choices[bins])  # somebody waits who is not late
+    summarise(image, bins, choices, passed_over, context)
     base, unit, patience, own = np.empty(hidden), np.empty(hidden), np.empty(hidden), np.empty(hidden)
     at = copied(weights, 1, base)
     at = layer(weights, at, context, base)
@@ -159,7 +176,7 @@ def score(image, bins, max_batch, can_wait, weights, logits):
         logits[0] = total
     rungs = (len(logits) - 1) // (bins + 1)
     for k in range(bins + 1):
-        if choices[k, OWN - 1] < 0.5:
+        if choices[k, SERVED] < 0.5 or (passed_over and is_late(choices[k])):
             continue
         own[:] = base
         layer(weights, of_choice, choices[k], own)
@@ -231,6 +248,7 @@ def order(config: SimConfig) -> str:
 policy(
     "ppo",
     engines=("batch",),
+    queueing=lambda params: {"tight": TIGHT, "late_bin": GIVEN_UP},
     params={"path": Text(None, allowed="a checkpoint that train/ppo.py exported, or none for the one that is shipped")},
     order=order,
     details=True,

@@ -25,8 +25,9 @@ MASKED = -1e8
 """Score of what must not be chosen: no probability is left of it, and it stays finite."""
 
 NAMES = [name for name, *_ in PER_BIN]
-QUEUE, BATCHES, WAIT, TIME, SLACK, TARGET, SERVED = (
-    NAMES.index(name) for name in ("queue", "queue_in_batches", "head_wait", "batch_time", "slack", "target", "served")
+QUEUE, BATCHES, WAIT, TIME, SLACK, TARGET, SERVED, LATE = (
+    NAMES.index(name)
+    for name in ("queue", "queue_in_batches", "head_wait", "batch_time", "slack", "target", "served", "late")
 )
 
 
@@ -59,14 +60,20 @@ class Scorer(nn.Module):
         return {name: p.detach().cpu().numpy().astype(np.float64) for name, p in self.named_parameters()}
 
     def described(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """(context (N, CONTEXT), choices (N, K + 1, CHOICE), (count, full batch, time, age) each (N, K + 1))."""
+        """(context (N, CONTEXT), choices (N, K + 1, CHOICE), facts: count, full batch, time, age, may be served, each
+        (N, K + 1))."""
         n = image.shape[0]
         own = image[:, SHARED:].reshape(n, self.bins + 1, OWN)
         count = torch.round(torch.exp2(20.0 * own[..., QUEUE]) - 1.0)
         full = count / unsquashed(own[..., BATCHES]).clamp(min=1.0)
         age, time, slack = (unsquashed(own[..., place]) for place in (WAIT, TIME, SLACK))
-        on_time = ((1.0 - time) / age.clamp(min=LEAST_AGE)).clamp(0.0, 1.0)
-        waiting = count[:, -1:].clamp(min=1.0)
+        given_up = own[..., LATE] >= 1.0
+        in_hope = (~given_up).to(time.dtype)
+        on_time = in_hope * ((1.0 - time) / age.clamp(min=LEAST_AGE)).clamp(0.0, 1.0)
+        age = torch.where(given_up, torch.full_like(age, MOST), age)
+        passed_over = given_up & ~given_up[:, -1:]  # while somebody waits who is not given up
+        served = (own[..., SERVED] >= 0.5) & ~passed_over
+        waiting = torch.where(passed_over, 0.0, count)[:, :-1].sum(dim=1, keepdim=True).clamp(min=1.0)
         is_any = torch.zeros_like(count)
         is_any[:, -1] = 1.0
         derived = [
@@ -75,23 +82,23 @@ class Scorer(nn.Module):
             torch.log2(1.0 + full) / 7.0,
             torch.log2(1.0 + 100.0 * time / full.clamp(min=1.0)) / 10.0,
             slack.clamp(-1.0, 1.0),
-            torch.sigmoid(40.0 * (0.1 - slack)),
-            torch.sigmoid(15.0 * (0.3 - slack)),
+            in_hope * torch.sigmoid(40.0 * (0.1 - slack)),
+            in_hope * torch.sigmoid(15.0 * (0.3 - slack)),
             count / waiting,
             is_any,
         ]
         choices = torch.cat([own, torch.stack(derived, dim=-1)], dim=-1)
         bins = choices[:, :-1]
-        filled = (bins[..., SERVED] >= 0.5)[..., None]
+        filled = served[:, :-1, None]
         some = filled.any(dim=1)
         largest = torch.where(filled, bins, torch.full_like(bins, -torch.inf)).amax(dim=1)
         largest = torch.where(some, largest, torch.zeros_like(largest))
         mean = torch.where(filled, bins, torch.zeros_like(bins)).sum(dim=1) / filled.sum(dim=1).clamp(min=1)
-        return torch.cat([image[:, :SHARED], largest, mean], dim=-1), choices, (count, full, time, age)
+        return torch.cat([image[:, :SHARED], largest, mean], dim=-1), choices, (count, full, time, age, served)
 
     def sized(self, own: Tensor, facts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """(SIZED of every rung (N, K + 1, rungs, len(SIZED)), whether it may be chosen (N, K + 1, rungs))."""
-        count, full, time, age = (fact[..., None] for fact in facts)
+        count, full, time, age, served = (fact[..., None] for fact in facts)
         target = torch.round(own[..., TARGET] * self.max_batch).clamp(min=1.0)[..., None]
         fixed = self.rungs.expand(*count.shape[:-1], -1)
         before = torch.cat([torch.zeros_like(fixed[..., :1]), fixed[..., :-1]], dim=-1)
@@ -104,6 +111,7 @@ class Scorer(nn.Module):
         spent = time * (FIXED + (1.0 - FIXED) * size / full.clamp(min=1.0))
         youngest = age * (1.0 - part)
         on_time = ((1.0 - spent - youngest) / (age * part).clamp(min=LEAST_AGE)).clamp(0.0, 1.0)
+        on_time = torch.where(age < MOST, on_time, torch.zeros_like(on_time))
         found = [
             part,
             torch.log2(size.clamp(min=1.0)) / 7.0,
@@ -114,7 +122,7 @@ class Scorer(nn.Module):
             torch.log2(1.0 + size * on_time) / 7.0,
             spent / (1.0 + spent),
         ]
-        return torch.stack(found, dim=-1), allowed & (own[..., SERVED] >= 0.5)[..., None]
+        return torch.stack(found, dim=-1), allowed & served
 
     def forward(self, image: Tensor) -> Tensor:
         """The scores."""

@@ -16,7 +16,7 @@ def least_slack(record: Record, params: Floats, memory: Floats, rng: np.random.G
     """
     best = -1
     for k in range(record.num_bins):
-        if record.queue_length[k] == 0:
+        if record.queue_length[k] == 0 or (k == record.late_bin and record.queue_length[k] < record.waiting):
             continue
         sooner = best < 0 or record.slack[k] < record.slack[best]
         if sooner or (record.slack[k] == record.slack[best] and record.head_number[k] < record.head_number[best]):

@@ -13,6 +13,8 @@ def longest_queue(record: Record, params: Floats, memory: Floats, rng: np.random
     """The bin with most waiting requests, of equal ones that of the older head; size = its target (MaxWeight)."""
     best = 0
     for k in range(1, record.num_bins):
+        if k == record.late_bin and record.queue_length[k] < record.waiting:
+            continue
         longer = record.queue_length[k] - record.queue_length[best]
         if longer > 0 or (longer == 0 and record.head_number[k] < record.head_number[best]):
             best = k

@@ -24,12 +24,13 @@ def multibin(record: Record, params: Floats, memory: Floats, rng: np.random.Gene
     """The next bin in round robin, the longest or the oldest; size = that bin's target (public multi-bin simulator).
 
     ``memory[0]`` is the bin after the last one served, where the search for the next begins; of two bins of equal
-    length the one with the older head is served.  ``cap`` bounds the size.
+    length the one with the older head is served.  ``cap`` bounds the size.  A late bin is served when all others are
+    empty.
     """
     bins, best = record.num_bins, -1
     for step in range(bins):
         k = (int(memory[0]) + step) % bins
-        if record.queue_length[k] == 0:
+        if record.queue_length[k] == 0 or (k == record.late_bin and record.queue_length[k] < record.waiting):
             continue
         if best < 0:
             best = k

@@ -22,8 +22,14 @@ from numpy.typing import NDArray
 
 from llmsched_env.config import ENGINES, SimConfig
 from llmsched_env.decide import DECIDE_SIGNATURE, compile_policy
-from policies.parameters import AUTO, Parameter, Value, check_value, declared, nearest, show
+from policies.parameters import AUTO, Number, Parameter, Value, check_value, declared, nearest, show
 from policies.refusals import check_result, check_signature, compile_refusal
+
+LATENESS: dict[str, Parameter] = {
+    "tight": Number(None, 0.0, 1e6, auto=(1.5, 2.0, 3.0)),
+    "late": Number(None, 0.0, 1e6, auto=(0.0, 1.0, 1.25, 1.5, 2.0)),
+}
+"""What every policy takes besides its own parameters: ``tight`` and ``late_bin`` of config.Queueing."""
 
 Record = Any
 """One row of llmsched_env.layout.RECORD; fields are read as attributes (``record.now``)."""
@@ -68,15 +74,20 @@ class Policy:
         """The file that the function was written in."""
         return Path(self.function.__code__.co_filename)
 
+    @cached_property
+    def accepted(self) -> dict[str, Parameter]:
+        """Its own parameters, then those of LATENESS whose names it does not use."""
+        return {**self.params, **{name: known for name, known in LATENESS.items() if name not in self.params}}
+
     @property
     def auto(self) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
         """Grid of every parameter that may be ``auto``."""
-        return {name: parameter.auto for name, parameter in self.params.items() if parameter.auto}
+        return {name: parameter.auto for name, parameter in self.accepted.items() if parameter.auto}
 
     @property
     def defaults(self) -> dict[str, Value]:
         """Default of every parameter."""
-        return {name: parameter.default for name, parameter in self.params.items()}
+        return {name: parameter.default for name, parameter in self.accepted.items()}
 
     @cached_property
     def decide(self) -> Callable:
@@ -102,17 +113,17 @@ class Policy:
         """
         found = self.defaults
         for name, value in (values or {}).items():
-            if name not in self.params:
-                raise ValueError(f"{self.name} has no parameter {name!r}.{nearest(name, self.params)} {self._has}")
-            open_ = value == AUTO and self.params[name].auto
-            found[name] = AUTO if open_ else check_value(self.name, name, self.params[name], value)
+            if name not in self.accepted:
+                raise ValueError(f"{self.name} has no parameter {name!r}.{nearest(name, self.accepted)} {self._has}")
+            open_ = value == AUTO and self.accepted[name].auto
+            found[name] = AUTO if open_ else check_value(self.name, name, self.accepted[name], value)
         if self.check is not None and AUTO not in found.values():
             self.check(found)
         return Bound(self, found, label, source or self.name)
 
     @property
     def _has(self) -> str:
-        return f"Its parameters: {', '.join(self.params)}." if self.params else "It has none."
+        return f"Its parameters: {', '.join(self.accepted)}."
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +152,7 @@ class Bound:
     @property
     def text(self) -> str:
         """What to type for it: the source and every value that is not the default, ``static:batch=16``."""
-        changed = (f":{name}={show(v)}" for name, v in self.values.items() if v != self.policy.params[name].default)
+        changed = (f":{name}={show(v)}" for name, v in self.values.items() if v != self.policy.accepted[name].default)
         return self.source + "".join(changed)
 
     @property
@@ -157,7 +168,7 @@ class Bound:
     def _encoded(self) -> dict[str, float]:
         if self.autos:
             raise ValueError(f"{self.label}: {', '.join(self.autos)} is still auto: choose from its grid first.")
-        return {name: self.policy.params[name].encode(value) for name, value in self.values.items()}
+        return {name: self.policy.params[name].encode(self.values[name]) for name in self.policy.params}
 
     @cached_property
     def _loaded(self) -> tuple[Floats, int]:
@@ -204,6 +215,9 @@ class Bound:
             there, ours = self.policy.engines[0], ", ".join(names(config.engine))
             raise ValueError(f"{self.name} belongs to the engine {there!r}; in {config.engine!r} choose one of {ours}.")
         queueing = dict(self.policy.queueing(self._encoded)) if self.policy.queueing else {}
+        for name, option in (("tight", "tight"), ("late", "late_bin")):
+            if name not in self.policy.params and self.values[name] is not None:
+                queueing[option] = self.values[name]
         if self.policy.order is not None:
             queueing["discipline"] = self.policy.order(config)
         controller = self.policy.controller(self._encoded) if self.policy.controller else {}

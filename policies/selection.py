@@ -28,23 +28,21 @@ def parse(text: str) -> Bound:
     values: dict[str, Value] = {}
     for part in parts:
         name, equals, value = (piece.strip() for piece in part.partition("="))
-        if name not in found.params or not equals:
+        if name not in found.accepted or not equals:
             raise ValueError(_unknown(given, found, name, part))
         if name in values:
             raise ValueError(f"{given}: {name} is given twice.")
-        values[name] = read_value(found.name, name, found.params[name], value)
+        values[name] = read_value(found.name, name, found.accepted[name], value)
     bound = found.bind(values, label=given, source=source)
     bound.decide  # noqa: B018  (a function that cannot be compiled is refused here)
     return bound
 
 
 def _unknown(given: str, found: Policy, name: str, part: str) -> str:
-    if name in found.params:
-        return f"{given}: {part!r} has no value: write {name}=VALUE, {name} being {found.params[name].allowed}."
-    if not found.params:
-        return f"{given}: {found.name} has no parameter {name!r}, nor any other."
-    offered = ", ".join(found.params)
-    return f"{given}: {found.name} has no parameter {name!r}.{nearest(name, found.params)} It has {offered}."
+    if name in found.accepted:
+        return f"{given}: {part!r} has no value: write {name}=VALUE, {name} being {found.accepted[name].allowed}."
+    offered = ", ".join(found.accepted)
+    return f"{given}: {found.name} has no parameter {name!r}.{nearest(name, found.accepted)} It has {offered}."
 
 
 def parse_list(text: str) -> list[Bound]:

@@ -23,6 +23,8 @@ def weighted_queue(record: Record, params: Floats, memory: Floats, rng: np.rando
     """
     best, most = 0, -1.0
     for k in range(record.num_bins):
+        if k == record.late_bin and record.queue_length[k] < record.waiting:
+            continue
         weight = float(record.queue_length[k]) * record.batch_time[k] ** params[0]
         if weight > most or (weight == most and record.head_number[k] < record.head_number[best]):
             best, most = k, weight

@@ -91,7 +91,8 @@ def _map(panel: Panel, shown: Map, axes: Axes, choices: Choices, font: float) ->
         strength = FAINTEST + (1.0 - FAINTEST) * max(0.0, 2.0 * share - 1.0)
         colour = strength * np.array(choices.colours[choice]) + (1.0 - strength)
         waits = choice == WAIT
-        panel.fill_between([x - 0.5, x + 0.5], y - 0.5, y + 0.5, color=colour, linewidth=0, hatch="//" if waits else "")
+        look: dict[str, Any] = {"hatch": "//", "edgecolor": MUTED} if waits else {"edgecolor": "none"}
+        panel.fill_between([x - 0.5, x + 0.5], y - 0.5, y + 0.5, facecolor=colour, linewidth=0, **look)
         size = "" if waits else f"{shown.size[y, x]:.0f}"
         panel.text(x, y + 0.02, size, ha="center", va="center", fontsize=font, color=_ink(colour))
         what = f"{choices.names[choice]}{f', batch of {size}' if size else ''} ({100 * share:.0f} % of the answers)"

@@ -72,7 +72,7 @@ def maps(title: str, found: Mapping[str, Sequence[Map]], axes: Axes, choices: Ch
         panels[row][0].set_ylabel(f"{name}\n", color=colour_of(row), fontweight="bold")
     figure.supylabel("slack of the first request if its batch started now, seconds", fontsize=9.5)
     for panel in panels[-1]:
-        panel.set_xlabel("requests waiting there", fontsize=9)
+        panel.set_xlabel("requests in that bin" if columns < 5 else "requests in it", fontsize=9)
     used = {
         int(value) for own in found.values() for shown in own for value in np.unique(shown.choice) if value != NEVER
     }
@@ -130,7 +130,7 @@ def _legend(figure: Figure, choices: Choices, used: Sequence[int], title: str) -
     ]
     names = [choices.names[k] for k in used]
     figure.legend(
-        patches, names, loc="outside lower center", ncols=min(len(used), 8), frameon=False, title=title, fontsize=9
+        patches, names, loc="outside lower center", ncols=min(len(used), 6), frameon=False, title=title, fontsize=9
     ).get_title().set_color(MUTED)
 
 

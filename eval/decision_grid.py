@@ -63,7 +63,7 @@ def axes_of(recordings: list[Recording], target_s: float) -> Axes:
     count = int(np.clip(np.ceil(np.log2(longest)) + 1, 4, MOST_LENGTHS))
     low = float(np.clip(np.quantile(np.concatenate(slacks), 0.01), -target_s, 0.3 * target_s))
     rough = (target_s - low) / ROWS
-    step = next(s for s in _round_steps(rough) if s >= 0.99 * rough)
+    step = next(s for s in _round_steps(rough) if s >= 0.75 * rough)
     first = step * np.floor(low / step)
     return Axes(2 ** np.arange(count), np.arange(first, target_s - 0.25 * step, step)[::-1], step)
 

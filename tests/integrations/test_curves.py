@@ -95,6 +95,7 @@ def test_refusals_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) ->
 
 
 def test_it_runs_as_a_command(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
     run = logged(tmp_path / "run", range(1, 5))
     command = [sys.executable, "train/curves.py", str(run), "--out", str(tmp_path / "x.png")]
     assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).returncode == 0

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
@@ -22,6 +23,8 @@ from train.fleet import BANDS, Fleet
 from train.validation import Run, Score, by_load, scored
 
 STATE = "resume.pt"
+SMALL = 8
+"""Largest size of a small batch, in the decision mix."""
 
 
 class Keeper(BaseCallback):
@@ -88,13 +91,8 @@ class Keeper(BaseCallback):
                 record(f"episodes/misses_load_{low:g}_to_{high:g}", float(np.mean(missed)))
         self._ended.clear()
         actions = self.model.rollout_buffer.actions.astype(np.int64).ravel()  # type: ignore[attr-defined]
-        rungs = len(ladder(self.model.policy.scorer.max_batch))
-        chosen = actions[actions > 0] - 1
-        record("decisions/wait", float(np.mean(actions == 0)))
-        record("decisions/target", float(np.mean(chosen % rungs == rungs - 1)) if len(chosen) else 0.0)
-        record(
-            "decisions/any", float(np.mean(chosen // rungs == self.model.policy.scorer.bins)) if len(chosen) else 0.0
-        )
+        for name, share in decision_mix(actions, self.model.policy.scorer.bins, self.model.policy.scorer.max_batch):
+            record(f"decisions/{name}", share)
 
     def evaluate(self) -> Score:
         """Score the weights as they stand against the heuristics; keep them when they are the best so far."""
@@ -133,6 +131,19 @@ class Keeper(BaseCallback):
             rate = (done - self._first) / spent
             left = (total - done) / rate
             print(f"\r{done:,} of {total:,} steps, {rate:,.0f} a second, {left:.0f} s left ", end="", file=sys.stderr)
+
+
+def decision_mix(actions: NDArray[np.int64], bins: int, max_batch: int) -> list[tuple[str, float]]:
+    """Shares by name: of all decisions those that wait, of the others those of `any`, and those whose size is the
+    target, at most SMALL, or larger."""
+    sizes = ladder(max_batch)
+    chosen = actions[actions > 0] - 1
+    choice, rung = chosen // len(sizes), chosen % len(sizes)
+    target = rung == len(sizes) - 1
+    small = ~target & (np.asarray(sizes)[rung] <= SMALL)
+    parts = {"target": target, "any": choice == bins, f"size_to_{SMALL}": small, "size_above": ~target & ~small}
+    shares = [(name, float(np.mean(part)) if len(chosen) else 0.0) for name, part in parts.items()]
+    return [("wait", float(np.mean(actions == 0))), *shares]
 
 
 def restore(model: OnPolicyAlgorithm, keeper: Keeper, folder: Path) -> None:

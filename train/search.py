@@ -34,6 +34,7 @@ from train.validation import by_load, runs_of, scored
 
 PROGRAM = "search.py"
 STATE = "resume.pkl"
+CURVE = "curve.csv"
 
 SHARED_USED = ("free", "servers", "busy_min", "busy_mean", "rate_fast", "rate_slow", "oldest_wait")
 SHARED_USED += ("waiting_per_server", "in_service")
@@ -117,6 +118,13 @@ def start_of(arguments: Arguments) -> NDArray[np.float64]:
     return np.concatenate([array.ravel() for array in start.values()])
 
 
+def start_curve(path: Path, done: int) -> None:
+    """Write the heading of the curve, or cut off what comes after generation ``done``, where the search goes on."""
+    lines = path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []
+    kept = [line for line in lines if int(line.split(",")[0]) <= done]
+    path.write_text("\n".join(["generation,mean,best,sigma", *kept, ""]), encoding="utf-8")
+
+
 def generations(arguments: Arguments, folder: Path, command: str) -> None:
     """Search, keeping the state after every generation and the centre of the search as the result."""
     hidden, frozen, start = arguments.hidden, arguments.frozen, start_of(arguments)
@@ -128,6 +136,7 @@ def generations(arguments: Arguments, folder: Path, command: str) -> None:
         about = {"popsize": arguments.population, "seed": arguments.seed + 1, "verbose": -9}
         search = cma.CMAEvolutionStrategy(start[searched(hidden, frozen)], arguments.sigma, about)
         rng, done = np.random.default_rng(arguments.seed), 0
+    start_curve(folder / CURVE, done)
     began, first = time.monotonic(), done
     for generation in range(done, arguments.generations):
         chosen = [pool[i] for i in rng.choice(len(pool), min(arguments.runs, len(pool)), replace=False)]
@@ -136,6 +145,8 @@ def generations(arguments: Arguments, folder: Path, command: str) -> None:
             scored(chosen, learned.Checkpoint(arrays_of(x, hidden, start, frozen), {}).packed).mean for x in points
         ]
         search.tell(points, losses)
+        with (folder / CURVE).open("a", encoding="utf-8") as curve:
+            curve.write(f"{generation + 1},{np.mean(losses):.6g},{min(losses):.6g},{search.sigma:.6g}\n")
         fresh = folder / (STATE + ".new")
         fresh.write_bytes(pickle.dumps((search, rng, generation + 1)))
         os.replace(fresh, folder / STATE)

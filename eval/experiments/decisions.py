@@ -1,0 +1,248 @@
+"""What policies decide: maps over queue and slack, when they wait, and how they share servers between bins.
+
+Works for every registered policy of the engine `batch`, so that a learned one can be seen beside a rule.  The maps
+are answers to records of the policy's own run at ``--load`` in which two quantities are set (eval.decision_grid); the
+rest is what whole runs at ``--loads`` did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval import decision_figures as figures
+from eval.decision_grid import Axes, Map, axes_of, map_of
+from eval.experiment import Experiment, Findings, Session, variant
+from eval.experiments.values import several
+from eval.intervals import Interval, interval
+from eval.options import number
+from eval.progress import Progress
+from eval.recording import Recording, Sharing, bin_names, recorded, sharing_of
+from eval.runner import Cell
+from eval.scenario import Scenario
+from eval.tables import Column, Table
+from eval.textual import heading
+from eval.tune import Entrant, at_load, resolve
+from policies import parse_list
+
+POLICIES = "ppo,longest-queue"
+LOADS = (0.7, 0.9, 1.0, 1.2, 1.4, 1.6)
+LOAD = 1.2
+"""Load of the run behind the maps."""
+
+MAPS, GROUPS = 5, 8
+"""Most maps beside each other, and most groups of free servers."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What can be chosen."""
+    add = parser.add_argument_group("decisions").add_argument
+    read = several(number(0, 1e3, above=True))
+    add("--policies", default=POLICIES, metavar="LIST", help=f"default {POLICIES}")
+    add("--loads", type=read, default=LOADS, metavar="X,X,...", help="loads of the runs; --load is that of the maps")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run leaves: by bin, and by decision the ``free`` servers and whether it ``waited``."""
+
+    sharing: Sharing
+    any_share: float  # of the batches
+    free: NDArray[np.int64]
+    waited: NDArray[np.bool_]
+
+
+def run_of(recording: Recording) -> Run:
+    """Reduce a recording."""
+    result = recording.result
+    any_ = result.batches["choice"] == result.config.queueing.num_bins
+    share = float(any_.mean()) if len(any_) else math.nan
+    return Run(sharing_of(result), share, recording.free, recording.waited)
+
+
+def world_of(session: Session) -> Scenario:
+    """The scenario at the load of the maps."""
+    options = session.options
+    if options.rate is not None or options.rate_scale is not None:
+        raise ValueError("--rate and --rate-scale: decisions are shown over loads; give --load and --loads.")
+    scenario = variant(options, load=LOAD if options.load is None else options.load)
+    if scenario.config.engine != "batch":
+        raise ValueError(f"--engine {scenario.config.engine} has no batches to share servers with: give batch.")
+    if not math.isfinite(scenario.config.slos[0].deadline_s):
+        raise ValueError("--goodput: without a target ttft or e2el there is no slack to show; give one.")
+    return at_load(scenario, session.crew)[0]
+
+
+def runs(session: Session, entrants: Sequence[Entrant], unit: float) -> dict[str, list[list[Run]]]:
+    """Runs by policy, [load][seed]; ``unit`` is the rate of load 1."""
+    loads = session.options.loads
+    cells = [
+        Cell(e.label, e.policy, e.scenario.at_rate(load * unit), seed)
+        for e in entrants
+        for load in loads
+        for seed in session.seeds
+    ]
+    session.runs(cells, "runs", [{"load": cell.scenario.workload.mean_rate / unit} for cell in cells])
+    found: dict[str, list[list[Run]]] = {e.label: [[] for _ in loads] for e in entrants}
+    places = [(e.label, place) for e in entrants for place in range(len(loads)) for _ in session.seeds]
+    with Progress("decisions", len(cells)) as progress:
+        for cell, (name, place) in zip(cells, places, strict=True):
+            found[name][place].append(run_of(recorded(cell, cell.scenario.draw(cell.seed))))
+            progress.step(f"{name}, seed {cell.seed}")
+    return found
+
+
+def mapped(session: Session, entrants: Sequence[Entrant]) -> tuple[Axes, dict[str, list[Map]]]:
+    """Axes and maps by policy, from a run of the first seed each."""
+    cells = [Cell(e.label, e.policy, e.scenario, session.seeds[0]) for e in entrants]
+    recordings = [recorded(cell, cell.scenario.draw(cell.seed), keep=True) for cell in cells]
+    axes = axes_of(recordings, cells[0].scenario.config.slos[0].deadline_s)
+    found = {}
+    for cell, recording in zip(cells, recordings, strict=True):
+        bins = recording.result.config.queueing.num_bins
+        shown = np.unique(np.linspace(0, bins - 1, min(bins, MAPS)).round().astype(int))
+        found[cell.label] = [map_of(cell.policy, recording, int(k), axes) for k in shown]
+    return axes, found
+
+
+def groups_of(servers: int) -> tuple[list[str], NDArray[np.int64]]:
+    """Names of groups of free servers, and the group of 0 ... ``servers`` free ones."""
+    width = -(-servers // GROUPS)
+    group = np.maximum(np.arange(servers + 1) - 1, 0) // width
+    spans = [(g * width + 1, min((g + 1) * width, servers)) for g in range(int(group[-1]) + 1)]
+    return [str(low) if low == high else f"{low} to {high}" for low, high in spans], group
+
+
+def wait_shares(found: Sequence[Sequence[Run]], group: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of the decisions that wait, (groups, loads), over all seeds; NaN where there was none."""
+    count = int(group[-1]) + 1
+    shares = np.full((count, len(found)), math.nan)
+    for place, own in enumerate(found):
+        groups = group[np.concatenate([run.free for run in own])]
+        asked = np.bincount(groups, minlength=count)
+        waited = np.bincount(groups, np.concatenate([run.waited for run in own]), count)
+        shares[:, place] = np.divide(waited, asked, out=np.full(count, math.nan), where=asked > 0)
+    return shares
+
+
+def shares_of(found: Sequence[Sequence[Run]], bins: int) -> figures.Shares:
+    """Intervals over seeds, [load][bin]; bins that the policy does not have are undefined."""
+
+    def over(name: str, fill: float) -> list[list[Interval]]:
+        rows = []
+        for own in found:
+            values = np.full((len(own), bins), fill)
+            for row, run in zip(values, own, strict=True):
+                row[: len(getattr(run.sharing, name))] = getattr(run.sharing, name)
+            rows.append([interval(list(column[np.isfinite(column)])) for column in values.T])
+        return rows
+
+    return figures.Shares(over("time", 0.0), over("batch", math.nan), over("missed", math.nan))
+
+
+def find(session: Session) -> Findings:
+    """Runs, maps, tables and figures."""
+    options, loads = session.options, session.options.loads
+    world = world_of(session)
+    assert world.load is not None
+    unit = world.workload.mean_rate / world.load
+    title = replace(world.at_rate(unit), load=1.0).title
+    entrants = resolve(parse_list(options.policies), world, session.crew)
+    session.notes += [f"Chosen at load {world.load:g}: {e.chosen}." for e in entrants if e.chosen]
+    found = runs(session, entrants, unit)
+    axes, maps = mapped(session, entrants)
+    choices = figures.choices_of([bin_names(e.policy.configure(e.scenario.config)) for e in entrants])
+    groups, group = groups_of(len(world.config.servers))
+    waits = {name: wait_shares(own, group) for name, own in found.items()}
+    shares = {name: shares_of(own, choices.bins) for name, own in found.items()}
+    if not any(np.nansum(share) > 0 for share in waits.values()):
+        session.notes.append("No decision was to wait.")
+    tables = [mix_table(loads, found), waits_table(loads, groups, waits)]
+    tables += [by_bin(look, loads, shares, choices) for look in BY_BIN]
+    drawings: dict[str, Callable] = {
+        "maps": lambda: figures.maps(world.title, maps, axes, choices),
+        "waits": lambda: figures.waits(title, loads, groups, waits),
+        "sharing": lambda: figures.sharing(title, loads, shares, choices),
+    }
+    cells = [Cell(e.label, e.policy, e.scenario, session.seeds[0]) for e in entrants]
+    about = {"scenario": world.describe(), "loads": list(loads)}
+    return Findings(heading(world, session.seeds), tables, drawings, about, timeline=cells)
+
+
+BY_BIN = (
+    ("time", "Server time by bin, % of all", 100.0, ""),
+    ("batch", "Mean batch by bin", 1.0, "A batch of `any` counts in the bins of its members, in proportion."),
+    ("missed", "Missed by bin of predicted length, %", 100.0, ""),
+)
+"""Tables by bin: name (that of the field of Shares), title, factor and note."""
+
+
+def by_bin(
+    look: tuple[str, str, float, str],
+    loads: Sequence[float],
+    shares: Mapping[str, figures.Shares],
+    choices: figures.Choices,
+) -> Table:
+    """The table of Shares that ``look`` (of BY_BIN) asks for, a row per policy and load, a column per bin."""
+    name, title, factor, note = look
+    rows: list[dict] = []
+    for policy, own in shares.items():
+        for place, load in enumerate(loads):
+            values = {f"bin{k}": value for k, value in enumerate(getattr(own, name)[place])}
+            if choices.bins > MAPS:  # the intervals would not fit on a line
+                values = {key: value.mean for key, value in values.items()}
+            rows.append({"policy": policy, "load": load, **values})
+    columns = [Column("policy", "policy"), Column("load", "load", "", 2)]
+    columns += [Column(f"bin{k}", choices.names[k], "", 1, factor) for k in range(choices.bins)]
+    return Table(name, title, columns, rows, note)
+
+
+def mix_table(loads: Sequence[float], found: Mapping[str, Sequence[Sequence[Run]]]) -> Table:
+    """What kinds of decisions there were."""
+    rows: list[dict] = []
+    for policy, by_load in found.items():
+        for load, own in zip(loads, by_load, strict=True):
+            rows.append(
+                {
+                    "policy": policy,
+                    "load": load,
+                    "decisions": int(np.mean([len(run.waited) for run in own])),
+                    "waits": interval([float(run.waited.mean()) for run in own]),
+                    "any": interval([run.any_share for run in own]),
+                    "busy": interval([float(run.sharing.time.sum()) for run in own]),
+                }
+            )
+    columns = [
+        Column("policy", "policy"),
+        Column("load", "load", "", 2),
+        Column("decisions", "decisions", "a run", 0),
+        Column("waits", "to wait", "%", 1, 100.0),
+        Column("any", "any", "% of batches", 1, 100.0),
+        Column("busy", "servers busy", "%", 1, 100.0),
+    ]
+    return Table("mix", "Decisions", columns, rows)
+
+
+def waits_table(loads: Sequence[float], groups: Sequence[str], waits: Mapping[str, NDArray[np.float64]]) -> Table:
+    """Share of decisions that wait, by load and free servers."""
+    rows: list[dict] = []
+    for policy, share in waits.items():
+        for place, load in enumerate(loads):
+            values = {f"free{g}": float(share[g, place]) for g in range(len(groups))}
+            rows.append({"policy": policy, "load": load, **values})
+    columns = [Column("policy", "policy"), Column("load", "load", "", 2)]
+    columns += [Column(f"free{g}", name, "free", 1, 100.0) for g, name in enumerate(groups)]
+    return Table("waits", "Decisions to wait, %, by free servers (the asked one included)", columns, rows)
+
+
+EXPERIMENT = Experiment(
+    "decisions.py",
+    "What policies decide over queue and slack, when they wait, and how they share servers between bins.",
+    add_options,
+    find,
+)

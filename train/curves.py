@@ -1,0 +1,232 @@
+"""Draw how training went: ``python train/curves.py runs/first [runs/second ...] --out curves.png``.
+
+The runs are those of train/ppo.py (their TensorBoard events) or those of train/search.py (curve.csv), one kind at a
+time.  Several, which differ in their seed, become a line, their mean, and a band from the lowest to the highest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PROGRAM = "curves.py"
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#997700")
+INK, MUTED, GRID = "#222222", "#6b6b6b", "#e3e3e3"
+POINTS = 40
+"""Of a longer curve, means over this many parts are drawn."""
+
+Floats = NDArray[np.float64]
+Curve = tuple[Floats, Floats]
+"""x, ascending, and y of as many points."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve by its name in the run, times ``factor``; ``guide``: dashed, in the colour of the line before."""
+
+    curve: str
+    name: str = ""
+    factor: float = 1.0
+    guide: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes: title, unit of y, lines, and a level that means something."""
+
+    title: str
+    y: str
+    lines: Sequence[Line]
+    level: float | None = None
+
+
+BANDS = (("0.5_to_0.9", "0.5 to 0.9"), ("0.9_to_1.2", "0.9 to 1.2"), ("1.2_to_1.6", "1.2 to 1.6"))
+RATIO = "log ratio to the best heuristic's"
+
+TRAINING = (
+    Panel("Return of a training episode", "reward of an episode", [Line("episodes/return")]),
+    Panel(
+        "Misses in training, by load",
+        "missed requests, %",
+        [Line(f"episodes/misses_load_{key}", f"load {name}", 100.0) for key, name in BANDS],
+    ),
+    Panel("Misses in validation, all loads", RATIO, [Line("validation/log_ratio")], level=0.0),
+    Panel(
+        "Misses in validation, by load (dashed: best heuristic)",
+        "missed requests, %",
+        [
+            line
+            for load in ("1", "1.2", "1.4", "1.6")
+            for line in (
+                Line(f"validation/misses_load_{load}", f"load {load}", 100.0),
+                Line(f"validation/best_heuristic_load_{load}", "", 100.0, guide=True),
+            )
+        ],
+    ),
+    Panel("Entropy of the policy", "nats", [Line("train/entropy_loss", "", -1.0)]),
+    Panel(
+        "Decisions",
+        "share of the decisions, %",
+        [
+            Line("decisions/wait", "wait", 100.0),
+            Line("decisions/any", "any bin", 100.0),
+            Line("decisions/target", "size: target", 100.0),
+            Line("decisions/size_to_8", "size: up to 8", 100.0),
+            Line("decisions/size_above", "size: more", 100.0),
+        ],
+    ),
+)
+SEARCH = (
+    Panel("Misses over the runs of a generation", RATIO, [Line("mean", "mean"), Line("best", "best")], level=0.0),
+    Panel("Step size of the search", "sigma", [Line("sigma")]),
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What runs of one command leave: the name of x, its unit in steps, and the panels."""
+
+    x: str
+    unit: float
+    panels: Sequence[Panel]
+
+
+KINDS = {"ppo": Kind("decisions, thousands", 1e3, TRAINING), "search": Kind("generation", 1.0, SEARCH)}
+
+
+def read(folder: Path) -> tuple[str, dict[str, Curve]]:
+    """The kind of the run in ``folder`` and its curves by name; ``ValueError`` in one line."""
+    if (folder / "curve.csv").is_file():
+        return "search", of_search(folder / "curve.csv")
+    events = sorted(folder.glob("events.out.tfevents.*"))
+    if not events:
+        raise ValueError(f"{folder} holds no run: give the --out of train/ppo.py or train/search.py.")
+    return "ppo", of_events(events)
+
+
+def of_search(path: Path) -> dict[str, Curve]:
+    """Columns of curve.csv over the generation."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    x = np.array([float(row["generation"]) for row in rows])
+    names = [name for name in (rows[0] if rows else {}) if name != "generation"]
+    return {name: (x, np.array([float(row[name]) for row in rows])) for name in names}
+
+
+def of_events(files: Sequence[Path]) -> dict[str, Curve]:
+    """Scalars of TensorBoard event files, oldest first; a resumed run has several, and the later one counts."""
+    try:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    except ImportError:
+        raise ValueError("TensorBoard is needed to read its events: pip install 'llmsched[train]'.") from None
+    found: dict[str, dict[int, float]] = {}
+    for file in files:
+        events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
+        for name in events.Tags()["scalars"]:
+            found.setdefault(name, {}).update({event.step: event.value for event in events.Scalars(name)})
+    curves = {}
+    for name, values in found.items():
+        steps = sorted(values)
+        curves[name] = np.array(steps, np.float64), np.array([values[step] for step in steps])
+    return curves
+
+
+def thinned(curve: Curve) -> Curve:
+    """Means of x and y over POINTS equal parts, or the curve itself where it is short; undefined ones are left out."""
+    x, y = (values[np.isfinite(curve[1])] for values in curve)
+    if len(x) <= POINTS:
+        return x, y
+    cuts = np.linspace(0, len(x), POINTS + 1).astype(int)[:-1]
+    counts = np.diff([*cuts, len(x)])
+    return np.add.reduceat(x, cuts) / counts, np.add.reduceat(y, cuts) / counts
+
+
+def together(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats, Floats]:
+    """x, mean, lowest and highest of several runs, where all of them have been."""
+    first, last = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    x = np.unique(np.concatenate([x for x, _ in curves]))
+    x = x[(x >= first) & (x <= last)]
+    y = np.array([np.interp(x, *curve) for curve in curves])
+    return x, y.mean(axis=0), y.min(axis=0), y.max(axis=0)
+
+
+def panel(axes: Axes, about: Panel, kind: Kind, runs: Sequence[Mapping[str, Curve]]) -> None:
+    """Draw the lines that every run has."""
+    place = -1
+    for line in about.lines:
+        place += not line.guide
+        curves = [thinned(run[line.curve]) for run in runs if line.curve in run]
+        if len(curves) < len(runs) or not all(len(x) for x, _ in curves):
+            continue
+        x, mean, low, high = together(curves)
+        colour = COLOURS[place % len(COLOURS)]
+        look: dict[str, Any] = {"linewidth": 1.1, "linestyle": (0, (4, 2))} if line.guide else {"linewidth": 1.8}
+        axes.plot(x / kind.unit, line.factor * mean, color=colour, label=line.name or None, **look)
+        if len(runs) > 1 and not line.guide:
+            axes.fill_between(
+                x / kind.unit, line.factor * low, line.factor * high, color=colour, alpha=0.18, linewidth=0
+            )
+    if about.level is not None:
+        axes.axhline(about.level, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0)
+    axes.set_title(about.title, fontsize=10, loc="left", color=INK)
+    axes.set_ylabel(about.y, fontsize=9)
+    if axes.get_legend_handles_labels()[0]:
+        low_end, high_end = axes.get_ylim()
+        axes.set_ylim(low_end, high_end + 0.25 * (high_end - low_end))  # the legend stands above the lines
+        axes.legend(frameon=False, fontsize=8, loc="upper center", ncols=min(3, len(about.lines)))
+
+
+def draw(kind: Kind, runs: Sequence[Mapping[str, Curve]], heading: str, file: Path) -> None:
+    """Write the panels of ``kind`` as a PNG."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(kind.panels) // 2)
+    figure = Figure(figsize=(9.0, 0.4 + 2.7 * rows), layout="constrained")
+    figure.suptitle(heading, x=0.012, ha="left", fontsize=9, color=MUTED)
+    grid = figure.subplots(rows, 2, squeeze=False, sharex=True)
+    for axes, about in zip(grid.ravel(), kind.panels, strict=False):
+        panel(axes, about, kind, runs)
+        axes.grid(color=GRID)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8, color=MUTED)
+    for axes in grid[-1]:
+        axes.set_xlabel(kind.x, fontsize=9)
+    figure.savefig(file, dpi=130, facecolor="white")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read, draw; the exit code."""
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run; several: other seeds of it")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="PNG to write")
+    options = parser.parse_args(argv)
+    try:
+        found = [read(folder) for folder in options.runs]
+        kinds = {kind for kind, _ in found}
+        if len(kinds) > 1:
+            raise ValueError("the runs are of train/ppo.py and of train/search.py: draw one kind at a time.")
+        many = f"{len(found)} runs: mean, and band from the lowest to the highest" if len(found) > 1 else "1 run"
+        draw(KINDS[kinds.pop()], [curves for _, curves in found], many, options.out)
+    except ImportError:
+        print(f"{PROGRAM}: error: curves need matplotlib: pip install 'llmsched[plots]'", file=sys.stderr)
+        return 2
+    except (OSError, ValueError, KeyError) as error:
+        print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,7 +11,7 @@ import pytest
 
 from eval import benchmark
 from eval.experiments import verdicts
-from eval.experiments.benchmark import PAPERS, bars, by_load, verdict
+from eval.experiments.benchmark_tables import PAPERS, bars, by_load, verdict
 from eval.experiments.verdicts import Stratum, estimate, fewer, improvement, iqm, profile, reductions
 from eval.intervals import Interval, interval
 

@@ -77,11 +77,11 @@ def capacity_table(found: Sequence[Carried], challenger: str, rng: np.random.Gen
     if any("least" in row for row in rows):
         columns += [Column("least", "least of", "networks", 3), Column("most", "most of", "networks", 3)]
     pairs: list[Pair] = [(one.own, one.papers[one.best]) for one in found]
-    more = estimate(pairs, fewer, rng)  # 1 - own / best: what it carries less
+    less = estimate(pairs, fewer, rng)  # 1 - own / best
+    more, low, high = (round(-100.0 * part, 1) + 0.0 for part in (less.value, less.high, less.low))
     note = (
         f"Highest rate at which {100 * CAPACITY_ATTAINMENT:g} % of the scored requests are served in time, searched to "
         f"1 % under every seed by itself, on the same arrivals; parameters: the best for that on {VALIDATED}. ratio: "
-        f"paired by seed. IQM over cases: {-100 * more.value:+.1f} % (95 % interval {-100 * more.high:+.1f} to "
-        f"{-100 * more.low:+.1f} %, bootstrap)."
+        f"paired by seed. IQM over cases: {more:+.1f} % (95 % interval {low:+.1f} to {high:+.1f} %, bootstrap)."
     )
     return Table("capacity", "Capacity", columns, rows, note)

@@ -71,17 +71,19 @@ def _numbers_in_order(text: str) -> list[tuple[int, str]]:
 
 
 def _check(bounds: Sequence[Bound]) -> None:
-    """Several are networks of one policy, each with weights of its own."""
+    """Weights that cannot be read are refused here; several are networks of one policy, each with its own."""
     first = bounds[0]
     seen: dict[bytes, str] = {}
-    for bound in bounds if len(bounds) > 1 else ():
+    for bound in bounds:
         if bound.policy is not first.policy:
             raise ValueError(
                 f"{first.label} and {bound.label} are different policies: give networks of one challenger, and others "
                 f"as --rivals or --also."
             )
         if bound.autos:
-            raise ValueError(f"{bound.label}: several networks of a challenger leave nothing to auto.")
+            if len(bounds) > 1:
+                raise ValueError(f"{bound.label}: several networks of a challenger leave nothing to auto.")
+            continue
         same = seen.setdefault(bound.params.tobytes(), bound.label)
         if same != bound.label:
             raise ValueError(f"{same} and {bound.label} hold the same numbers: one network counts once.")

@@ -19,7 +19,7 @@ from eval import benchmark
 from eval.cells import Crew
 from eval.experiment import Session, scenario_of
 from eval.experiments import verdicts
-from eval.experiments.benchmark import EXPERIMENT, plain_parser
+from eval.experiments.benchmark import EXPERIMENT, plain_parser, scored_row
 from eval.experiments.benchmark_capacity import carried
 from eval.experiments.capacity import STEP
 from eval.experiments.networks import networks, title
@@ -42,9 +42,9 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
     """A folder of the folders that three trainings would leave, seed1, seed2 and seed10, and one without weights."""
-    arrays = dict(learned.load().arrays)
+    arrays, rng = learned.load().arrays, np.random.default_rng(0)
     for seed in (1, 2, 10):
-        changed = arrays | {"out": arrays["out"] * (1 + seed / 100)}
+        changed = {name: array * rng.normal(1.0, 0.2, array.shape) for name, array in arrays.items()}
         learned.save(tmp_path / "runs" / f"seed{seed}" / "best", changed, {"command": "none"})
     (tmp_path / "runs" / "seed3").mkdir()
     return tmp_path / "runs"
@@ -149,6 +149,16 @@ def test_capacities_hold_and_one_percent_more_does_not(trained: Path) -> None:
             assert attained(policy, rates[seed], seed) >= 0.95 > attained(policy, rates[seed] * STEP, seed)
 
 
+def test_a_row_of_networks_is_their_mean_by_seed() -> None:
+    keys = ("request_goodput", "p99_e2el_ms", "longest_wait_ms", "jain_index", "worst_bin_miss_rate")
+    misses = [[0.1, 0.3], [0.3, 0.3]]  # networks, seeds
+    runs = [[{**dict.fromkeys(keys, 1000 * miss), "slo_attainment": 1 - miss} for miss in own] for own in misses]
+    row = scored_row({"case": "a"}, "ppo (2 trained networks)", "", runs)
+    assert row["misses"] == pytest.approx([0.2, 0.3]) and row["networks"] == pytest.approx(np.array(misses))
+    assert (row["p99"].mean, row["jain"].mean) == pytest.approx((0.25, 250.0)) and row["p99"].half > 0
+    assert "networks" not in scored_row({}, "ppo", "", runs[:1])
+
+
 WORDS = ["--cases", "1 server", "--loads", "1.2", "--requests", "120", "--seeds", "2", "--rivals", "longest-queue"]
 
 
@@ -184,7 +194,7 @@ def test_the_command_with_networks(tmp_path: Path, trained: Path, capsys: pytest
     assert tables["capacity"][0]["ratio"] > 0
     rows = [row for row in csv.DictReader((tmp_path / "out" / "results.csv").open()) if not row["part"]]
     own = [1 - float(row["slo_attainment"]) for row in rows if row["policy"].startswith("ppo")]
-    assert len(own) == 6 and tables["policies"][0]["missed"] == pytest.approx(np.mean(own))
+    assert len(own) == 6 and len(set(own)) > 2 and tables["policies"][0]["missed"] == pytest.approx(np.mean(own))
 
 
 @pytest.mark.parametrize(

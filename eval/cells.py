@@ -15,6 +15,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,40 +34,46 @@ FILE = "cells.jsonl"
 class CellStore:
     """Finished runs by key, in a file of JSON lines that is only ever appended to, a run at a time.
 
-    A line that a kill cut off is passed over, and its run made again.
+    A line that a kill cut off is passed over, and its run made again.  In memory there is only where each run begins
+    in the file: a hundred thousand runs would take gigabytes.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._rows: dict[str, dict[str, Any]] = {}
-        text = path.read_bytes() if path.exists() else b""
-        for line in text.splitlines():
-            try:
-                row = json.loads(line)
-                self._rows[row["key"]] = row
-            except (ValueError, KeyError, TypeError):
-                continue  # cut off
-        if text and not text.endswith(b"\n"):
+        self._places: dict[str, int] = {}
+        end, line = 0, b"\n"
+        if path.exists():
+            with path.open("rb") as file:
+                for line in file:
+                    with suppress(ValueError, KeyError, TypeError):  # cut off
+                        self._places[json.loads(line)["key"]] = end
+                    end += len(line)
+        if not line.endswith(b"\n"):
             self._append(b"\n")
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._places)
 
     def get(self, key: str, label: str) -> Outcome | None:
         """The outcome kept under ``key``, under the label of who asks; None when there is none."""
-        row = self._rows.get(key)
-        return None if row is None else replace(_outcome(row), policy=label)
+        if key not in self._places:
+            return None
+        with self._path.open("rb") as file:
+            file.seek(self._places[key])
+            row = json.loads(file.readline())
+        return replace(_outcome(row), policy=label)
 
     def put(self, key: str, outcome: Outcome) -> None:
         """Keep an outcome; on return it is in the file."""
-        row = _row(key, outcome)
-        self._append(json.dumps(row, separators=(",", ":")).encode() + b"\n")
-        self._rows[key] = row
+        line = json.dumps(_row(key, outcome), separators=(",", ":")).encode() + b"\n"
+        self._places[key] = self._append(line) - len(line)
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, line: bytes) -> int:
+        """Write at the end of the file, wherever others have brought it; where it ends now."""
         place = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(place, line)
+            return os.lseek(place, 0, os.SEEK_CUR)
         finally:
             os.close(place)
 

@@ -45,6 +45,7 @@ def cell_key(cell: Cell) -> str:
         "config": _plain(cell.policy.configure(cell.scenario.config)),
         "workload": _plain(workload) | {"source": source},
         "policy": _policy(cell.policy),
+        "cut": list(cell.scenario.cut),
         "seed": cell.seed,
         "split": cell.split,
         "timeline": cell.timeline,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmsched_env.layout import COMPLETED, ITL_BINS, PENDING, REJECTED
-from llmsched_env.metrics import PER_REQUEST, Accumulator, count_log_bins, summarize
+from llmsched_env.metrics import PER_REQUEST, STATISTICS, Accumulator, count_log_bins, summarize
 from llmsched_env.result import RunResult
 
 TIMELINE_POINTS = 600
+
+RATES = ("request_goodput", "request_throughput", "output_throughput", "total_token_throughput")
+"""Keys of a summary that are per second of ``duration_s``."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,31 @@ class Outcome:
     timeline: Timeline | None = None
 
 
-def outcome_of(policy: str, seed: int, result: RunResult, *, timeline: bool = False) -> Outcome:
-    """Reduce a run; ``timeline`` needs its batches logged."""
-    scored = result.requests[result.warmup :]
+def outcome_of(policy: str, seed: int, result: RunResult, *, timeline: bool = False, end: int | None = None) -> Outcome:
+    """Reduce a run; ``timeline`` needs its batches logged; requests from number ``end`` on are not scored."""
+    scored = result.requests[result.warmup : end]
     done = scored[scored["status"] == COMPLETED]
     counts = np.zeros(ITL_BINS, np.int64)
     count_log_bins(done["completion"] - done["arrival"], counts)
-    return Outcome(policy, seed, summarize(result), counts, timeline_of(result) if timeline else None)
+    summary = summarize(result) if end is None or end >= len(result.requests) else summary_until(result, end)
+    return Outcome(policy, seed, summary, counts, timeline_of(result) if timeline else None)
+
+
+def summary_until(result: RunResult, end: int) -> dict[str, Any]:
+    """The summary of the requests before number ``end``, with servers busy for the others to the end of the run.
+
+    Rates are per second of the time in which the scored requests arrived: the last completion among them may come
+    long after it, while others are served.  Gaps between tokens, which a run counts as it goes, are undefined.
+    """
+    summary = summarize(replace(result, requests=result.requests[:end]))
+    arrival = result.requests["arrival"]
+    window_s = float(arrival[end] - arrival[result.warmup])
+    stretch = summary["duration_s"] / window_s if window_s > 0 else np.nan
+    for key in RATES:
+        summary[key] *= stretch
+    for statistic in STATISTICS:
+        summary[f"{statistic}_itl_ms"] = np.nan
+    return {**summary, "duration_s": window_s}
 
 
 def outcome_of_stream(policy: str, seed: int, pieces: Iterable[RunResult]) -> Outcome:

@@ -86,14 +86,20 @@ def run_cell(cell: Cell, requests: Requests) -> RunResult:
     Raises ``ValueError`` that names the policy when its code fails or answers nonsense.
     """
     with _named(cell):
-        return simulate(_config(cell), requests, cell.policy.decide, log_batches=cell.timeline, **_common(cell))
+        warmup = cell.scenario.scored(len(requests)).start
+        return simulate(
+            _config(cell), requests, cell.policy.decide, log_batches=cell.timeline, warmup=warmup, **_common(cell)
+        )
 
 
 def run_stream(cell: Cell) -> Iterator[RunResult]:
     """The same run, arrivals drawn and ended requests yielded in pieces."""
+    if any(cell.scenario.cut):
+        raise ValueError("a streamed run does not know where its last requests begin: do not cut it.")
     with _named(cell):
+        warmup = cell.scenario.workload.warmup
         chunks = cell.scenario.workload.chunks(cell.seed, CHUNK, cell.split)
-        yield from simulate_stream(_config(cell), chunks, cell.policy.decide, **_common(cell))
+        yield from simulate_stream(_config(cell), chunks, cell.policy.decide, warmup=warmup, **_common(cell))
 
 
 def _config(cell: Cell) -> SimConfig:
@@ -102,8 +108,7 @@ def _config(cell: Cell) -> SimConfig:
 
 def _common(cell: Cell) -> dict[str, Any]:
     rngs = streams(cell.seed, cell.split)
-    warmup, key = cell.scenario.workload.warmup, int(rngs["noise"].integers(2**63))
-    return {**cell.policy.options, "rng": rngs["policy"], "noise_key": key, "warmup": warmup}
+    return {**cell.policy.options, "rng": rngs["policy"], "noise_key": int(rngs["noise"].integers(2**63))}
 
 
 @contextmanager
@@ -119,7 +124,9 @@ def outcome_of_cell(cell: Cell, arrivals: SharedArrivals) -> Outcome:
     """Make the run and reduce it."""
     if cell.streamed:
         return outcome_of_stream(cell.label, cell.seed, run_stream(cell))
-    return outcome_of(cell.label, cell.seed, run_cell(cell, arrivals.take(cell)), timeline=cell.timeline)
+    result = run_cell(cell, arrivals.take(cell))
+    end = cell.scenario.scored(len(result.requests)).stop
+    return outcome_of(cell.label, cell.seed, result, timeline=cell.timeline, end=end)
 
 
 def numbered(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[int, Outcome]]:

@@ -65,7 +65,8 @@ NAMED = {"default": DEFAULTS, "memory": DEFAULTS | MEMORY}
 class Scenario:
     """What is simulated, the policy apart.  ``config`` holds servers, bins, SLOs; ``source`` the workload as
     written; ``bins_from`` says where the edges come from; ``load`` is set when the rate was chosen by load;
-    ``tune_tbt``: the controllers' D is to be chosen on validation seeds."""
+    ``tune_tbt``: the controllers' D is to be chosen on validation seeds; ``cut``: shares of the requests, by number,
+    at the start and at the end that are simulated and not scored."""
 
     name: str
     config: SimConfig
@@ -75,10 +76,16 @@ class Scenario:
     bins_from: str
     load: float | None = None
     tune_tbt: bool = False
+    cut: tuple[float, float] = (0.0, 0.0)
 
     def draw(self, seed: int, split: str = "test") -> Requests:
         """The arrivals of one seed: the same for every policy."""
         return self.workload.draw(seed, split)
+
+    def scored(self, count: int) -> slice:
+        """Which of the ``count`` requests of a run are scored: neither the warm-up of a trace nor what is cut."""
+        first, last = (round(share * count) for share in self.cut)
+        return slice(max(self.workload.warmup, first), count - last)
 
     def at_rate(self, rate: float) -> Scenario:
         """The same scenario at another mean rate (requests/s)."""
@@ -173,6 +180,7 @@ class Scenario:
             "requests": work.requests,
             "duration_s": work.duration_s,
             "warmup_requests": work.warmup,
+            **({"cut_shares": list(self.cut)} if any(self.cut) else {}),
             "burstiness": _finite(work.burstiness),
             "predictor": work.predictor,
             "servers": len(config.servers),

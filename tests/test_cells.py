@@ -63,6 +63,7 @@ OTHERS = {
     "memory": dataclasses.replace(BASE, scenario=scenario_of("--requests", "300", "--kv-tokens", "50000")),
     "bins": dataclasses.replace(BASE, scenario=scenario_of("--requests", "300", "--bins", "5")),
     "controller": dataclasses.replace(BASE, scenario=scenario_of("--requests", "300", "--controller", "paper:tbt=51")),
+    "cut": dataclasses.replace(BASE, scenario=dataclasses.replace(SMALL, cut=(0.0, 0.1))),
     "target": dataclasses.replace(
         BASE,
         scenario=dataclasses.replace(SMALL, config=dataclasses.replace(SMALL.config, slos=(SLO(e2e_s=30.5),))),
@@ -156,6 +157,18 @@ def test_equal_cells_run_once_and_keep_their_labels(tmp_path: Path, monkeypatch:
         found = list(Crew(store=CellStore(tmp_path / "cells.jsonl")).made(twins))
         assert [done.outcome.policy for done in found] == ["one", "two"]
     assert len(made) == 1
+
+
+def test_two_who_write_the_same_store_find_their_runs(tmp_path: Path) -> None:
+    """Each knows where in the file its own runs begin, whatever the other has written before."""
+    one, two = CellStore(tmp_path / "x"), CellStore(tmp_path / "x")
+    outcomes = [done.outcome for done in Crew().made(some_cells("static", "multibin"))]
+    for place, outcome in enumerate(outcomes):
+        (one, two)[place % 2].put(str(place), outcome)
+    for place, outcome in enumerate(outcomes):
+        kept = (one, two)[place % 2].get(str(place), "label")
+        assert kept is not None and same(kept, outcome) and kept.policy == "label"
+    assert len(CellStore(tmp_path / "x")) == 4 and len(one) == 2 and one.get("1", "label") is None
 
 
 def test_what_is_kept_comes_back_whole(tmp_path: Path) -> None:

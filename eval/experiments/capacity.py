@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from eval.charts import Panel, Series, lines
 from eval.experiment import Experiment, Findings, Session
@@ -57,20 +57,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass
 class Study:
-    """The runs of a session by (policy, rate or scenario, seed), each made once."""
+    """The runs of a session by (policy, rate or scenario, seed), each made once; ``about`` goes before the factors of
+    every run in results.csv."""
 
     session: Session
     entrants: Sequence[Entrant]
     scenario: Scenario
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def attainments(self, asked: Sequence[tuple[Entrant, Scenario, int]], label: str, part: str) -> list[float]:
         """SLO attainment of runs (entrant, scenario, seed)."""
         cells = [Cell(entrant.label, entrant.policy, scenario, seed) for entrant, scenario, seed in asked]
         factors = [
-            {"part": part, "rate": s.workload.mean_rate, "servers": len(s.config.servers), "targets": s.goal}
+            {
+                **self.about,
+                "part": part,
+                "rate": s.workload.mean_rate,
+                "servers": len(s.config.servers),
+                "targets": s.goal,
+            }
             for _, s, _ in asked
         ]
-        return [float(o.summary["slo_attainment"]) for o in self.session.runs(cells, label, factors)]
+        return [
+            float(o.summary["slo_attainment"])
+            for o in self.session.runs(cells, ", ".join([*self.about.values(), label]), factors)
+        ]
 
     def means(self, asked: Sequence[tuple[Entrant, Scenario]], label: str, part: str) -> list[Interval]:
         """Attainment over all seeds."""

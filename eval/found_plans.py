@@ -38,7 +38,7 @@ class Search:
         cells = [Cell("", start, self.scenario, seed) for start in self.starts]
         facts = [*(cell_key(cell) for cell in cells), *self.orders, str(self.trials)]
         for module in (plans, plan_search):
-            facts.append(Path(module.__file__).read_text(encoding="utf-8"))
+            facts.append(Path(str(module.__file__)).read_text(encoding="utf-8"))
         return hashlib.sha256("\0".join(facts).encode()).hexdigest()[:32]
 
     def found(self, seed: int) -> tuple[str, Plan]:

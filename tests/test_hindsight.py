@@ -130,6 +130,16 @@ def test_a_search_is_never_worse_than_its_starts_and_repeats(trials: int) -> Non
     assert Trace(scenario.config, order, requests).judge(plan).decisions == len(plan)
 
 
+def test_a_few_trials_never_lose_the_start() -> None:
+    """Most single changes of a good plan are for the worse: then it comes back itself."""
+    scenario = short(1)
+    requests = scenario.draw(11)
+    trace = Trace(scenario.config, "sjf", requests)
+    start = noted(Cell("", parse("sjf:batch=16"), scenario, 11), requests)
+    for seed in range(30):
+        assert trace.judge(trace.improved(start, 1, np.random.default_rng(seed))).order <= trace.judge(start).order
+
+
 def test_other_targets_are_refused() -> None:
     config = dataclasses.replace(TINY, slos=(SLO(e2e_s=1.0, ttft_s=0.5),))
     with pytest.raises(ValueError, match="an E2E target alone"):

@@ -255,8 +255,8 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
         queueing=Queueing(
             edges=edges,
             discipline=values.get("discipline") or "fifo",
-            tight=values.get("tight"),
             late_bin=values.get("late_bin"),
+            triage=values.get("triage"),
         ),
         max_batch=values["max_batch"],
         slos=tuple(classes),

@@ -12,7 +12,9 @@ from llmsched_env.compiled import part
 from llmsched_env.gaps import add_gaps, add_stall
 from llmsched_env.latency import decode_until_s, noise_factor, prefill_s, step_base_s, step_per_token_s, steps_s
 from llmsched_env.layout import BATCH_LENGTH, IN_SERVICE, NONE
+from llmsched_env.prediction import sums
 from llmsched_env.queues import first_bin, head, pop, would_mix
+from llmsched_env.triage import others_wait, pass_over
 
 
 @part
@@ -29,11 +31,15 @@ def fits(state, server, i, size, reserved, tokens):
 
 
 @part
-def admit(state, server, choice, size):
-    """Move up to ``size`` requests from bin ``choice`` (K: any) into ``state.members``; return how many."""
+def admit(state, server, choice, size, n):
+    """Move requests from bin ``choice`` (K: any) to the ``n`` in ``state.members`` until there are ``size``; return how
+    many there are."""
     lane = state.lane
-    n, tokens = 0, 0.0
-    server.reserved = 0.0
+    server.reserved, tokens = 0.0, 0.0
+    for m in range(n):
+        request = state.requests[state.members[m]]
+        server.reserved += min(request.prompt + request.predicted, server.eta)
+        tokens += request.predicted
     while n < size and lane.waiting > 0:
         k = first_bin(state, 0) if choice == lane.num_bins else choice
         i = head(state, k)
@@ -48,6 +54,20 @@ def admit(state, server, choice, size):
         request.status = IN_SERVICE
         state.members[n] = i
         n += 1
+    return n
+
+
+@part
+def chosen(state, server, choice, size):
+    """Put the members of the next batch into ``state.members``; return how many."""
+    n = admit(state, server, choice, size, 0)
+    if state.lane.triage == 0.0:
+        return n
+    while n > 0:
+        kept = pass_over(state, server, n)
+        if kept == n:
+            break
+        n = admit(state, server, choice, size, kept) if others_wait(state, choice) else kept
     return n
 
 
@@ -200,18 +220,14 @@ def run_with_evictions(state, server, n, factor, first, prompts, longest):
 def launch(state, s, choice, size):
     """Form a batch on server ``s`` and settle its future; return its size, 0 when not even the first fits."""
     lane, server = state.lane, state.servers[s]
-    n = admit(state, server, choice, size)
+    n = chosen(state, server, choice, size)
     if n == 0:
         return 0
-    prompts, squares, longest, guess, total = 0.0, 0.0, 0, 1, 0
+    prompts, squares, guess, total = sums(state, n)
+    longest = 0
     for m in range(n):
         request = state.requests[state.members[m]]
-        prompt = request.prompt + request.generated
-        prompts += prompt
-        squares += float(prompt) * prompt
         longest = max(longest, request.output - request.generated)
-        guess = max(guess, request.predicted - request.generated)
-        total = max(total, prompt + request.predicted - request.generated)
     factor = noise_factor(server.noise_sigma, lane.noise_key, lane.batches)
     begin = lane.now + lane.overhead
     first = begin + prefill_s(server, prompts, squares) * factor

@@ -101,6 +101,9 @@ def apply(state, choice, size):
     if waits:
         lane.turn = lane.num_servers
         return DECIDE
-    launch(state, lane.asked, choice, size)
-    lane.turn = lane.asked + 1
+    late = state.bins[lane.num_bins - 1].length
+    launched = launch(state, lane.asked, choice, size)
+    passed_over = lane.triage > 0.0 and state.bins[lane.num_bins - 1].length > late
+    if launched > 0 or not passed_over:  # else all were passed over, and the server is asked again
+        lane.turn = lane.asked + 1
     return DECIDE

@@ -146,8 +146,8 @@ class Queueing:
 
     edges: tuple[int, ...] = ()  # inner edges of the bins, ascending; K = len(edges) + 1
     discipline: str = "fifo"
-    tight: float | None = None  # who could not be in time in so many times its time alone stands behind the others
-    late_bin: float | None = None  # ... goes to a further bin, the last
+    late_bin: float | None = None  # one more bin, for who could not be in time in so many times its time alone
+    triage: float | None = None  # ... and for who would not be in so many times the time of the batch being formed
     hold_s: float = math.inf  # wake when the oldest waiting request has waited this long
     tick_s: float = math.inf  # wake at every multiple of this time
     max_tokens: float = math.inf  # most predicted output tokens in one batch
@@ -168,22 +168,14 @@ class Queueing:
         """K, with the late bin."""
         return len(self.edges) + 1 + (self.late_bin is not None)
 
-    @property
-    def factors(self) -> tuple[float, float]:
-        """``tight`` and ``late_bin``; inf: nobody is."""
-        return (
-            math.inf if self.tight is None else self.tight,
-            math.inf if self.late_bin is None else self.late_bin,
-        )
-
     def _check_lateness(self) -> None:
-        for name in ("tight", "late_bin"):
+        for name in ("late_bin", "triage"):
             if getattr(self, name) is not None:
                 check_number(name, getattr(self, name), 0.0, 1e6)
-                if self.discipline == "oracle-srpt":
-                    raise ValueError(f"{name} has no place in discipline='oracle-srpt', which evicts: drop one.")
-        if self.tight is not None and self.late_bin is not None and not self.tight > self.late_bin:
-            raise ValueError(f"tight={self.tight} is not above late_bin={self.late_bin}: who is late was tight before.")
+        if self.late_bin is not None and self.discipline == "oracle-srpt":
+            raise ValueError("late_bin has no place in discipline='oracle-srpt', which evicts by length: drop one.")
+        if self.triage is not None and self.late_bin is None:
+            raise ValueError(f"triage={self.triage} needs a bin for who is passed over: give late_bin too.")
 
 
 @dataclass(frozen=True)
@@ -222,6 +214,8 @@ class SimConfig:
             if self.queueing.discipline == "oracle-srpt":
                 raise ValueError("discipline='oracle-srpt' evicts between iterations: give engine='continuous'.")
             return
+        if self.queueing.triage is not None:
+            raise ValueError("triage forms batches, so it belongs to the engine 'batch': drop it.")
         if self.controller.kind == "peer":
             raise ValueError("controller='peer' belongs to the engine 'batch': give controller='paper'.")
         for server in self.servers:

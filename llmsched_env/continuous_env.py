@@ -38,7 +38,7 @@ class LLMSchedContinuousEnv(LLMSchedEnv):
     slot.
 
     ## Observation Space
-    The entries of LLMSched-v0, then four about the asked server, which has 24 + 14 (max_bins + 1) in all:
+    The entries of LLMSched-v0, then four about the asked server, which has 24 + 13 (max_bins + 1) in all:
 
     {RUNNING}
 

@@ -10,7 +10,7 @@ from llmsched_env.config import BLOCK_TOKENS
 from llmsched_env.controllers import server_target
 from llmsched_env.latency import prefill_s, step_base_s, step_per_token_s
 from llmsched_env.layout import NONE
-from llmsched_env.queues import counts_of_any, first_bin, head
+from llmsched_env.queues import first_bin, head, length_of_any
 from llmsched_env.record import OVERDUE_S, write_bin, write_controller, write_lane
 from llmsched_env.segments import blocks_after
 
@@ -30,11 +30,10 @@ def write_record(state, record, details):
     group = group_of(lane, s)
     row = group * lane.num_bins
     for k in range(lane.num_bins):
-        write_bin(state, record, k, head(state, row + k), state.bins[row + k].length, state.bins[row + k].tight)
+        write_bin(state, record, k, head(state, row + k), state.bins[row + k].length)
         write_controller(record, k, state.bins[k], server_target(lane, state.bins[k], server), server)
     first = head(state, first_bin(state, group)) if record.waiting > 0 else NONE
-    length, tight = counts_of_any(state, group)
-    write_bin(state, record, lane.num_bins, first, length, tight)
+    write_bin(state, record, lane.num_bins, first, length_of_any(state, group))
     pooled = state.bins[lane.groups * lane.num_bins]
     write_controller(record, lane.num_bins, pooled, server_target(lane, pooled, server), server)
     if details:

@@ -57,12 +57,12 @@ class LLMSchedEnv(gym.Env):
 
     ## Observation Space
     `Box`, float32, of one layout for any number of servers and for any number of bins up to `max_bins`:
-    20 + 14 (max_bins + 1) entries, all in [0, 1] but the slacks, which are in [-1, 1].  T is the deadline of the
+    20 + 13 (max_bins + 1) entries, all in [0, 1] but the slacks, which are in [-1, 1].  T is the deadline of the
     SLO (the smaller of the TTFT and E2E targets; 30 s where there is none).  First what exists once:
 
     {GLOBAL}
 
-    then the same fourteen entries for every bin, beginning at 20 + 14 bin, and for `any`, beginning at 20 + 14 max_bins
+    then the same thirteen entries for every bin, beginning at 20 + 13 bin, and for `any`, beginning at 20 + 13 max_bins
     (a bin that does not exist is all 0):
 
     {PER_BIN}

@@ -10,10 +10,10 @@ import math
 
 from llmsched_env.compiled import part
 from llmsched_env.deadlines import accrue, charge
+from llmsched_env.late_bin import retire, watch
 from llmsched_env.layout import BAD_BIN, BAD_SIZE, DECIDE, DRAINED, HORIZON, LAST, NEED_MORE, NONE, REJECTED, WAITING
 from llmsched_env.queues import oldest_waiting, push
 from llmsched_env.routing import route
-from llmsched_env.urgency import retire, watch
 
 
 @part
@@ -103,7 +103,7 @@ def arrive(state):
         return
     request.status = WAITING
     push(state, i)
-    if lane.watched:
+    if lane.late_bin:
         watch(state, i)
 
 
@@ -166,7 +166,7 @@ def clock(server_event, may_ask, go_on, cut_off):
         while lane.next_arrival < lane.loaded and state.requests[lane.next_arrival].arrival <= time:
             changed = True
             arrive(state)
-        if lane.watched:
+        if lane.late_bin:
             retire(state)
         ring(state, changed, timer)
 

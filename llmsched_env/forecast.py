@@ -7,18 +7,9 @@ from __future__ import annotations
 
 from llmsched_env.batch_engine import fits
 from llmsched_env.compiled import part
-from llmsched_env.latency import decode_until_s, prefill_s
 from llmsched_env.layout import NONE
+from llmsched_env.prediction import batch_time
 from llmsched_env.queues import merged
-
-
-@part
-def batch_time(state, server, n, prompts, squares, guess, total):
-    """Predicted service time of ``n`` requests with these sums and largest predicted (remaining, total) lengths."""
-    if n == 0:
-        return 0.0
-    prefill = prefill_s(server, prompts, squares)
-    return state.lane.overhead + prefill + decode_until_s(server, n, prompts, total - guess, guess)
 
 
 @part

@@ -26,9 +26,6 @@ LAST = 2
 # What `step_lanes` does with a lane.
 SKIP, START, STEP = range(3)
 
-# How a waiting request stands to its deadline (urgency.py).
-FRESH, TIGHT, LATE = range(3)
-
 # Latency forms (profiles.FORMS in this order) and the two lengths of `batch-length`.
 SPLIT, TOKENS, BATCH_LENGTH, AFFINE, FLOOR = range(5)
 
@@ -48,7 +45,7 @@ REQUEST = np.dtype(
         ("slo_class", "i1"),
         ("status", "i1"),
         ("missed", "i1"),  # 1 once its SLO miss has been charged
-        ("urgency", "i1"),  # FRESH, TIGHT or LATE
+        ("late", "i1"),  # 1: it went to the late bin
         ("group", "i2"),  # set of bins it waits in: its server where arrivals are routed, else 0
         ("dispatch", "f8"),  # first dispatch; NaN: not yet
         ("first_token", "f8"),  # end of its first prefill; NaN: not yet
@@ -65,8 +62,6 @@ BIN = np.dtype(  # K bins, then `any`, which uses the controller part only
     [
         ("head", "i4"),  # first waiting request, or NONE
         ("tail", "i4"),
-        ("first_tight", "i4"),  # first of the tight ones, which stand at the end, or NONE
-        ("tight", "i4"),  # their number
         ("returned", "i4"),  # last of the evicted ones that stand in front, or NONE
         ("length", "i4"),  # waiting requests
         ("heap_size", "i4"),  # waiting requests that are ordered by a key (not FIFO)
@@ -191,8 +186,8 @@ LANE = np.dtype(
         ("in_service", "i4"),
         ("keyed", "i4"),  # 1: bins are heaps by key
         ("late_bin", "i4"),  # 1: the last bin is the late bin
-        ("watched", "i4"),  # 1: requests become tight or late
-        ("factors", "f8", (2,)),  # config.Queueing.factors
+        ("late_factor", "f8"),  # config.Queueing.late_bin
+        ("triage", "f8"),  # config.Queueing.triage; 0: none
         ("expiring", "i8"),  # entries of the heap EXPIRY
         ("release_own", "i4"),
         ("track", "i4"),  # 1: rewards and deadlines are accounted
@@ -310,7 +305,6 @@ RECORD = np.dtype(  # what a scheduler may know at a decision; docs/policies.md 
         ("prefill_left", "f8"),  # tokens of prompts that are still to be prefilled
         # per bin, and for `any` at index K
         ("queue_length", "i8", (CHOICES,)),
-        ("tight", "i8", (CHOICES,)),  # ... of which this many stand behind the others (config.Queueing.tight)
         ("head_number", "i8", (CHOICES,)),  # request number, NONE when empty: orders heads by age
         ("head_arrival", "f8", (CHOICES,)),  # inf when empty
         ("head_prompt", "i8", (CHOICES,)),

@@ -45,7 +45,6 @@ PER_BIN = (
     ("high", "upper bound of the SLA controller", "share of max_batch", "linear, clipped"),
     ("mean_tokens", "average prompt + output of what completed here", "tokens", "log2(1 + x) / 20"),
     ("served", "1 when this choice has something to serve", "0 or 1", "linear"),
-    ("tight", "those of them that are tight", "share of the queue", "linear"),
     ("late", "1 in the late bin", "0 or 1", "linear"),
 )
 """Entries that exist for every bin up to ``max_bins`` and then for `any`."""
@@ -156,13 +155,12 @@ def _write_choice(record, k, out, at, scale):
     out[at + 9] = min(max(record.high[k] / cap, 0.0), 1.0)
     out[at + 10] = _log(record.mean_tokens[k], 20.0)
     out[at + 11] = 1.0 if length > 0 else 0.0
-    out[at + 12] = record.tight[k] / max(length, 1.0)
     late = record.late_bin >= 0 and length > 0
     if k == record.num_bins:  # `any` is the late bin while the others are empty
         late = late and record.queue_length[record.late_bin] == record.waiting
     else:
         late = late and k == record.late_bin
-    out[at + 13] = 1.0 if late else 0.0
+    out[at + 12] = 1.0 if late else 0.0
 
 
 @part

@@ -55,8 +55,8 @@ class EnvOptions:
     max_batch: int = 128  # largest batch
     slo: Mapping[str, float] = field(default_factory=lambda: {"e2el": 30_000.0})  # latency targets: ttft, tpot, e2el
     discipline: str = "fifo"  # order inside a bin: fifo, sjf, edf, slack, priority, oracle-sjf
-    tight: float | None = None  # who could not be in time in so many times its time alone stands behind the others
-    late_bin: float | None = None  # ... goes to a further bin, the last
+    late_bin: float | None = None  # one more bin, for who could not be in time in so many times its time alone
+    triage: float | None = None  # ... and for who would not be in so many times the time of the batch being formed
     hold_s: float = math.inf  # wake the agent when the oldest request has waited this long
     tick_s: float = math.inf  # wake the agent at every multiple of this time
     controller: Mapping[str, Any] = field(default_factory=dict)  # tbt_s, eps_s, alpha, ... (config.Controller)
@@ -94,7 +94,7 @@ class EnvOptions:
         for name in ("requests", "servers", "max_bins", "max_batch"):
             if name == "max_batch" or getattr(self, name) is not None:
                 check_whole(name, getattr(self, name))
-        for name in ("duration_s", "burstiness", "kv_tokens", "tight", "late_bin", "hold_s", "tick_s", "token_budget"):
+        for name in ("duration_s", "burstiness", "kv_tokens", "late_bin", "triage", "hold_s", "tick_s", "token_budget"):
             if name in ("hold_s", "tick_s", "token_budget") or getattr(self, name) is not None:
                 check_real(name, getattr(self, name))
         if not isinstance(self.bins, int) or isinstance(self.bins, bool):
@@ -179,7 +179,7 @@ class EnvOptions:
             servers = DEFAULT_SERVERS if self.servers is None and not counted else self.servers
             return SimConfig(
                 servers=parse_servers(self.profile, servers, self.kv_tokens),
-                queueing=Queueing(self.edges, self.discipline, self.tight, self.late_bin, self.hold_s, self.tick_s),
+                queueing=Queueing(self.edges, self.discipline, self.late_bin, self.triage, self.hold_s, self.tick_s),
                 max_batch=self.max_batch,
                 slos=(SLO(**targets),),
                 controller=Controller(**self.controller),

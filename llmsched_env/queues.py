@@ -3,8 +3,7 @@
 Requests that were evicted and returned (``evictions`` > 0) stand before all others, by number; under `oracle-srpt` they
 stand by key among them.  Bin k of group g (a server's own bins where arrivals are routed) is row g K + k.
 
-Tight requests stand behind the others of their bin, in the order in which they became tight.  The late bin, where there
-is one, is the last of a group.  Rows of bins are lists [returned | fresh | tight]; keyed bins have the fresh in a heap.
+The late bin, where there is one, is the last of a group: a list in the order in which its requests came there.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from llmsched_env.compiled import part
-from llmsched_env.layout import FRESH, LATE, NONE, TIGHT, WAITING
+from llmsched_env.layout import NONE, WAITING
 
 
 @part
@@ -29,10 +28,7 @@ def precedes(state, i, j):
         return _less(state.requests, i, j)
     if returned_i != returned_j:
         return returned_i
-    tight_i, tight_j = state.requests[i].urgency == TIGHT, state.requests[j].urgency == TIGHT
-    if not returned_i and tight_i != tight_j:
-        return tight_j
-    if returned_i or tight_i or not state.lane.keyed:
+    if returned_i or not state.lane.keyed:
         return i < j
     return _less(state.requests, i, j)
 
@@ -75,14 +71,14 @@ def _heap_pop(state, k):
 def row_of(state, i):
     """Row of the bin of request ``i``."""
     request, bins = state.requests[i], state.lane.num_bins
-    return request.group * bins + (bins - 1 if request.urgency == LATE else request.bin)
+    return request.group * bins + (bins - 1 if request.late else request.bin)
 
 
 @part
 def in_heap(state, i):
     """Whether request ``i`` waits, or would, in a heap."""
     request = state.requests[i]
-    return state.lane.keyed and (state.lane.preemptive or (request.urgency == FRESH and request.evictions == 0))
+    return state.lane.keyed and (state.lane.preemptive or not (request.late or request.evictions > 0))
 
 
 @part
@@ -108,10 +104,6 @@ def _unlink(state, k, i):
     before, after = requests[i].prev, requests[i].next
     if row.returned == i:
         row.returned = before
-    elif row.first_tight != NONE and requests[i].urgency == TIGHT and requests[i].evictions == 0:
-        row.tight -= 1
-        if row.first_tight == i:
-            row.first_tight = after
     if before == NONE:
         row.head = after
     else:
@@ -142,7 +134,7 @@ def push(state, i):
     if state.lane.keyed:
         _heap_push(state, k, i)
     else:
-        _link(state, k, row.tail if row.first_tight == NONE else state.requests[row.first_tight].prev, i)
+        _link(state, k, row.tail, i)
 
 
 @part
@@ -174,20 +166,20 @@ def push_returned(state, i):
 def head(state, k):
     """First request of bin ``k``, or NONE."""
     row = state.bins[k]
-    if row.head != row.first_tight:
+    if row.head != NONE:
         return row.head
     while row.heap_size > 0:
-        if state.requests[state.heap[k, 0]].urgency == FRESH:
+        if not state.requests[state.heap[k, 0]].late:
             return state.heap[k, 0]
-        _heap_pop(state, k)  # it became tight, or late
-    return row.head
+        _heap_pop(state, k)  # it went to the late bin
+    return NONE
 
 
 @part
 def would_mix(state, i, n, first):
     """Whether request ``i`` stays out of a decision's admission, which has ``n`` members and began with ``first``:
     the late and the others are not taken together."""
-    return n > 0 and (state.requests[i].urgency == LATE) != (state.requests[first].urgency == LATE)
+    return n > 0 and state.requests[i].late != state.requests[first].late
 
 
 @part
@@ -205,14 +197,13 @@ def merged(state, group):
 
 
 @part
-def counts_of_any(state, group):
-    """Requests that `any` of ``group`` stands for, and how many of them are tight."""
+def length_of_any(state, group):
+    """Requests that `any` of ``group`` stands for."""
     first, end = merged(state, group)
-    total, tight = 0, 0
+    total = 0
     for k in range(first, end):
         total += state.bins[k].length
-        tight += state.bins[k].tight
-    return total, tight
+    return total
 
 
 @part
@@ -253,31 +244,27 @@ def unpop(state, i):
     _count(state, row, i, 1)
     if in_heap(state, i):
         _heap_push(state, k, i)
-    elif state.requests[i].urgency == TIGHT:
-        _link(state, k, row.tail if row.first_tight == NONE else state.requests[row.first_tight].prev, i)
-        row.first_tight = i
-        row.tight += 1
     else:
         _link(state, k, row.returned, i)
 
 
 @part
-def demote(state, i, urgency):
-    """Request ``i``, which waits and was never evicted, becomes TIGHT or LATE: to the end of its bin, or of the late
-    bin."""
+def push_late(state, i):
+    """Put request ``i``, which is in no queue, at the end of the late bin."""
+    state.requests[i].late = 1
+    k = row_of(state, i)
+    _count(state, state.bins[k], i, 1)
+    _link(state, k, state.bins[k].tail, i)
+
+
+@part
+def give_up(state, i):
+    """Request ``i``, which waits in its bin and was never evicted, goes to the late bin."""
     k = row_of(state, i)
     _count(state, state.bins[k], i, -1)
-    if not in_heap(state, i):
+    if not state.lane.keyed:
         _unlink(state, k, i)
-    state.requests[i].urgency = urgency
-    k = row_of(state, i)
-    row = state.bins[k]
-    _count(state, row, i, 1)
-    _link(state, k, row.tail, i)
-    if urgency == TIGHT:
-        row.tight += 1
-        if row.first_tight == NONE:
-            row.first_tight = i
+    push_late(state, i)
 
 
 @part
@@ -290,13 +277,13 @@ def oldest_waiting(state):
             late += state.bins[(group + 1) * lane.num_bins - 1].length
     if lane.waiting == late:
         return NONE
-    if not lane.keyed and lane.groups == 1 and not lane.watched:
+    if not lane.keyed and lane.groups == 1 and not lane.late_bin:
         oldest = np.int64(2**62)
         for k in range(lane.num_bins):
             i = state.bins[k].head
             if i != NONE:
                 oldest = min(oldest, i)
         return oldest
-    while state.requests[lane.oldest].status != WAITING or state.requests[lane.oldest].urgency == LATE:
+    while state.requests[lane.oldest].status != WAITING or state.requests[lane.oldest].late:
         lane.oldest += 1
     return lane.oldest

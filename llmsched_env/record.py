@@ -8,12 +8,13 @@ from llmsched_env.batch_engine import fits
 from llmsched_env.compiled import part
 from llmsched_env.controllers import current_target
 from llmsched_env.events import can_wait
-from llmsched_env.forecast import batch_time, fifo_batch_times
+from llmsched_env.forecast import fifo_batch_times
 from llmsched_env.layout import NONE
+from llmsched_env.prediction import batch_time, sums
 from llmsched_env.queues import (
-    counts_of_any,
     first_bin,
     head,
+    length_of_any,
     merged,
     oldest_waiting,
     pop,
@@ -35,12 +36,11 @@ def write_record(state, record, details):
     lane = state.lane
     write_lane(state, record)
     for k in range(lane.num_bins):
-        write_bin(state, record, k, head(state, k), state.bins[k].length, state.bins[k].tight)
+        write_bin(state, record, k, head(state, k), state.bins[k].length)
         write_controller(record, k, state.bins[k], current_target(lane, state.bins[k]), state.bins[k])
     first = head(state, first_bin(state, 0)) if lane.waiting > 0 else NONE
     k = lane.num_bins
-    length, tight = counts_of_any(state, 0)
-    write_bin(state, record, k, first, length, tight)
+    write_bin(state, record, k, first, length_of_any(state, 0))
     write_controller(record, k, state.bins[k], current_target(lane, state.bins[k]), state.bins[k])
     if details:
         write_details(state, record)
@@ -84,9 +84,9 @@ def write_lane(state, record):
 
 
 @part
-def write_bin(state, record, k, i, length, tight):
-    """Queue ``k`` of the record: ``length`` requests wait there, ``tight`` of them tight; ``i`` (or NONE) is first."""
-    record.queue_length[k], record.tight[k] = length, tight
+def write_bin(state, record, k, i, length):
+    """Queue ``k`` of the record: ``length`` requests wait there and ``i`` is the first, or NONE."""
+    record.queue_length[k] = length
     record.head_number[k] = i
     if i == NONE:
         record.head_arrival[k] = math.inf
@@ -191,14 +191,5 @@ def head_batch_time(state, choice, size):
     lane = state.lane
     server = state.servers[max(lane.asked, 0)]
     n = collect_keyed(state, choice, size, server) if lane.keyed else collect_fifo(state, choice, size, server)
-    if n == 0:
-        return 0.0
-    prompts, squares, guess, total = 0.0, 0.0, 1, 0
-    for m in range(n):
-        request = state.requests[state.members[m]]
-        prompt = float(request.prompt + request.generated)
-        prompts += prompt
-        squares += prompt * prompt
-        guess = max(guess, request.predicted - request.generated)
-        total = max(total, request.prompt + request.predicted)
+    prompts, squares, guess, total = sums(state, n)
     return batch_time(state, server, n, prompts, squares, guess, total)

@@ -94,7 +94,7 @@ class Simulator:
                 np.zeros((lanes, layout.ITL_BINS if gaps else 0), np.int64),
                 np.zeros((lanes, bins), np.int32),
                 np.zeros((lanes, *running_sets), layout.SLOT),
-                np.zeros((lanes, capacity if min(config.queueing.factors) < math.inf else 1), layout.EXPIRY),
+                np.zeros((lanes, 1 if config.queueing.late_bin is None else capacity), layout.EXPIRY),
             )
         )
         self.lane, self.bins, self.servers, self.requests, self.heap = self.arrays[:5]
@@ -115,8 +115,8 @@ class Simulator:
             "free": len(config.servers),
             "keyed": queueing.discipline != "fifo",
             "late_bin": queueing.late_bin is not None,
-            "watched": min(queueing.factors) < math.inf,
-            "factors": queueing.factors,
+            "late_factor": queueing.late_bin or 0.0,
+            "triage": queueing.triage or 0.0,
             "release_own": config.release == "own",
             "track": track,
             "max_eta": config.max_eta,
@@ -152,7 +152,7 @@ class Simulator:
         for name, value in values.items():
             lane[name] = value
         bins = records(np.zeros(config.groups * queueing.num_bins + 1, layout.BIN))
-        for name in ("head", "tail", "returned", "first_tight"):
+        for name in ("head", "tail", "returned"):
             bins[name] = layout.NONE
         for k in range(len(bins)):
             reset_controller(lane[0], bins[k])

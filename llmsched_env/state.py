@@ -5,7 +5,7 @@
 SLO_ROW; ``members`` (max_batch,) int32, room for the batch being formed; ``log`` (G,) BATCH, G = 0:
 batches are not logged; ``gaps`` (ITL_BINS,) int64, histogram of the gaps between tokens (length 0: not kept);
 ``cursors`` (K,) int32, scratch; ``slots`` (S, max_batch) SLOT, the decoding members of every server ((1, 1) in the
-engine `batch`); ``expiry`` (N,) EXPIRY, when the waiting become tight or late ((1,) where nobody does).  Where
+engine `batch`); ``expiry`` (N,) EXPIRY, when the waiting become late ((1,) where nobody does).  Where
 arrivals are routed there are S K bins, those of server 0 first.
 """
 

@@ -113,7 +113,7 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
         kept[link] = _renumber(kept[link], number)
     rows[: len(kept)] = kept
     for table, names in (
-        (simulator.bins[0], ("head", "tail", "returned", "first_tight")),
+        (simulator.bins[0], ("head", "tail", "returned")),
         (servers, ("evict_head", "evict_tail", "drop", "prefill_head", "prefill_tail")),
         (simulator.slots[0], ("request",)),
     ):

@@ -21,10 +21,10 @@ from policies.parameters import Text
 from policies.registry import Function, policy
 
 SIZES = len(SIZED)
-SERVED, LATE = OWN - 3, OWN - 1
+SERVED, LATE = OWN - 2, OWN - 1
 """Places of two entries of a choice."""
-TIGHT, GIVEN_UP = 2.0, 1.25
-"""Who stands behind the others of its bin, and who goes to the late bin (config.Queueing)."""
+GIVEN_UP, TRIAGE = 1.5, 0.8
+"""Whom it gives up: its late bin and its triage (config.Queueing)."""
 
 SCALE_S = 30.0
 """T where the SLO has no deadline, as in the environments (lanes.DEFAULT_SCALE_S)."""
@@ -248,7 +248,7 @@ def order(config: SimConfig) -> str:
 policy(
     "ppo",
     engines=("batch",),
-    queueing=lambda params: {"tight": TIGHT, "late_bin": GIVEN_UP},
+    queueing=lambda params: {"late_bin": GIVEN_UP, "triage": TRIAGE},
     params={"path": Text(None, allowed="a checkpoint that train/ppo.py exported, or none for the one that is shipped")},
     order=order,
     details=True,

@@ -26,10 +26,10 @@ from policies.parameters import AUTO, Number, Parameter, Value, check_value, dec
 from policies.refusals import check_result, check_signature, compile_refusal
 
 LATENESS: dict[str, Parameter] = {
-    "tight": Number(None, 0.0, 1e6, auto=(1.5, 2.0, 3.0)),
     "late": Number(None, 0.0, 1e6, auto=(0.0, 1.0, 1.25, 1.5, 2.0)),
+    "triage": Number(None, 0.0, 1e6, auto=(0.6, 0.8, 1.0)),
 }
-"""What every policy takes besides its own parameters: ``tight`` and ``late_bin`` of config.Queueing."""
+"""What every policy takes besides its own parameters: ``late_bin`` and ``triage`` of config.Queueing."""
 
 Record = Any
 """One row of llmsched_env.layout.RECORD; fields are read as attributes (``record.now``)."""
@@ -215,7 +215,7 @@ class Bound:
             there, ours = self.policy.engines[0], ", ".join(names(config.engine))
             raise ValueError(f"{self.name} belongs to the engine {there!r}; in {config.engine!r} choose one of {ours}.")
         queueing = dict(self.policy.queueing(self._encoded)) if self.policy.queueing else {}
-        for name, option in (("tight", "tight"), ("late", "late_bin")):
+        for name, option in (("late", "late_bin"), ("triage", "triage")):
             if name not in self.policy.params and self.values[name] is not None:
                 queueing[option] = self.values[name]
         if self.policy.order is not None:

@@ -39,7 +39,7 @@ CURVE = "curve.csv"
 SHARED_USED = ("free", "servers", "busy_min", "busy_mean", "rate_fast", "rate_slow", "oldest_wait")
 SHARED_USED += ("waiting_per_server", "in_service")
 LARGEST_USED = ("hits_per_time", "due")
-CHOICE_USED = ("head_wait", "head_predicted", "batch_time", "tight", "late")
+CHOICE_USED = ("head_wait", "head_predicted", "batch_time", "late")
 CHOICE_USED += tuple(name for name in DERIVED if name != "due_soon")
 """The inputs of the hidden layer that are searched; the weights of the others stay 0."""
 

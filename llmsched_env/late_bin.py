@@ -1,7 +1,7 @@
-"""Who becomes tight, and who late: requests that will hardly meet their deadline, or not at all.
+"""Who goes to the late bin: requests that will hardly meet their deadline, or not at all.
 
 The last start of a request is its deadline minus a factor times what it takes alone on server 0.  Who still waits then,
-and was never evicted, is demoted, in order of (that time or the arrival, number).
+and was never evicted, goes there, in order of (that time or the arrival, number).
 """
 
 from __future__ import annotations
@@ -10,25 +10,18 @@ import math
 
 from llmsched_env.compiled import part
 from llmsched_env.latency import decode_until_s, prefill_s
-from llmsched_env.layout import FRESH, LATE, TIGHT, WAITING
-from llmsched_env.queues import demote
+from llmsched_env.layout import WAITING
+from llmsched_env.queues import give_up
 
 
 @part
-def last_start_s(state, request, factor):
-    """Latest time at which ``request`` may be started, by its predicted length, if it takes ``factor`` times as long
-    as alone; inf without a deadline."""
-    server, slo = state.servers[0], state.slos[request.slo_class]
+def last_start_s(state, request):
+    """Latest time at which ``request`` may be started, by its predicted length; inf without a deadline."""
+    server, slo, factor = state.servers[0], state.slos[request.slo_class], state.lane.late_factor
     prompt = float(request.prompt)
     prefill = prefill_s(server, prompt, prompt * prompt)
     decode = decode_until_s(server, 1, prompt, prompt, request.predicted)
     return request.arrival + min(slo.ttft - factor * prefill, slo.e2e - factor * (prefill + decode))
-
-
-@part
-def next_of(lane, request):
-    """What ``request`` becomes next: TIGHT, or LATE."""
-    return TIGHT if request.urgency == FRESH and lane.factors[0] < math.inf else LATE
 
 
 @part
@@ -38,10 +31,9 @@ def _sooner(a, b):
 
 @part
 def watch(state, i):
-    """Note when request ``i`` becomes tight, or where it is, late."""
+    """Note when the arriving request ``i`` becomes late."""
     lane, heap, request = state.lane, state.expiry, state.requests[i]
-    factor = lane.factors[next_of(lane, request) - 1]
-    due = max(request.arrival, last_start_s(state, request, factor)) if factor < math.inf else math.inf
+    due = max(request.arrival, last_start_s(state, request))
     if due == math.inf:
         return
     at = lane.expiring
@@ -75,12 +67,11 @@ def _forget_first(state):
 
 @part
 def retire(state):
-    """Demote everybody whose last start is over, after the events of an instant."""
+    """Give up everybody whose last start is over, after the events of an instant."""
     lane = state.lane
     while lane.expiring > 0 and state.expiry[0].at <= lane.now:
         i = state.expiry[0].request
         _forget_first(state)
-        if state.requests[i].status == WAITING and state.requests[i].evictions == 0:
-            demote(state, i, next_of(lane, state.requests[i]))
-            if state.requests[i].urgency < LATE:
-                watch(state, i)
+        request = state.requests[i]
+        if request.status == WAITING and request.evictions == 0 and not request.late:
+            give_up(state, i)

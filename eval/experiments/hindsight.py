@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from eval.charts import Panel, Series, lines
 from eval.experiment import Experiment, Findings, Session, scenario_of
 from eval.experiments.values import several
-from eval.experiments.verdicts import Estimate, estimate
+from eval.experiments.verdicts import LEVEL, RESAMPLES, Estimate
 from eval.found_plans import Search, searched
 from eval.intervals import interval
 from eval.options import OneLineParser, add_run_options, choice, number
@@ -170,7 +170,15 @@ def share(pairs: Sequence[tuple[NDArray, NDArray]]) -> float:
 
 def closed(groups: Sequence[Group], rivals: Sequence[Ints], seed: int) -> Estimate:
     """The share with its interval under resampling of traces within groups."""
-    return estimate(gaps(groups, rivals), share, np.random.default_rng(seed))
+    pairs, rng = gaps(groups, rivals), np.random.default_rng(seed)
+    if not pairs:
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    found = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        rows = [rng.integers(len(own), size=len(own)) for own, _ in pairs]
+        found[i] = share([(own[row], whole[row]) for (own, whole), row in zip(pairs, rows, strict=True)])
+    low, high = np.quantile(found, [(1.0 - LEVEL) / 2.0, (1.0 + LEVEL) / 2.0])
+    return Estimate(share(pairs), float(low), float(high), len(pairs))
 
 
 def fixed_best(groups: Sequence[Group]) -> str:

@@ -21,9 +21,9 @@ from policies.parameters import Text
 from policies.registry import Function, policy
 
 SIZES = len(SIZED)
-SERVED, LATE = OWN - 2, OWN - 1
-"""Places of two entries of a choice."""
-GIVEN_UP, TRIAGE = 1.5, 0.8
+SLACK, SERVED, LATE = 6, OWN - 2, OWN - 1
+"""Places of some entries of a choice."""
+GIVEN_UP, TRIAGE = 1.5, 0.75
 """Whom it gives up: its late bin and its triage (config.Queueing)."""
 
 SCALE_S = 30.0
@@ -47,23 +47,26 @@ def logistic(x):
 
 
 @njit
-def is_late(choice):
-    """Whether a described choice is the late bin, or `any` that stands for it."""
-    return choice[LATE] >= 1.0
+def given_up(choice):
+    """Whether a described choice is the late bin, or `any` that stands for it, and its head has no time left."""
+    return choice[LATE] >= 1.0 and choice[SLACK] < 0.0
 
 
 @njit
 def describe(image, at, waiting, is_any, out):
-    """Write a choice into ``out`` (CHOICE,): its entries ``image[at:]``, then DERIVED; ``waiting`` in all bins.
+    """Write a choice into ``out`` (CHOICE,): its entries ``image[at:]``, then DERIVED; ``waiting`` in all bins but the late one.
 
-    Returns (requests there, full batch, its time, age of its first), the last two in T.
+    Returns (requests there, full batch, its time, age of its first), the last two in T; the age is MOST for those who
+    are given up.
     """
     for j in range(OWN):
         out[j] = image[at + j]
     count = round(2.0 ** (20.0 * out[0]) - 1.0)
     full = count / max(1.0, unsquashed(out[1]))
     age, time, slack = unsquashed(out[2]), unsquashed(out[5]), unsquashed(out[6])
-    late = is_late(out)
+    late = given_up(out)
+    if out[LATE] >= 1.0:
+        age = 0.0  # nothing is known of the ages behind the head: all are taken to be like it
     on_time = 0.0 if late else min(max((1.0 - time) / max(age, LEAST_AGE), 0.0), 1.0)
     out[OWN] = on_time
     out[OWN + 1] = math.log2(1.0 + full * on_time / (time + SMALL)) / 10.0
@@ -72,7 +75,7 @@ def describe(image, at, waiting, is_any, out):
     out[OWN + 4] = min(max(slack, -1.0), 1.0)
     out[OWN + 5] = 0.0 if late else logistic(40.0 * (0.1 - slack))
     out[OWN + 6] = 0.0 if late else logistic(15.0 * (0.3 - slack))
-    out[OWN + 7] = count / max(waiting, 1.0)
+    out[OWN + 7] = min(count / max(waiting, 1.0), 1.0)
     out[OWN + 8] = is_any
     return count, full, time, MOST if late else age
 
@@ -104,7 +107,7 @@ def summarise(image, bins, choices, passed_over, context):
     for j in range(SHARED, CONTEXT):
         context[j] = 0.0
     for k in range(bins):
-        if choices[k, SERVED] < 0.5 or (passed_over and is_late(choices[k])):
+        if choices[k, SERVED] < 0.5 or (passed_over and given_up(choices[k])):
             continue
         filled += 1
         for j in range(CHOICE):
@@ -154,7 +157,7 @@ def score(image, bins, max_batch, can_wait, weights, logits):
     for k in range(bins + 1):
         found = describe(image, SHARED + k * OWN, waiting, 1.0 if k == bins else 0.0, choices[k])
         facts[k, 0], facts[k, 1], facts[k, 2], facts[k, 3] = found
-    passed_over = not is_late(choices[bins])  # somebody waits who is not late
+    passed_over = choices[bins, LATE] < 1.0  # somebody waits who is not late
     summarise(image, bins, choices, passed_over, context)
     base, unit, patience, own = np.empty(hidden), np.empty(hidden), np.empty(hidden), np.empty(hidden)
     at = copied(weights, 1, base)
@@ -176,7 +179,7 @@ def score(image, bins, max_batch, can_wait, weights, logits):
         logits[0] = total
     rungs = (len(logits) - 1) // (bins + 1)
     for k in range(bins + 1):
-        if choices[k, SERVED] < 0.5 or (passed_over and is_late(choices[k])):
+        if choices[k, SERVED] < 0.5 or (passed_over and given_up(choices[k])):
             continue
         own[:] = base
         layer(weights, of_choice, choices[k], own)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from policies.ppo import order
+from policies.ppo import GIVEN_UP, TRIAGE, order
 from train.courses import Course
 from train.sb3_vec_env import Indices, SB3VecEnv, make_sb3_vec_env
 
@@ -36,6 +36,8 @@ def course_env(course: Course, band: tuple[float, float], lanes: int, requests: 
         max_batch=course.max_batch,
         slo={"e2el": 1000.0 * course.target_s},
         discipline=order(course.config),
+        late_bin=GIVEN_UP,
+        triage=TRIAGE,
         reward={"miss": 1.0, "holding": HOLDING / course.target_s},
         action="ladder",
     )

@@ -54,7 +54,7 @@ def given_up(choice):
 
 @njit
 def describe(image, at, waiting, is_any, out):
-    """Write a choice into ``out`` (CHOICE,): its entries ``image[at:]``, then DERIVED; ``waiting`` in all bins but the late one.
+    """Write a choice into ``out`` (CHOICE,): its entries ``image[at:]``, then DERIVED; ``waiting`` in the other bins.
 
     Returns (requests there, full batch, its time, age of its first), the last two in T; the age is MOST for those who
     are given up.

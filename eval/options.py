@@ -242,9 +242,7 @@ def add_scenario_options(parser: argparse.ArgumentParser) -> None:
     add("--admission", type=choice(ADMISSIONS), help="continuous: reserve predicted lengths, or the prompt's blocks")
     add("--routing", type=choice(ROUTINGS), help="continuous: shared queues, or how arrivals are sent to a server")
     add("--discipline", type=choice(ORDERS), help="order inside a bin for policies that bring none")
-    add(
-        "--late-bin", type=number(0, 1e6), metavar="X", help="one more bin: who would be late in X x its time alone"
-    )
+    add("--late-bin", type=number(0, 1e6), metavar="X", help="one more bin: who would be late in X x its time alone")
     add("--triage", type=number(0, 1e6), metavar="X", help="... nor in X x the time of the batch being formed")
     add("--controller", type=read_controller, metavar="KIND[:KEY=VALUE,...]", help="paper or peer, e.g. paper:tbt=40")
     slo = group.add_mutually_exclusive_group()

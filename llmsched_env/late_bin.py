@@ -15,13 +15,22 @@ from llmsched_env.queues import give_up
 
 
 @part
+def margin(alone, factor, target):
+    """Least time that must be left of ``target`` for what takes ``alone``: ``factor`` times that, but no more than half
+    of the target unless even alone takes longer."""
+    return min(factor * alone, max(alone, 0.5 * target))
+
+
+@part
 def last_start_s(state, request):
     """Latest time at which ``request`` may be started, by its predicted length; inf without a deadline."""
     server, slo, factor = state.servers[0], state.slos[request.slo_class], state.lane.late_factor
     prompt = float(request.prompt)
     prefill = prefill_s(server, prompt, prompt * prompt)
     decode = decode_until_s(server, 1, prompt, prompt, request.predicted)
-    return request.arrival + min(slo.ttft - factor * prefill, slo.e2e - factor * (prefill + decode))
+    return request.arrival + min(
+        slo.ttft - margin(prefill, factor, slo.ttft), slo.e2e - margin(prefill + decode, factor, slo.e2e)
+    )
 
 
 @part

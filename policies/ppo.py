@@ -21,9 +21,9 @@ from policies.parameters import Text
 from policies.registry import Function, policy
 
 SIZES = len(SIZED)
-SLACK, SERVED, LATE = 6, OWN - 2, OWN - 1
-"""Places of some entries of a choice."""
-GIVEN_UP, TRIAGE = 1.5, 0.75
+SERVED, LATE = OWN - 2, OWN - 1
+"""Places of two entries of a choice."""
+GIVEN_UP, TRIAGE = 2.0, 0.75
 """Whom it gives up: its late bin and its triage (config.Queueing)."""
 
 SCALE_S = 30.0
@@ -48,8 +48,8 @@ def logistic(x):
 
 @njit
 def given_up(choice):
-    """Whether a described choice is the late bin, or `any` that stands for it, and its head has no time left."""
-    return choice[LATE] >= 1.0 and choice[SLACK] < 0.0
+    """Whether a described choice is the late bin, or `any` that stands for it."""
+    return choice[LATE] >= 1.0
 
 
 @njit
@@ -65,8 +65,6 @@ def describe(image, at, waiting, is_any, out):
     full = count / max(1.0, unsquashed(out[1]))
     age, time, slack = unsquashed(out[2]), unsquashed(out[5]), unsquashed(out[6])
     late = given_up(out)
-    if out[LATE] >= 1.0:
-        age = 0.0  # nothing is known of the ages behind the head: all are taken to be like it
     on_time = 0.0 if late else min(max((1.0 - time) / max(age, LEAST_AGE), 0.0), 1.0)
     out[OWN] = on_time
     out[OWN + 1] = math.log2(1.0 + full * on_time / (time + SMALL)) / 10.0

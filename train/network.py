@@ -67,15 +67,13 @@ class Scorer(nn.Module):
         count = torch.round(torch.exp2(20.0 * own[..., QUEUE]) - 1.0)
         full = count / unsquashed(own[..., BATCHES]).clamp(min=1.0)
         age, time, slack = (unsquashed(own[..., place]) for place in (WAIT, TIME, SLACK))
-        late = own[..., LATE] >= 1.0
-        given_up = late & (own[..., SLACK] < 0.0)
+        given_up = own[..., LATE] >= 1.0
         in_hope = (~given_up).to(time.dtype)
-        age = torch.where(late, torch.zeros_like(age), age)
         on_time = in_hope * ((1.0 - time) / age.clamp(min=LEAST_AGE)).clamp(0.0, 1.0)
         age = torch.where(given_up, torch.full_like(age, MOST), age)
-        passed_over = given_up & ~late[:, -1:]  # while somebody waits who is not late
+        passed_over = given_up & ~given_up[:, -1:]  # while somebody waits who is not late
         served = (own[..., SERVED] >= 0.5) & ~passed_over
-        waiting = torch.where(late & ~late[:, -1:], 0.0, count)[:, :-1].sum(dim=1, keepdim=True).clamp(min=1.0)
+        waiting = torch.where(passed_over, 0.0, count)[:, :-1].sum(dim=1, keepdim=True).clamp(min=1.0)
         is_any = torch.zeros_like(count)
         is_any[:, -1] = 1.0
         derived = [

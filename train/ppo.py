@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         fleet = make_fleet(
-            courses, arguments.lanes, arguments.requests, max(course.bins for course in courses), arguments.seed
+            courses, arguments.lanes, arguments.requests, max(course.bins for course in courses) + 1, arguments.seed
         )
         model = made(arguments, fleet)
     except ValueError as error:

@@ -112,8 +112,13 @@ class Request:
     output: int
     predicted: int
     slo_class: int
-    bin: int
+    bin: int  # where it waits
     key: float  # static order inside the bin
+    due_tight: float = math.inf  # when it becomes tight, and when late
+    due_late: float = math.inf
+    length_bin: int = -1  # the bin of its predicted length
+    tight: bool = False
+    late: bool = False
     generated: int = 0
     returned: bool = False
     status: int = WAITING
@@ -134,8 +139,12 @@ class Request:
         return self.output - self.generated
 
     def order(self) -> tuple[int, float, int]:
-        """Sort key in a queue: the evicted first, by number; then by key."""
-        return (0, 0.0, self.number) if self.returned else (1, self.key, self.number)
+        """Sort key in a bin: the evicted first, by number; the others by key; then the tight, as they were due."""
+        if self.returned:
+            return (0, 0.0, self.number)
+        if self.late:
+            return (1, self.due_late, self.number)
+        return (2, self.due_tight, self.number) if self.tight else (1, self.key, self.number)
 
     def reservation(self, eta: float) -> float:
         """Tokens that it reserves on a server of capacity ``eta``."""
@@ -166,8 +175,53 @@ def discipline_key(
     raise ValueError(f"unknown discipline {queueing.discipline!r}")
 
 
+def due(config: SimConfig, factor: float | None, arrival: float, prompt: int, predicted: int, slo_class: int) -> float:
+    """When a request is due for a factor: max(arrival, last start); inf without the factor."""
+    if factor is None:
+        return math.inf
+    slo, profile = config.slos[slo_class], config.servers[0].profile
+    prefill, service = prefill_s(profile, [prompt]), service_alone_s(profile, prompt, predicted)
+    return max(arrival, min(arrival + slo.ttft_s - factor * prefill, arrival + slo.e2e_s - factor * service))
+
+
+def change_the_due(config: SimConfig, waiting: Iterable[Request], now: float) -> list[Request]:
+    """Make tight and late whoever is due; those of ``waiting`` that have changed."""
+    changed = []
+    for request in waiting:
+        if request.returned:
+            continue
+        before = (request.tight, request.late)
+        request.tight = request.tight or request.due_tight <= now
+        request.late = request.late or request.due_late <= now
+        if request.late:
+            request.bin = config.queueing.num_bins - 1
+        if (request.tight, request.late) != before:
+            changed.append(request)
+    return changed
+
+
+def in_order_of_any(waiting: Iterable[Request]) -> list[Request]:
+    """What `any` offers: the merge of the bins that are not late; while those are empty, the late bin."""
+    everybody = sorted(waiting, key=Request.order)
+    if all(request.late for request in everybody):
+        return everybody
+    hopeful = [request for request in everybody if not request.late]
+    merged = [request for request in hopeful if request.returned or not request.tight]
+    lines: dict[int, list[Request]] = {}
+    for request in hopeful:
+        if request.tight and not request.returned:
+            lines.setdefault(request.bin, []).append(request)
+    while lines:
+        bin_ = min(lines, key=lambda b: lines[b][0].number)
+        merged.append(lines[bin_].pop(0))
+        if not lines[bin_]:
+            del lines[bin_]
+    return merged
+
+
 def load(config: SimConfig, requests: Requests) -> list[Request]:
-    """The requests as objects, with their bins and keys."""
+    """The requests as objects, with their bins, keys, and when they become tight and late."""
+    queueing = config.queueing
     loaded = []
     for number in range(len(requests)):
         arrival = float(requests.arrival_s[number])
@@ -175,9 +229,12 @@ def load(config: SimConfig, requests: Requests) -> list[Request]:
         output = int(requests.output_tokens[number])
         predicted = int(requests.predicted_tokens[number])
         slo_class = int(requests.slo_class[number])
-        bin_ = sum(1 for edge in config.queueing.edges if edge <= predicted)
+        bin_ = sum(1 for edge in queueing.edges if edge <= predicted)
         key = discipline_key(config, arrival, prompt, output, predicted, slo_class)
-        loaded.append(Request(number, arrival, prompt, output, predicted, slo_class, bin_, key))
+        tight = due(config, queueing.tight, arrival, prompt, predicted, slo_class)
+        late = due(config, queueing.late_bin, arrival, prompt, predicted, slo_class)
+        request = Request(number, arrival, prompt, output, predicted, slo_class, bin_, key, tight, late, bin_)
+        loaded.append(request)
     return loaded
 
 
@@ -459,14 +516,14 @@ class View:
     head_arrival: tuple[float, ...]  # NaN where nothing waits
     head_prompt: tuple[int, ...]
     head_predicted: tuple[int, ...]
-    queues: tuple[tuple[int, ...], ...]  # request numbers in order of service
+    queues: tuple[tuple[int, ...], ...]  # request numbers in order of service; in `any` no late beside others
     targets: tuple[int, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
     free_servers: int
     waiting: int
-    oldest_number: int  # smallest number that waits
-    oldest_arrival: float
+    oldest_number: int  # smallest number that waits and is not late; -1: all are
+    oldest_arrival: float  # of that one; inf: all are late
     can_wait: bool  # can any event come?
     tick: bool  # is now a multiple of the tick?
     last: LastBatch
@@ -595,6 +652,7 @@ class ReferenceSimulator:
             self._server_events()
             self._arrivals()
             self._timers()
+            self._change_the_due()
             self._decide_all()
         if self.in_system:
             assert math.isfinite(horizon), "requests left and nothing to come"
@@ -619,16 +677,21 @@ class ReferenceSimulator:
         return min(times)
 
     def _waiting(self) -> list[Request]:
-        return sorted((request for bin_ in self.bins for request in bin_.waiting), key=Request.order)
+        return [request for bin_ in self.bins for request in bin_.waiting]
 
     def _free(self) -> list[Server]:
         return [server for server in self.servers if server.batch is None]
 
     def _hold_time(self) -> float:
         """The hold timer ahead, or inf (for use while a server is free and a request waits)."""
-        oldest = min(self._waiting(), key=lambda request: request.number)
-        time = oldest.arrival + self.config.queueing.hold_s
+        oldest = self._oldest()
+        time = math.inf if oldest is None else oldest.arrival + self.config.queueing.hold_s
         return time if time > self.now else math.inf
+
+    def _oldest(self) -> Request | None:
+        """The waiting request of smallest number that is not given up, if any."""
+        hopeful = [request for request in self._waiting() if not request.late]
+        return min(hopeful, key=lambda request: request.number, default=None)
 
     def _tick_time(self) -> float:
         """The tick ahead, or inf: after one that woke the servers there is none until something happens."""
@@ -708,6 +771,14 @@ class ReferenceSimulator:
 
     # ---- (4) decisions
 
+    def _change_the_due(self) -> None:
+        waiting = self._waiting()
+        if change_the_due(self.config, waiting, self.now):
+            for bin_ in self.bins:
+                bin_.waiting = []
+            for request in waiting:
+                self.bins[request.bin].add(request)
+
     def _decide_all(self) -> None:
         """Ask the free servers in number order; who cannot be served is parked until the next instant."""
         for server in self._free():
@@ -741,17 +812,19 @@ class ReferenceSimulator:
         return busy or arrivals or math.isfinite(self._hold_time()) or math.isfinite(self._tick_time())
 
     def _queue(self, bin_: int) -> list[Request]:
-        return self._waiting() if bin_ == self.num_bins else list(self.bins[bin_].waiting)
+        """What a choice admits from, in order; `any` offers the late only where nobody else waits."""
+        return in_order_of_any(self._waiting()) if bin_ == self.num_bins else list(self.bins[bin_].waiting)
 
     def _view(self, server: Server) -> View:
         queues = [self._queue(bin_) for bin_ in range(self.num_bins + 1)]
-        oldest = min(queues[-1], key=lambda request: request.number)
+        waiting = len(self._waiting())
+        oldest = self._oldest()
         return View(
             now=self.now,
             server=server.number,
             num_bins=self.num_bins,
             max_batch=self.config.max_batch,
-            lengths=tuple(len(queue) for queue in queues),
+            lengths=(*(len(queue) for queue in queues[:-1]), waiting),
             head_number=tuple(queue[0].number if queue else -1 for queue in queues),
             head_arrival=tuple(queue[0].arrival if queue else math.nan for queue in queues),
             head_prompt=tuple(queue[0].prompt if queue else 0 for queue in queues),
@@ -761,9 +834,9 @@ class ReferenceSimulator:
             low=tuple(controller.sla.low for controller in self.controllers),
             high=tuple(controller.sla.high for controller in self.controllers),
             free_servers=len(self._free()),
-            waiting=len(queues[-1]),
-            oldest_number=oldest.number,
-            oldest_arrival=oldest.arrival,
+            waiting=waiting,
+            oldest_number=-1 if oldest is None else oldest.number,
+            oldest_arrival=math.inf if oldest is None else oldest.arrival,
             can_wait=self._can_wait(),
             tick=self._is_tick(),
             last=server.last,

@@ -17,6 +17,7 @@ from llmsched_env.requests import Requests
 from llmsched_env.result import RunResult
 from llmsched_env.simulator import simulate
 from tests import reference
+from tests.continuous_reference.cases import LATENESS
 
 STAMPS = ("dispatch", "first_token", "last_token", "completion")
 
@@ -144,9 +145,12 @@ def configs(draw, lattice: bool = False, evictions: bool = True) -> SimConfig:
     forms = [LATTICE] if lattice else [SPLIT, AFFINE, FLOOR, TOKENS, OUTPUT, TOTAL]
     servers = tuple(Server(draw(st.sampled_from(forms)), draw(etas)) for _ in range(draw(st.integers(1, 4))))
     edges = tuple(sorted(draw(st.lists(st.integers(2, 40), max_size=4))))
+    tight, late_bin = draw(st.sampled_from(LATENESS))
     queueing = Queueing(
         edges,
         draw(st.sampled_from(["fifo", "fifo", "sjf", "oracle-sjf", "edf", "slack", "priority"])),
+        tight=tight,
+        late_bin=late_bin,
         hold_s=draw(st.sampled_from([float("inf"), 1.0, 3.0])),
         tick_s=draw(st.sampled_from([float("inf"), 2.0, 5.0])),
         max_tokens=draw(st.sampled_from([float("inf"), 60.0])),

@@ -37,7 +37,7 @@ STAMPS = ("dispatch", "first_token", "last_token", "completion")
 NOISE_KEY = 20250305
 ROWS = 6000
 """Decisions that a policy can note."""
-MAX_CHOICES = 6
+MAX_CHOICES = 7
 WIDTH = 6 + 2 * MAX_CHOICES
 
 # ---- policies: the same Python functions run compiled and, on the oracle's view, as they are.

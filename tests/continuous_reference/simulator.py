@@ -15,8 +15,8 @@ from tests.continuous_reference.options import Options, load_requests
 from tests.continuous_reference.routing import Router
 from tests.continuous_reference.server import BLOCK, Iteration, Member, Server
 from tests.continuous_reference.targets import Controllers
-from tests.continuous_reference.view import ContinuousResult, Decide, Decision, View
-from tests.reference import COMPLETED, DROPPED, IN_SERVICE, REJECTED, WAITING, Request
+from tests.continuous_reference.view import ContinuousResult, Decide, Decision, View, oldest_arrival
+from tests.reference import COMPLETED, DROPPED, IN_SERVICE, REJECTED, WAITING, Request, change_the_due, in_order_of_any
 
 
 class ContinuousSimulator:
@@ -75,6 +75,7 @@ class ContinuousSimulator:
                     self._end_iteration(server)
             self._arrivals()
             self._timers()
+            change_the_due(self.config, self.waiting, self.now)
             for server in self.servers:
                 self._ask_while_it_admits(server)
             for server in self.servers:
@@ -207,7 +208,7 @@ class ContinuousSimulator:
                 continue
             self.in_system += 1
             if self.router.pushes:
-                waiting = {server.number: self._queue(server, self.num_bins) for server in self.servers}
+                waiting = {server.number: self._waiting_for(server) for server in self.servers}
                 self.home[request.number] = self.router.send(request, waiting)
             self.waiting.append(request)
 
@@ -215,9 +216,7 @@ class ContinuousSimulator:
 
     def _hold_time(self) -> float:
         """The hold timer ahead, or inf."""
-        if not self.waiting:
-            return math.inf
-        time = min(self.waiting, key=lambda request: request.number).arrival + self.config.queueing.hold_s
+        time = oldest_arrival(self.waiting) + self.config.queueing.hold_s
         return time if time > self.now else math.inf
 
     def _tick_time(self) -> float:
@@ -243,27 +242,23 @@ class ContinuousSimulator:
 
     # ---- (4) decisions
 
-    def _order(self, request: Request) -> tuple[float, ...]:
-        """Place of a request in its bin and in `any`."""
-        if self.options.srpt:
-            return (request.remaining, request.number)
-        return request.order()
+    def _waiting_for(self, server: Server) -> list[Request]:
+        """What waits for a server."""
+        return [request for request in self.waiting if self.home.get(request.number, server.number) == server.number]
 
     def _queue(self, server: Server, bin_: int) -> list[Request]:
-        """What waits in a bin (or in `any`) for a server, in order."""
-        queue = [
-            request
-            for request in self.waiting
-            if bin_ in (request.bin, self.num_bins) and self.home.get(request.number, server.number) == server.number
-        ]
-        return sorted(queue, key=self._order)
+        """What a choice admits from, in order; `any` offers the late only where nobody else waits."""
+        queue = [request for request in self._waiting_for(server) if bin_ in (request.bin, self.num_bins)]
+        if self.options.srpt:
+            return sorted(queue, key=lambda request: (request.remaining, request.number))
+        return in_order_of_any(queue) if bin_ == self.num_bins else sorted(queue, key=Request.order)
 
     def _ask_while_it_admits(self, server: Server) -> None:
         at_boundary = server.boundary == self.now or (server.iteration is None and self.event_now)
         while (
             at_boundary
             and server.wants
-            and self._queue(server, self.num_bins)
+            and self._waiting_for(server)
             and has_free_slot(server, self.options, self.config.max_batch)
         ):
             admitted = self._ask(server)
@@ -296,11 +291,15 @@ class ContinuousSimulator:
         return tuple(admitted)
 
     def _admit(self, server: Server, bin_: int, size: int) -> tuple[list[int], list[int]]:
-        """Admit in order until a rule is broken; the numbers of who came and of who was evicted by choice."""
+        """Admit in order, late or others, until a rule is broken; the numbers of who came and who was evicted by choice."""
         admitted: list[int] = []
         evicted: list[int] = []
+        kind = None
         while queue := self._queue(server, bin_):
             head = queue[0]
+            if kind not in (None, head.late):
+                break
+            kind = head.late
             broken = broken_rules(server, head, size, self.options)
             while self.options.srpt and broken and broken <= {1, 3, 4}:
                 longest = max(server.members, key=lambda m: (m.missing, m.request.number), default=None)
@@ -326,6 +325,7 @@ class ContinuousSimulator:
 
     def _view(self, server: Server) -> View:
         queues = [self._queue(server, bin_) for bin_ in range(self.num_bins + 1)]
+        waiting = len(self._waiting_for(server))
         return View(
             now=self.now,
             server=server.number,
@@ -334,11 +334,11 @@ class ContinuousSimulator:
             max_batch=self.config.max_batch,
             can_wait=int(self._can_wait()),
             at_tick=int(self._is_tick()),
-            waiting=len(queues[-1]),
-            oldest_arrival=min(queues[-1], key=lambda request: request.number).arrival,
+            waiting=waiting,
+            oldest_arrival=oldest_arrival(self._waiting_for(server)),
             running=len(server.members),
             decoding=len(server.decoding),
-            queue_length=tuple(len(queue) for queue in queues),
+            queue_length=(*(len(queue) for queue in queues[:-1]), waiting),
             head_number=tuple(queue[0].number if queue else -1 for queue in queues),
             target=tuple(self.controllers.target(bin_, server) for bin_ in range(self.num_bins + 1)),
         )

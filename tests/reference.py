@@ -511,7 +511,7 @@ class View:
     server: int
     num_bins: int
     max_batch: int
-    lengths: tuple[int, ...]  # the last entry, of `any`, is the number waiting
+    lengths: tuple[int, ...]  # the last entry is what `any` offers
     head_number: tuple[int, ...]  # -1 where nothing waits
     head_arrival: tuple[float, ...]  # NaN where nothing waits
     head_prompt: tuple[int, ...]
@@ -817,14 +817,13 @@ class ReferenceSimulator:
 
     def _view(self, server: Server) -> View:
         queues = [self._queue(bin_) for bin_ in range(self.num_bins + 1)]
-        waiting = len(self._waiting())
         oldest = self._oldest()
         return View(
             now=self.now,
             server=server.number,
             num_bins=self.num_bins,
             max_batch=self.config.max_batch,
-            lengths=(*(len(queue) for queue in queues[:-1]), waiting),
+            lengths=tuple(len(queue) for queue in queues),
             head_number=tuple(queue[0].number if queue else -1 for queue in queues),
             head_arrival=tuple(queue[0].arrival if queue else math.nan for queue in queues),
             head_prompt=tuple(queue[0].prompt if queue else 0 for queue in queues),
@@ -834,7 +833,7 @@ class ReferenceSimulator:
             low=tuple(controller.sla.low for controller in self.controllers),
             high=tuple(controller.sla.high for controller in self.controllers),
             free_servers=len(self._free()),
-            waiting=waiting,
+            waiting=len(self._waiting()),
             oldest_number=-1 if oldest is None else oldest.number,
             oldest_arrival=math.inf if oldest is None else oldest.arrival,
             can_wait=self._can_wait(),

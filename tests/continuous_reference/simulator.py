@@ -325,7 +325,6 @@ class ContinuousSimulator:
 
     def _view(self, server: Server) -> View:
         queues = [self._queue(server, bin_) for bin_ in range(self.num_bins + 1)]
-        waiting = len(self._waiting_for(server))
         return View(
             now=self.now,
             server=server.number,
@@ -334,11 +333,11 @@ class ContinuousSimulator:
             max_batch=self.config.max_batch,
             can_wait=int(self._can_wait()),
             at_tick=int(self._is_tick()),
-            waiting=waiting,
+            waiting=len(self._waiting_for(server)),
             oldest_arrival=oldest_arrival(self._waiting_for(server)),
             running=len(server.members),
             decoding=len(server.decoding),
-            queue_length=(*(len(queue) for queue in queues[:-1]), waiting),
+            queue_length=tuple(len(queue) for queue in queues),
             head_number=tuple(queue[0].number if queue else -1 for queue in queues),
             target=tuple(self.controllers.target(bin_, server) for bin_ in range(self.num_bins + 1)),
         )

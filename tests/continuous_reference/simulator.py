@@ -52,7 +52,7 @@ class ContinuousSimulator:
         self.home: dict[int, int] = {}  # request -> server that it was sent to
         self.last_token: dict[int, float] = {}  # request -> when it got its newest token
         self.now = 0.0
-        self.event_now = False  # did an event happen at this instant?
+        self.event_now = self.segment_over = False  # did an event happen at this instant, did a segment end?
         self.next_arrival = 0
         self.hold_due = math.inf
         self.tick_armed = True
@@ -69,13 +69,14 @@ class ContinuousSimulator:
         horizon = self.config.horizon_s
         while (time := self._next_time()) <= horizon and math.isfinite(time):
             self._advance(time)
-            self.event_now = False
+            self.event_now = self.segment_over = False
             for server in self.servers:
                 if server.boundary == self.now:
                     self._end_iteration(server)
             self._arrivals()
             self._timers()
-            change_the_due(self.config, self.waiting, self.now)
+            if self.event_now or self.segment_over:
+                change_the_due(self.config, self.waiting, self.now)
             for server in self.servers:
                 self._ask_while_it_admits(server)
             for server in self.servers:
@@ -193,6 +194,7 @@ class ContinuousSimulator:
 
     def _end_segment(self, server: Server) -> None:
         if server.segment is not None:
+            self.segment_over = True
             server.segment = None
             self.controllers.segment_ended(server, self.now)
 
@@ -272,6 +274,7 @@ class ContinuousSimulator:
 
     def _ask(self, server: Server) -> tuple[int, ...]:
         """Put the question and admit; the numbers of the admitted."""
+        change_the_due(self.config, self.waiting, self.now)
         view = self._view(server)
         bin_, size = answer = self.decide(view)
         if not 0 <= bin_ <= self.num_bins or size < 0:

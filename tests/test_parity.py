@@ -203,8 +203,10 @@ def test_schedulers(name: str, data) -> None:
     assert_equal_runs(*both(config, requests, name, params), rtol=1e-9)
 
 
+@pytest.mark.parametrize("tight, late_bin", [(None, None), (2.0, None), (None, 0.5), (1.5, 1.0)])
+@pytest.mark.parametrize("discipline", ["fifo", "slack"])
 @pytest.mark.parametrize("name", ["static", "dynamic", "multibin"])
-def test_memory_scenario(name: str) -> None:
+def test_memory_scenario(name: str, discipline: str, tight: float | None, late_bin: float | None) -> None:
     """A measured profile whose memory binds: thousands of requests, hundreds of evictions, one of them dropped."""
     rng = np.random.default_rng(5)
     n = 1500
@@ -216,7 +218,8 @@ def test_memory_scenario(name: str) -> None:
         np.maximum(1, np.rint(output * np.exp(0.3 * rng.standard_normal(n)))).astype(int),
     )
     servers = tuple(Server(load_profile("a100-80gb_bloom-176b_tp8"), eta) for eta in (7000.0, 9000.0))
-    config = SimConfig(servers, Queueing((90, 150, 260)), controller=Controller(tbt_s=0.1))
+    queueing = Queueing((90, 150, 260), discipline, tight, late_bin)
+    config = SimConfig(servers, queueing, slos=(SLO(e2e_s=60.0),), controller=Controller(tbt_s=0.1))
     fast, slow = both(config, requests, name, [24.0])
     assert fast.lane["evicted"] > 50 or name != "static"
     assert fast.lane["dropped"] + fast.lane["rejected"] > 0

@@ -68,9 +68,9 @@ def latency(pick: Pick, lattice: bool) -> Profile:
 ETAS = ([250.0, 400.0], [160.0, 250.0], [90.0, 170.0, 400.0], [INF, 130.0], [17.0, 120.0], [800.0], [INF])
 DISCIPLINES = ("fifo", "fifo", "fifo", "srpt", "srpt", "sjf", "oracle-sjf", "edf", "slack", "priority")
 LATENESS = (
-    *((None, None),) * 8,
+    *((None, None),) * 10,
     *((2.0, None), (1.0, None), (8.0, None), (None, 0.5), (None, 1.0), (None, 4.0)),
-    *((2.0, 1.0), (1.5, 1.0), (0.5, 0.0), (8.0, 2.0), (4.0, 1.5)),
+    *((2.0, 1.0), (1.5, 1.0), (0.5, 0.0), (8.0, 2.0), (4.0, 1.5), (32.0, 8.0), (None, 16.0)),
 )
 """Factors (tight, late_bin); times on the lattice stay dyadic."""
 EDGES = ((), (), (10,), (5, 20), (3, 3, 12, 30), (2, 8, 16, 40))

@@ -122,6 +122,15 @@ def test_results_do_not_depend_on_jobs(capsys):
     assert one == two
 
 
+@pytest.mark.parametrize("factors", [("--tight", "2"), ("--late-bin", "1.25"), ("--tight", "2", "--late-bin", "1.25")])
+def test_tight_and_late_requests_change_who_is_served(capsys, factors):
+    """Under overload; the same factors twice are the same run."""
+    system = ("--policies", "static", "--requests", "400", "--seeds", "1", "--rate", "12")
+    plain, first, again = (timeless(summary_of(capsys, *system, *more)) for more in ((), factors, factors))
+    assert first == again
+    assert by_policy(first)["static"] != by_policy(plain)["static"]
+
+
 def test_another_seed_gives_other_results(capsys):
     one, two = (timeless(summary_of(capsys, *SMALL, "--seed", seed)) for seed in ("0", "7"))
     assert one["policies"] != two["policies"]
@@ -246,6 +255,15 @@ REFUSED = {
     "release": (["--release", "batsh"], "batsh", "batch"),
     "discipline": (["--discipline", "fif"], "fif", "fifo"),
     "clairvoyant discipline": (["--discipline", "oracle-sjf"], "oracle-sjf", "sjf"),
+    "tight negative": (["--tight", "-1"], "-1", "from 0"),
+    "late bin text": (["--late-bin", "soon"], "soon", "from 0"),
+    "tight below late": (["--tight", "1", "--late-bin", "1"], "tight=1.0", "late_bin=1.0"),
+    "a late bin too many": (["--bins", "32", "--late-bin", "1"], "=33", "from 1 to 32"),
+    "late where members are evicted": (
+        ["--engine", "continuous", "--policies", "oracle-srpt", "--late-bin", "1"],
+        "late_bin",
+        "drop one",
+    ),
     "controller": (["--controller", "pear"], "pear", "peer"),
     "controller key": (["--controller", "paper:tbd=50"], "tbd=50", "tbt"),
     "burstiness": (["--burstiness", "0"], "'0'", "above 0"),

@@ -294,7 +294,7 @@ class ContinuousSimulator:
         return tuple(admitted)
 
     def _admit(self, server: Server, bin_: int, size: int) -> tuple[list[int], list[int]]:
-        """Admit in order, late or others, until a rule is broken; the numbers of who came and who was evicted by choice."""
+        """Admit the late, or others, in order until a rule is broken; who came, and who was evicted by choice."""
         admitted: list[int] = []
         evicted: list[int] = []
         kind = None

@@ -85,6 +85,7 @@ class EnvOptions:
         if self.requests is None and self.duration_s is None:
             raise ValueError("requests=None and duration_s=None: an episode has no end, give one of them.")
         self.rates  # noqa: B018  (refuses a bad range here)
+        check_number("bins (the late one included)", self._num_bins, 1, MAX_BINS)
         check_number("max_bins", self.num_max_bins, self._num_bins, MAX_BINS, remedy="It cannot be below bins.")
 
     def _check_types(self) -> None:

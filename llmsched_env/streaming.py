@@ -120,9 +120,8 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
         for name in names:
             table[name] = _renumber(table[name], number)
     if simulator.heap.shape[2] > 1:
-        for k, size in enumerate(simulator.bins[0]["heap_size"][:-1]):
-            simulator.heap[0, k, :size] = _renumber(simulator.heap[0, k, :size], number)
-    _keep_waiting(simulator, kept["status"] == layout.WAITING, number)
+        _keep_keyed(simulator, kept, number)
+    _keep_watched(simulator, kept, number)
     warmup = int(lane["warmup"])
     simulator.lane[0]["warmup"] = np.count_nonzero(live[:warmup]) + max(0, warmup - len(live))
     simulator.lane[0]["loaded"] = simulator.lane[0]["next_arrival"] = len(kept)
@@ -130,12 +129,23 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
     return ended, int(np.count_nonzero(~live[:warmup]))
 
 
-def _keep_waiting(simulator: Simulator, waiting: NDArray[np.bool_], number: NDArray[np.int32]) -> None:
-    """Drop from the heap of those who become late whoever waits no more; the others get their new numbers."""
-    size = int(simulator.lane[0]["expiring"])
-    entries = simulator.expiry[0, :size].copy()
+def _keep_keyed(simulator: Simulator, kept: NDArray, number: NDArray[np.int32]) -> None:
+    """Drop from the heaps of the bins whoever became late, and may have ended; new numbers for the others."""
+    for k, row in enumerate(simulator.bins[0][:-1]):
+        heap = simulator.heap[0, k]
+        entries = _renumber(heap[: row["heap_size"]], number)
+        entries = entries[entries != layout.NONE]
+        entries = entries[kept["late"][entries] == 0]
+        row["heap_size"] = len(entries)
+        heap[: len(entries)] = entries[np.lexsort((entries, kept["key"][entries]))]
+
+
+def _keep_watched(simulator: Simulator, kept: NDArray, number: NDArray[np.int32]) -> None:
+    """Drop from the heap of those who become late whoever waits no more; new numbers for the others."""
+    entries = simulator.expiry[0, : int(simulator.lane[0]["expiring"])].copy()
     entries["request"] = _renumber(entries["request"], number)
-    entries = entries[(entries["request"] != layout.NONE) & waiting[entries["request"]]] if size else entries
+    entries = entries[entries["request"] != layout.NONE]
+    entries = entries[kept["status"][entries["request"]] == layout.WAITING]
     simulator.expiry[0, : len(entries)] = entries[np.lexsort((entries["request"], entries["at"]))]
     simulator.lane[0]["expiring"] = len(entries)
 

@@ -112,8 +112,11 @@ class Request:
     output: int
     predicted: int
     slo_class: int
-    bin: int
+    bin: int  # where it waits
     key: float  # static order inside the bin
+    due: float = math.inf  # when it becomes late
+    length_bin: int = -1  # the bin of its predicted length
+    late: int = 0  # how many were late when it was, itself included
     generated: int = 0
     returned: bool = False
     status: int = WAITING
@@ -134,8 +137,10 @@ class Request:
         return self.output - self.generated
 
     def order(self) -> tuple[int, float, int]:
-        """Sort key in a queue: the evicted first, by number; then by key."""
-        return (0, 0.0, self.number) if self.returned else (1, self.key, self.number)
+        """Sort key in a bin: the evicted first, by number; the others by key, the late as they became it."""
+        if self.returned:
+            return (0, 0.0, self.number)
+        return (1, float(self.late) if self.late else self.key, self.number)
 
     def reservation(self, eta: float) -> float:
         """Tokens that it reserves on a server of capacity ``eta``."""
@@ -166,8 +171,42 @@ def discipline_key(
     raise ValueError(f"unknown discipline {queueing.discipline!r}")
 
 
+def due(config: SimConfig, arrival: float, prompt: int, predicted: int, slo_class: int) -> float:
+    """When a request is due for the late bin: max(arrival, last start); inf where there is none."""
+    factor = config.queueing.late_bin
+    if factor is None:
+        return math.inf
+    slo, profile = config.slos[slo_class], config.servers[0].profile
+    prefill, service = prefill_s(profile, [prompt]), service_alone_s(profile, prompt, predicted)
+    left = (
+        target - min(factor * alone, max(alone, target / 2)) if math.isfinite(target) else math.inf
+        for alone, target in ((prefill, slo.ttft_s), (service, slo.e2e_s))
+    )
+    return max(arrival, arrival + min(left))
+
+
+def become_late(config: SimConfig, request: Request, others: Iterable[Request]) -> None:
+    """Put a request behind all of ``others`` that are late."""
+    request.late = 1 + max((other.late for other in others), default=0)
+    request.bin = config.queueing.num_bins - 1
+
+
+def change_the_due(config: SimConfig, waiting: Iterable[Request], everybody: Sequence[Request], now: float) -> bool:
+    """Make late whoever is due; whether anybody was."""
+    changed = [r for r in waiting if not r.returned and not r.late and r.due <= now]
+    for request in sorted(changed, key=lambda r: (r.due, r.number)):
+        become_late(config, request, everybody)
+    return bool(changed)
+
+
+def in_order_of_any(waiting: Iterable[Request]) -> list[Request]:
+    """What `any` offers: the merge of the bins that are not late; while those are empty, the late bin."""
+    everybody = sorted(waiting, key=Request.order)
+    return [request for request in everybody if not request.late] or everybody
+
+
 def load(config: SimConfig, requests: Requests) -> list[Request]:
-    """The requests as objects, with their bins and keys."""
+    """The requests as objects, with their bins, keys, and when they become late."""
     loaded = []
     for number in range(len(requests)):
         arrival = float(requests.arrival_s[number])
@@ -177,7 +216,8 @@ def load(config: SimConfig, requests: Requests) -> list[Request]:
         slo_class = int(requests.slo_class[number])
         bin_ = sum(1 for edge in config.queueing.edges if edge <= predicted)
         key = discipline_key(config, arrival, prompt, output, predicted, slo_class)
-        loaded.append(Request(number, arrival, prompt, output, predicted, slo_class, bin_, key))
+        late = due(config, arrival, prompt, predicted, slo_class)
+        loaded.append(Request(number, arrival, prompt, output, predicted, slo_class, bin_, key, late, bin_))
     return loaded
 
 
@@ -454,19 +494,19 @@ class View:
     server: int
     num_bins: int
     max_batch: int
-    lengths: tuple[int, ...]  # the last entry, of `any`, is the number waiting
+    lengths: tuple[int, ...]  # the last entry is what `any` offers
     head_number: tuple[int, ...]  # -1 where nothing waits
     head_arrival: tuple[float, ...]  # NaN where nothing waits
     head_prompt: tuple[int, ...]
     head_predicted: tuple[int, ...]
-    queues: tuple[tuple[int, ...], ...]  # request numbers in order of service
+    queues: tuple[tuple[int, ...], ...]  # request numbers in order of service; in `any` no late beside others
     targets: tuple[int, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
     free_servers: int
     waiting: int
-    oldest_number: int  # smallest number that waits
-    oldest_arrival: float
+    oldest_number: int  # smallest number that waits and is not late; -1: all are
+    oldest_arrival: float  # of that one; inf: all are late
     can_wait: bool  # can any event come?
     tick: bool  # is now a multiple of the tick?
     last: LastBatch
@@ -595,6 +635,7 @@ class ReferenceSimulator:
             self._server_events()
             self._arrivals()
             self._timers()
+            self._change_the_due()
             self._decide_all()
         if self.in_system:
             assert math.isfinite(horizon), "requests left and nothing to come"
@@ -619,16 +660,21 @@ class ReferenceSimulator:
         return min(times)
 
     def _waiting(self) -> list[Request]:
-        return sorted((request for bin_ in self.bins for request in bin_.waiting), key=Request.order)
+        return [request for bin_ in self.bins for request in bin_.waiting]
 
     def _free(self) -> list[Server]:
         return [server for server in self.servers if server.batch is None]
 
     def _hold_time(self) -> float:
         """The hold timer ahead, or inf (for use while a server is free and a request waits)."""
-        oldest = min(self._waiting(), key=lambda request: request.number)
-        time = oldest.arrival + self.config.queueing.hold_s
+        oldest = self._oldest()
+        time = math.inf if oldest is None else oldest.arrival + self.config.queueing.hold_s
         return time if time > self.now else math.inf
+
+    def _oldest(self) -> Request | None:
+        """The waiting request of smallest number that is not given up, if any."""
+        hopeful = [request for request in self._waiting() if not request.late]
+        return min(hopeful, key=lambda request: request.number, default=None)
 
     def _tick_time(self) -> float:
         """The tick ahead, or inf: after one that woke the servers there is none until something happens."""
@@ -708,6 +754,17 @@ class ReferenceSimulator:
 
     # ---- (4) decisions
 
+    def _change_the_due(self) -> None:
+        waiting = self._waiting()
+        if change_the_due(self.config, waiting, self.requests, self.now):
+            self._sort_anew(waiting)
+
+    def _sort_anew(self, waiting: Iterable[Request]) -> None:
+        for bin_ in self.bins:
+            bin_.waiting = []
+        for request in waiting:
+            self.bins[request.bin].add(request)
+
     def _decide_all(self) -> None:
         """Ask the free servers in number order; who cannot be served is parked until the next instant."""
         for server in self._free():
@@ -716,9 +773,12 @@ class ReferenceSimulator:
             bin_, size = self._ask(server)
             if size == 0:
                 return
-            members = self._admit(server, bin_, size)
+            members, passed_over = self._triage(server, bin_, size)
             if members:
                 self._launch(server, bin_, members)
+            elif passed_over:
+                self._decide_all()  # the same server is asked again
+                return
 
     def _ask(self, server: Server) -> tuple[int, int]:
         """What the policy wants for a server, after masks and clips; size 0 is wait."""
@@ -741,11 +801,12 @@ class ReferenceSimulator:
         return busy or arrivals or math.isfinite(self._hold_time()) or math.isfinite(self._tick_time())
 
     def _queue(self, bin_: int) -> list[Request]:
-        return self._waiting() if bin_ == self.num_bins else list(self.bins[bin_].waiting)
+        """What a choice admits from, in order; `any` offers the late only where nobody else waits."""
+        return in_order_of_any(self._waiting()) if bin_ == self.num_bins else list(self.bins[bin_].waiting)
 
     def _view(self, server: Server) -> View:
         queues = [self._queue(bin_) for bin_ in range(self.num_bins + 1)]
-        oldest = min(queues[-1], key=lambda request: request.number)
+        oldest = self._oldest()
         return View(
             now=self.now,
             server=server.number,
@@ -761,22 +822,59 @@ class ReferenceSimulator:
             low=tuple(controller.sla.low for controller in self.controllers),
             high=tuple(controller.sla.high for controller in self.controllers),
             free_servers=len(self._free()),
-            waiting=len(queues[-1]),
-            oldest_number=oldest.number,
-            oldest_arrival=oldest.arrival,
+            waiting=len(self._waiting()),
+            oldest_number=-1 if oldest is None else oldest.number,
+            oldest_arrival=math.inf if oldest is None else oldest.arrival,
             can_wait=self._can_wait(),
             tick=self._is_tick(),
             last=server.last,
         )
 
-    def _admit(self, server: Server, bin_: int, size: int) -> list[Request]:
+    def _triage(self, server: Server, bin_: int, size: int) -> tuple[list[Request], bool]:
+        """The members of the next batch after all who would be late in it are passed over, and whether any was."""
+        passed_over = False
+        kind = bool(self._queue(bin_)[0].late)
+        while True:
+            members = self._admit(server, bin_, size, kind)
+            hopeless = [] if kind else self._hopeless(server, members)
+            for request in hopeless:
+                become_late(self.config, request, self.requests)
+            if not hopeless:
+                return members, passed_over
+            passed_over = True
+            self._sort_anew(self._waiting())
+
+    def _hopeless(self, server: Server, members: list[Request]) -> list[Request]:
+        """Members that the triage passes over, in order of admission."""
+        share, overhead = self.config.queueing.triage, self.config.overhead_s
+        if share is None or not members:
+            return []
+        profile, contexts = server.profile, [member.context for member in members]
+        guesses = [member.predicted - member.generated for member in members]
+        if profile.form == "batch-length":
+            length = max(m.prompt + m.predicted for m in members) if profile.length == "total" else max(guesses)
+            decode = decode_step_s(profile, len(members), 0) * length
+        else:
+            steps = range(1, max(1, *guesses))
+            decode = sum(decode_step_s(profile, len(members), sum(contexts) + len(members) * j) for j in steps)
+        first = self.now + share * (overhead + prefill_s(profile, contexts))
+        end = self.now + share * (overhead + prefill_s(profile, contexts) + decode)
+        slos = self.config.slos
+        return [
+            m
+            for m in members
+            if not m.returned
+            and (m.arrival + slos[m.slo_class].e2e_s < end or m.arrival + slos[m.slo_class].ttft_s < first)
+        ]
+
+    def _admit(self, server: Server, bin_: int, size: int, kind: bool) -> list[Request]:
         """The members of the next batch; admission stops at the first request that does not fit."""
         queueing = self.config.queueing
         members: list[Request] = []
         reserved = 0.0
         predicted = 0
         for request in self._queue(bin_):
-            if len(members) == size:
+            if len(members) == size or bool(request.late) != kind:
                 break
             if reserved + request.reservation(server.eta) > server.eta or request.context + 1 > server.eta:
                 break

@@ -122,6 +122,15 @@ def test_results_do_not_depend_on_jobs(capsys):
     assert one == two
 
 
+@pytest.mark.parametrize("factors", [("--late-bin", "1.25"), ("--late-bin", "1.25", "--triage", "0.8")])
+def test_late_requests_change_who_is_served(capsys, factors):
+    """Under overload; the same factors twice are the same run."""
+    system = ("--policies", "static", "--requests", "400", "--seeds", "1", "--rate", "12")
+    plain, first, again = (timeless(summary_of(capsys, *system, *more)) for more in ((), factors, factors))
+    assert first == again
+    assert by_policy(first)["static"] != by_policy(plain)["static"]
+
+
 def test_another_seed_gives_other_results(capsys):
     one, two = (timeless(summary_of(capsys, *SMALL, "--seed", seed)) for seed in ("0", "7"))
     assert one["policies"] != two["policies"]
@@ -246,6 +255,14 @@ REFUSED = {
     "release": (["--release", "batsh"], "batsh", "batch"),
     "discipline": (["--discipline", "fif"], "fif", "fifo"),
     "clairvoyant discipline": (["--discipline", "oracle-sjf"], "oracle-sjf", "sjf"),
+    "late bin text": (["--late-bin", "soon"], "soon", "from 0"),
+    "triage alone": (["--triage", "1"], "triage=1.0", "give late_bin too"),
+    "a late bin too many": (["--bins", "32", "--late-bin", "1"], "=33", "from 1 to 32"),
+    "late where members are evicted": (
+        ["--engine", "continuous", "--policies", "oracle-srpt", "--late-bin", "1"],
+        "late_bin",
+        "drop one",
+    ),
     "controller": (["--controller", "pear"], "pear", "peer"),
     "controller key": (["--controller", "paper:tbd=50"], "tbd=50", "tbt"),
     "burstiness": (["--burstiness", "0"], "'0'", "above 0"),

@@ -176,10 +176,11 @@ def test_srpt_serves_the_short_first() -> None:
 
 DIGEST = """
 import hashlib
-from tests.test_continuous import Continuous, azure_like, continuous, run
+from tests.test_continuous import Continuous, Queueing, azure_like, continuous, run
 digest = hashlib.sha256()
-for name in ("fcfs", "sarathi:budget=64", "oracle-srpt", "least-slack"):
-    config = continuous(2, kv_tokens=4000.0, continuous=Continuous(routing="join-shortest-kv"))
+for name, late in (("fcfs", 1.0), ("sarathi:budget=64", None), ("oracle-srpt", None), ("least-slack", 1.0)):
+    queueing = Queueing((80, 140), late_bin=late)
+    config = continuous(2, kv_tokens=4000.0, continuous=Continuous(routing="join-shortest-kv"), queueing=queueing)
     result = run(config, azure_like(50, 6.0), name)
     for stamp in ("dispatch", "first_token", "completion"):
         digest.update(result.requests[stamp].tobytes())

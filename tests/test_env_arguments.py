@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from eval.options import read_bins
+from llmsched_env.continuous_env import LLMSchedContinuousEnv
 from llmsched_env.env import LLMSchedEnv
 from llmsched_env.options import EnvOptions
 from llmsched_env.requests import Requests
@@ -51,6 +52,8 @@ BAD: dict[str, list[Any]] = {
     "max_batch": [0, 2000, 8.5, "x", None],
     "slo": [{"e2el": -1}, {"e2el": "x"}, {"e2e": 1}, 5, {"e2el": math.nan}, {"e2el": 0}, {"ttft": None}],
     "discipline": ["lifo", 3, None],
+    "triage": [-1, "x", math.nan, math.inf, True],
+    "late_bin": [-0.5, "x", math.nan, math.inf, True],
     "hold_s": [0, -1, "x", math.nan, None],
     "tick_s": [0, -1, "x", math.nan, None],
     "controller": [{"alfa": 1}, {"alpha": "x"}, {"alpha": -1}, 3, {"kind": "x"}, {"b_min": 500}, {"ema": 0}],
@@ -151,6 +154,16 @@ def test_contradictions() -> None:
         LLMSchedEnv(workload=own_requests(), bins=4)
     with pytest.raises(ValueError, match="It cannot be below bins"):
         LLMSchedEnv(bins=(0, 1, 2, 3), max_bins=3)
+    with pytest.raises(ValueError, match="It cannot be below bins"):
+        LLMSchedEnv(bins=(0, 1, 2), max_bins=3, late_bin=1.0)
+    with pytest.raises(ValueError, match="give late_bin too"):
+        LLMSchedEnv(triage=1.0)
+    with pytest.raises(ValueError, match="belongs to the engine 'batch'"):
+        LLMSchedContinuousEnv(late_bin=1.0, triage=1.0)
+    with pytest.raises(ValueError, match="from 1 to 32"):
+        LLMSchedEnv(bins=(0, *range(20, 330, 10)), late_bin=1.0)
+    with pytest.raises(ValueError, match="late_bin has no place in discipline='oracle-srpt'"):
+        LLMSchedContinuousEnv(discipline="oracle-srpt", late_bin=1.0)
 
 
 GOOD: list[dict[str, Any]] = [
@@ -171,6 +184,10 @@ GOOD: list[dict[str, Any]] = [
     {"reward": {"late": 1}},
     {"controller": {"tbt_s": 0.06, "kind": "peer"}},
     {"max_episode_steps": 1},
+    {"triage": np.float64(1.0), "late_bin": 0},
+    {"late_bin": 1, "bins": 1, "max_bins": 2},
+    {"late_bin": 1.0, "bins": (0, *range(20, 320, 10))},
+    {"triage": 2.0, "late_bin": 1.0, "slo": {}},
 ]
 
 

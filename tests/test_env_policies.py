@@ -39,6 +39,14 @@ SCENARIOS: dict[str, tuple[SimConfig, float]] = {  # and the arrival rate, reque
         ),
         1.5,
     ),
+    "late, little memory": (
+        SimConfig(
+            (Server(H100, 2600.0), Server(A100, 5000.0)),
+            Queueing((80, 140), late_bin=1.0, triage=0.75, hold_s=2.0),
+            slos=(SLO(e2e_s=15.0, share=0.5), SLO(ttft_s=4.0, share=0.5, name="fast")),
+        ),
+        2.0,
+    ),
     "noise": (SimConfig((Server(NOISY),) * 3, Queueing((80, 140, 350))), 2.5),
 }
 
@@ -112,4 +120,5 @@ def test_the_scenarios_have_corners() -> None:
     assert seen["little memory"]["evicted"] > 0 and seen["little memory"]["rejected"] > 0
     assert seen["timers, own release, overhead"]["waits"] > 5
     assert seen["noise"]["noise_key"] > 0
+    assert seen["late, little memory"]["evicted"] > 0
     assert seen["alike"]["completed"] == 150

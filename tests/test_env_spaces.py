@@ -30,13 +30,13 @@ def test_the_table_names_every_entry() -> None:
     """Index and name of each row are those of the code, for bins and `any` alike."""
     common, per_bin = tables()
     names = observation.names(5)
-    assert len(names) == observation.size(5) == 20 + 12 * 6
+    assert len(names) == observation.size(5) == 20 + 14 * 6
     assert [(int(row[0]), row[1]) for row in common] == list(enumerate(names[:20]))
     for k in range(6):
-        block = names[20 + 12 * k : 20 + 12 * (k + 1)]
+        block = names[20 + 14 * k : 20 + 14 * (k + 1)]
         owner = "any" if k == 5 else f"bin{k}"
         assert [f"{owner}.{row[1]}" for row in per_bin] == block
-        assert [int(row[0].removeprefix("+")) for row in per_bin] == list(range(12))
+        assert [int(row[0].removeprefix("+")) for row in per_bin] == list(range(14))
 
 
 def image_by_the_table(env: LLMSchedEnv) -> dict[str, float]:
@@ -44,8 +44,11 @@ def image_by_the_table(env: LLMSchedEnv) -> dict[str, float]:
     r, deadline = env.record, env.config.slos[0].deadline_s
     T = deadline if math.isfinite(deadline) else 30.0
     servers, cap, bins = int(r["num_servers"]), int(r["max_batch"]), int(r["num_bins"])
-    max_bins = (env.observation_space.shape[0] - 20) // 12 - 1
+    max_bins = (env.observation_space.shape[0] - 20) // 14 - 1
     busy, now = r["busy"][:servers], float(r["now"])
+    late_bin = int(r["late_bin"])
+    given_up = int(r["queue_length"][late_bin]) if late_bin >= 0 else 0
+    hopeful = int(r["waiting"]) - given_up
     raw = {
         "free": r["free_servers"] / servers,
         "servers": servers,
@@ -55,9 +58,9 @@ def image_by_the_table(env: LLMSchedEnv) -> dict[str, float]:
         "rate_fast": r["rate_fast"] * T / servers,
         "rate_slow": r["rate_slow"] * T / servers,
         "since_arrival": now - r["last_arrival"],
-        "oldest_wait": now - r["oldest_arrival"] if r["waiting"] else 0.0,
-        "waiting": r["waiting"],
-        "waiting_per_server": r["waiting"] / servers,
+        "oldest_wait": now - r["oldest_arrival"] if hopeful else 0.0,
+        "waiting": hopeful,
+        "waiting_per_server": hopeful / servers,
         "in_service": r["in_service"] / (servers * cap),
         "tau": r["tau"][bins],
         "mean_batch": r["mean_batch"][bins] / cap,
@@ -84,6 +87,7 @@ def image_by_the_table(env: LLMSchedEnv) -> dict[str, float]:
             "high": r["high"][k] / cap,
             "mean_tokens": r["mean_tokens"][k],
             "served": float(length > 0),
+            "late": float(length > 0 and given_up > 0 and (hopeful == 0 if owner == "any" else k == late_bin)),
         }
         image |= {f"{owner}.{row[1]}": scaled(values[row[1]], row[4], T, cap) for row in per_bin}
     return image
@@ -108,7 +112,7 @@ def test_every_entry_is_what_the_table_says(name: str) -> None:
     env = LLMSchedEnv(**options_of(name))
     rng = np.random.default_rng(0)
     image, _ = env.reset(seed=2)
-    names = observation.names((len(image) - 20) // 12 - 1)
+    names = observation.names((len(image) - 20) // 14 - 1)
     for _ in range(60):
         expected = image_by_the_table(env)
         assert list(expected) == names
@@ -135,7 +139,7 @@ def test_one_layout_for_any_number_of_bins_and_servers() -> None:
     for options in ({"bins": 1}, {"bins": 4}, {"bins": (0, *range(20, 60, 2))}, {"servers": 100}):
         env = LLMSchedEnv(max_bins=32, **options)
         shapes.add((env.observation_space.shape, str(env.action_space)))
-    assert shapes == {((20 + 12 * 33,), "MultiDiscrete([ 33 129])")}
+    assert shapes == {((20 + 14 * 33,), "MultiDiscrete([ 33 129])")}
 
 
 # Masks ----------------------------------------------------------------------------------------------------------

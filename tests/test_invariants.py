@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,6 +139,37 @@ def check_order(result: RunResult) -> None:
         assert (dispatch[1:] >= dispatch[:-1]).all()
 
 
+def check_late(result: RunResult) -> None:
+    """Nobody is late where there is no late bin; at the first dispatch nobody was due who was not late, and without
+    triage only who was due is."""
+    queueing, rows = result.config.queueing, result.requests[result.requests["status"] != REJECTED]
+    started = rows[~np.isnan(rows["dispatch"])]
+    if queueing.late_bin is None:
+        assert (rows["late"] == 0).all()
+        return
+    due = np.array([last_start_s(result.config, row, queueing.late_bin) for row in started])
+    clear = np.abs(due - started["dispatch"]) > 1e-9
+    assert (started["late"] >= (due <= started["dispatch"]))[clear].all()
+    if queueing.triage is None:
+        assert (started["late"] == (due <= started["dispatch"]))[clear].all()
+
+
+def last_start_s(config: SimConfig, row: np.void, factor: float) -> float:
+    """Deadline minus what has to be left of it, from the service time alone on the first server, token by token."""
+    profile, slo = config.servers[0].profile, config.slos[row["slo_class"]]
+    prompt, length = int(row["prompt"]), int(row["predicted"])
+    if row["evictions"]:
+        return np.nan  # its prediction is another one now
+    prefill = profile.prefill_ms([prompt]) / 1000
+    if profile.form == "batch-length":
+        decode = profile.decode_step_ms(1, 0.0) / 1000 * (length if profile.length == "output" else prompt + length)
+    else:
+        decode = np.sum(profile.decode_step_ms(1, prompt + np.arange(1, length))) / 1000
+    alone = np.array([prefill, prefill + decode])
+    targets = np.array([slo.ttft_s, slo.e2e_s])
+    return float(row["arrival"] + np.min(targets - np.minimum(factor * alone, np.maximum(alone, targets / 2))))
+
+
 def check_work_conservation(result: RunResult) -> None:
     """Never does a server stand idle while a request waits: for policies that launch at once, without memory limit."""
     rows, batches, servers = result.requests, result.batches, len(result.config.servers)
@@ -161,8 +193,9 @@ def check_all(result: RunResult) -> None:
     check_stamps(result)
     check_one_batch_at_a_time(result)
     check_batches(result)
-    if result.config.queueing.discipline == "fifo":
+    if result.config.queueing.discipline == "fifo" and min(result.config.queueing.factors) == np.inf:
         check_order(result)
+    check_late(result)
 
 
 # ---- the properties
@@ -287,15 +320,17 @@ def test_one_bin_of_multibin_is_dynamic(config: SimConfig, select: str) -> None:
         assert one.bins[0][name] == one.bins[1][name] == single.bins[1][name], name
 
 
+@pytest.mark.parametrize("late_bin", [None, 2.0])
 @pytest.mark.parametrize("config", SETTINGS, ids=SETTING_NAMES)
 @pytest.mark.parametrize("policy", ["static:batch=32", "dynamic", "sjf", "timeout", "window"])
-def test_many_bins_read_through_any_are_one_queue(config: SimConfig, policy: str) -> None:
-    """The merge of K bins by the order of one queue is that queue."""
+def test_many_bins_read_through_any_are_one_queue(config: SimConfig, policy: str, late_bin: float | None) -> None:
+    """The merge of K bins by the order of one queue is that queue, also beside a late bin."""
     requests, edges = loaded(6)
+    config = dataclasses.replace(config, queueing=Queueing(late_bin=late_bin))
     one = run(config, requests, policy)
-    many = run(dataclasses.replace(config, queueing=Queueing(edges)), requests, policy)
+    many = run(dataclasses.replace(config, queueing=Queueing(edges, late_bin=late_bin)), requests, policy)
     plain = {"lane": ("num_bins",), "batches": ("choice",), "servers": ("choice",)}
-    assert_equal_bytes(zeroed(one, **plain), zeroed(many, **plain), but=("bin", "next"), bins=False)
+    assert_equal_bytes(zeroed(one, **plain), zeroed(many, **plain), but=("bin", "next", "prev"), bins=False)
     assert packed(one.bins[-1]) == packed(many.bins[-1])
     assert len(np.unique(many.requests["bin"])) == 4
 
@@ -386,12 +421,18 @@ def digest(policy: str, requests: int) -> str:
     noisy = dataclasses.replace(BLOOM, noise_sigma=0.1)
     servers = (Server(noisy, 6000.0), Server(noisy, 8000.0), Server(H100))
     config = SimConfig(servers, Queueing(edges), controller=Controller(tbt_s=0.1), horizon_s=50_000.0)
-    result = run(config, drawn, policy, noise_key=77)
     total = hashlib.sha256()
+    for queueing in (Queueing(edges), Queueing(edges, late_bin=1.0, triage=0.8)):
+        result = run(dataclasses.replace(config, queueing=queueing), drawn, policy, noise_key=77)
+        add(total, result)
+    return total.hexdigest()
+
+
+def add(total: Any, result: RunResult) -> None:
+    """Put everything that a run leaves behind into a digest."""
     for records in (result.requests, result.batches, result.bins, result.servers, result.lane):
         total.update(packed(records))
     total.update(result.itl_histogram.tobytes())
-    return total.hexdigest()
 
 
 def other_process(requests: int, **environment: str) -> str:
@@ -418,7 +459,7 @@ def test_the_kernel_without_its_compiler_is_the_same_kernel() -> None:
     assert other_process(150, NUMBA_DISABLE_JIT="1") == ours(150)
 
 
-@pytest.mark.parametrize("name", ["REQUEST", "BIN", "SERVER", "LANE", "SLO_ROW", "SLOT", "RECORD"])
+@pytest.mark.parametrize("name", ["REQUEST", "BIN", "SERVER", "LANE", "SLO_ROW", "SLOT", "EXPIRY", "RECORD"])
 def test_no_field_is_hidden_by_an_attribute_of_numpy(name: str) -> None:
     """Without the compiler ``row.size`` would be NumPy's, not the field: none that is read so may be called so."""
     hidden = [field for field in getattr(layout, name).names if hasattr(np.record, field)]

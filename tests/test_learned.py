@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from llmsched_env.config import SLO, Queueing, Server, SimConfig
 from llmsched_env.lanes import DEFAULT_SCALE_S
 from llmsched_env.layout import RECORD
+from llmsched_env.observation import PER_BIN
 from llmsched_env.profiles import load_profile, shipped_profiles
 from llmsched_env.simulator import simulate
 from llmsched_env.spaces import ladder
@@ -27,6 +28,7 @@ from policies import Bound, learned, parse, ppo
 
 ROOT = Path(__file__).resolve().parents[1]
 EMPTY = {"command": "none"}
+NAMES = [name for name, *_ in PER_BIN]
 
 
 def random_arrays(hidden: int, seed: int = 0) -> dict[str, NDArray[np.float64]]:
@@ -131,7 +133,11 @@ def test_the_command_line_refuses_in_one_line() -> None:
 def plain_scores(
     image: NDArray[np.float32], bins: int, max_batch: int, can_wait: bool, arrays: dict[str, NDArray]
 ) -> NDArray[np.float64]:
-    """What policies.ppo.score computes, written anew with arrays; the names of learned.DERIVED and SIZED in order."""
+    """What policies.ppo.score computes, written anew with arrays; the names of learned.DERIVED and SIZED in order.
+
+    Who is late cannot be in time and is not due; while somebody else waits, the late bin is no choice and counts for
+    nothing.
+    """
     x = image.astype(np.float64)
     own = x[learned.SHARED :].reshape(bins + 1, learned.OWN)
 
@@ -144,20 +150,25 @@ def plain_scores(
     count = np.rint(2.0 ** (20.0 * own[:, 0]) - 1.0)
     full = count / np.maximum(1.0, stretched(own[:, 1]))
     age, time, slack = stretched(own[:, 2]), stretched(own[:, 5]), stretched(own[:, 6])
-    on_time = np.clip((1.0 - time) / np.maximum(age, 0.01), 0.0, 1.0)
+    late, served = own[:, NAMES.index("late")] == 1.0, own[:, NAMES.index("served")] == 1.0
+    if not late[bins]:
+        served &= ~late
+    hope = np.where(late, 0.0, 1.0)
+    waiting = count[:-1][late[bins] | ~late[:-1]].sum()
+    on_time = hope * np.clip((1.0 - time) / np.maximum(age, 0.01), 0.0, 1.0)
     derived = [
         on_time,
         np.log2(1.0 + full * on_time / (time + 0.02)) / 10.0,
         np.log2(1.0 + full) / 7.0,
         np.log2(1.0 + 100.0 * time / np.maximum(full, 1.0)) / 10.0,
         np.clip(slack, -1.0, 1.0),
-        logistic(40.0 * (0.1 - slack)),
-        logistic(15.0 * (0.3 - slack)),
-        count / max(count[-1], 1.0),
+        hope * logistic(40.0 * (0.1 - slack)),
+        hope * logistic(15.0 * (0.3 - slack)),
+        count / max(waiting, 1.0),
         np.arange(bins + 1) == bins,
     ]
     choices = np.concatenate([own, np.stack(derived, axis=1)], axis=1)
-    some = choices[:-1][own[:-1, -1] == 1.0]
+    some = choices[:-1][served[:-1]]
     pooled = [some.max(axis=0), some.mean(axis=0)] if len(some) else [np.zeros(learned.CHOICE)] * 2
     context = np.concatenate([x[: learned.SHARED], *pooled])
     scores = np.full(1 + (bins + 1) * len(ladder(max_batch)), -np.inf)
@@ -165,7 +176,7 @@ def plain_scores(
         hidden = np.maximum(arrays["wait_bias"] + arrays["wait_context"] @ context, 0.0)
         scores[0] = arrays["wait_out"] @ hidden + arrays["wait_straight"] @ context + arrays["wait_offset"][0]
     for k in range(bins + 1):
-        if own[k, -1] == 0.0:
+        if not served[k]:
             continue
         target = max(1.0, float(np.rint(own[k, 7] * max_batch)))
         rungs = [float(size) for size in ladder(max_batch)[:-1]]
@@ -178,6 +189,7 @@ def plain_scores(
             part = taken / count[k]
             spent = time[k] * (0.5 + 0.5 * taken / max(full[k], 1.0))
             timely = np.clip((1.0 - spent - age[k] * (1.0 - part)) / max(age[k] * part, 0.01), 0.0, 1.0)
+            timely *= hope[k] * (age[k] < 99.0)
             sized = [
                 part,
                 math.log2(taken) / 7.0,
@@ -197,16 +209,23 @@ def plain_scores(
 
 
 def random_image(rng: np.random.Generator, bins: int, max_batch: int) -> NDArray[np.float32]:
-    """An observation that could be one: queues that add up, empty bins without entries."""
+    """An observation that could be one: queues that add up, empty bins without entries, mostly a late bin at the end,
+    which `any` leaves out unless it is all there is."""
     image = rng.random(learned.SHARED + (bins + 1) * learned.OWN).astype(np.float32)
     own = image[learned.SHARED :].reshape(bins + 1, learned.OWN)
     queues = rng.integers(0, 300, bins) * (rng.random(bins) < 0.7)
-    queues[0] += queues.sum() == 0
-    lengths = np.append(queues, queues.sum())
+    late = bins > 1 and rng.random() < 0.7
+    queues[:-1] *= not late or rng.random() < 0.8
+    queues[-1 if late else 0] += queues.sum() == 0
+    hopeful = queues[: bins - late].sum()
+    lengths = np.append(queues, hopeful if hopeful else queues.sum())
     targets = rng.integers(1, max_batch + 1, bins + 1)
     own[:, 0], own[:, 7], own[:, 11] = np.log2(1 + lengths) / 20, targets / max_batch, lengths > 0
     own[:, 1] = lengths / (lengths + targets)
     own[:, 6] = rng.uniform(-1, 1, bins + 1)
+    own[:, 12] *= rng.random() < 0.5
+    own[:, 12] = 0.0
+    own[bins - 1, 12], own[bins, 12] = late, late and hopeful == 0
     own[lengths == 0] = 0.0
     return image
 
@@ -291,7 +310,7 @@ def test_random_weights_leave_nothing_behind(tmp_path: Path) -> None:
 
 def test_decisions_are_those_of_the_environment(tmp_path: Path) -> None:
     """The best action of the ladder by the observation, step by step, is the compiled run, to the bit."""
-    arrays = random_arrays(4)
+    arrays = random_arrays(4, seed=1)
     arrays["wait_offset"][0] += 1.0
     learned.save(tmp_path / "random", arrays, EMPTY)
     bound = parse(f"ppo:path={tmp_path}/random")
@@ -305,18 +324,22 @@ def test_decisions_are_those_of_the_environment(tmp_path: Path) -> None:
         servers=3,
         bins=[0, *system.queueing.edges],
         discipline=system.queueing.discipline,
+        late_bin=system.queueing.late_bin,
+        triage=system.queueing.triage,
         slo={"e2el": 1000.0 * system.slos[0].e2e_s},
         action="ladder",
     )
     image, _ = env.reset(seed=0)
-    over, waits = False, 0
+    over, waits, late = False, 0, 0
     while not over:
-        scores = plain_scores(image, 4, 128, bool(image[learned.SHARED - 1]), arrays)
+        scores = plain_scores(image, 5, 128, bool(image[learned.SHARED - 1]), arrays)
+        late += image[-1] == 1.0
         waits += int(np.argmax(scores) == 0)
         image, _, over, _, info = env.step(int(np.argmax(scores)))
     assert info["episode_metrics"]["decisions"] == int(result.lane["decisions"]) > 50
     assert info["time_s"] == float(result.lane["now"])
     assert waits == int(result.lane["waits"]) > 0
+    assert late > 0  # `any` was the late bin
 
 
 def test_no_torch_is_loaded() -> None:

@@ -17,6 +17,7 @@ from llmsched_env.requests import Requests
 from llmsched_env.result import RunResult
 from llmsched_env.simulator import simulate
 from tests import reference
+from tests.continuous_reference.cases import LATE_BINS
 
 STAMPS = ("dispatch", "first_token", "last_token", "completion")
 
@@ -144,9 +145,12 @@ def configs(draw, lattice: bool = False, evictions: bool = True) -> SimConfig:
     forms = [LATTICE] if lattice else [SPLIT, AFFINE, FLOOR, TOKENS, OUTPUT, TOTAL]
     servers = tuple(Server(draw(st.sampled_from(forms)), draw(etas)) for _ in range(draw(st.integers(1, 4))))
     edges = tuple(sorted(draw(st.lists(st.integers(2, 40), max_size=4))))
+    late_bin = draw(st.sampled_from(LATE_BINS))
     queueing = Queueing(
         edges,
         draw(st.sampled_from(["fifo", "fifo", "sjf", "oracle-sjf", "edf", "slack", "priority"])),
+        late_bin=late_bin,
+        triage=None if late_bin is None else draw(st.sampled_from([None, 0.5, 0.75, 1.0, 2.0])),
         hold_s=draw(st.sampled_from([float("inf"), 1.0, 3.0])),
         tick_s=draw(st.sampled_from([float("inf"), 2.0, 5.0])),
         max_tokens=draw(st.sampled_from([float("inf"), 60.0])),
@@ -199,8 +203,10 @@ def test_schedulers(name: str, data) -> None:
     assert_equal_runs(*both(config, requests, name, params), rtol=1e-9)
 
 
+@pytest.mark.parametrize("late_bin, triage", [(None, None), (0.5, None), (2.0, 0.75)])
+@pytest.mark.parametrize("discipline", ["fifo", "slack"])
 @pytest.mark.parametrize("name", ["static", "dynamic", "multibin"])
-def test_memory_scenario(name: str) -> None:
+def test_memory_scenario(name: str, discipline: str, late_bin: float | None, triage: float | None) -> None:
     """A measured profile whose memory binds: thousands of requests, hundreds of evictions, one of them dropped."""
     rng = np.random.default_rng(5)
     n = 1500
@@ -212,7 +218,8 @@ def test_memory_scenario(name: str) -> None:
         np.maximum(1, np.rint(output * np.exp(0.3 * rng.standard_normal(n)))).astype(int),
     )
     servers = tuple(Server(load_profile("a100-80gb_bloom-176b_tp8"), eta) for eta in (7000.0, 9000.0))
-    config = SimConfig(servers, Queueing((90, 150, 260)), controller=Controller(tbt_s=0.1))
+    queueing = Queueing((90, 150, 260), discipline, late_bin, triage)
+    config = SimConfig(servers, queueing, slos=(SLO(e2e_s=60.0),), controller=Controller(tbt_s=0.1))
     fast, slow = both(config, requests, name, [24.0])
     assert fast.lane["evicted"] > 50 or name != "static"
     assert fast.lane["dropped"] + fast.lane["rejected"] > 0

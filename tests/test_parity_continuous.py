@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from llmsched_env import config as config_module
 from llmsched_env import layout
-from llmsched_env.config import Controller, Queueing, Server, SimConfig
+from llmsched_env.config import SLO, Controller, Queueing, Server, SimConfig
 from llmsched_env.decide import compile_policy
 from llmsched_env.gaps import gap_edges
 from llmsched_env.profiles import load_profile
@@ -37,7 +37,7 @@ STAMPS = ("dispatch", "first_token", "last_token", "completion")
 NOISE_KEY = 20250305
 ROWS = 6000
 """Decisions that a policy can note."""
-MAX_CHOICES = 6
+MAX_CHOICES = 7
 WIDTH = 6 + 2 * MAX_CHOICES
 
 # ---- policies: the same Python functions run compiled and, on the oracle's view, as they are.
@@ -289,11 +289,12 @@ def test_schedulers(name: str, lattice: bool, data) -> None:
     assert_equal_runs(both(case, name, values), rtol=0 if lattice else 1e-9)
 
 
+@pytest.mark.parametrize("late_bin", [None, 1.0])
 @pytest.mark.parametrize("name", ["static", "dynamic", "multibin"])
 @pytest.mark.parametrize(
     "options", [Options(), Options(admission="prompt"), Options("prompt", "first", routing="join-shortest-kv")]
 )
-def test_memory_scenario(name: str, options: Options) -> None:
+def test_memory_scenario(name: str, options: Options, late_bin: float | None) -> None:
     """A measured profile whose memory binds: many preemptions where only prompts are reserved."""
     rng = np.random.default_rng(5)
     n = 160
@@ -305,7 +306,8 @@ def test_memory_scenario(name: str, options: Options) -> None:
         np.maximum(1, np.rint(output * np.exp(0.3 * rng.standard_normal(n)))).astype(int),
     )
     servers = tuple(Server(load_profile("a100-80gb_bloom-176b_tp8"), eta) for eta in (1500.0, 2500.0))
-    config = SimConfig(servers, Queueing((40, 60, 100)), max_batch=48, controller=Controller(tbt_s=0.1))
+    queueing = Queueing((40, 60, 100), late_bin=late_bin)
+    config = SimConfig(servers, queueing, 48, (SLO(e2e_s=60.0),), Controller(tbt_s=0.1))
     run = both(Case(config, options, requests), name, [24.0])
     assert_equal_runs(run, rtol=1e-9)
     assert run.slow.evictions.sum() > 50 or name != "static" or options.admission != "prompt"

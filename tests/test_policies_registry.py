@@ -75,7 +75,10 @@ def test_parse_list() -> None:
             r"'statc' is not a policy\. Did you mean static\? Choose one of static, dynamic, .*FILE\.py:FUNCTION",
         ),
         ("", "'' is not a policy"),
-        ("static:bach=3", r"static:bach=3: static has no parameter 'bach'\. Did you mean batch\? It has batch, late, triage"),
+        (
+            "static:bach=3",
+            r"static:bach=3: static has no parameter 'bach'\. Did you mean batch\? It has batch, late, triage",
+        ),
         ("random:batch=3", r"random has no parameter 'batch'\. It has late, triage"),
         ("static:batch", "'batch' has no value: write batch=VALUE, batch being a whole number from 1 to 1024 or auto"),
         ("static:batch=0", r"static: batch=0 is not allowed: give a whole number from 1 to 1024 or auto\."),

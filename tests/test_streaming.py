@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from llmsched_env.config import Controller, Queueing, Server, SimConfig
+from llmsched_env.config import SLO, Continuous, Controller, Queueing, Server, SimConfig
 from llmsched_env.metrics import Accumulator, summarize
 from llmsched_env.profiles import load_profile
 from llmsched_env.requests import Requests
@@ -64,6 +64,42 @@ def test_chunks_equal_one_run(name: str, discipline: str, chunk: int) -> None:
     for key in ("completed", "dropped", "rejected", "unfinished"):
         assert exact[key] == streamed[key]
     assert streamed["p95_e2el_ms"] == pytest.approx(exact["p95_e2el_ms"], rel=0.006)
+
+
+@pytest.mark.parametrize("discipline", ["fifo", "sjf", "edf"])
+@pytest.mark.parametrize("engine, routing", [("batch", "pull"), ("continuous", "pull"), ("continuous", "round-robin")])
+@pytest.mark.parametrize("late_bin, triage", [(1.0, None), (2.0, 0.75)])
+@pytest.mark.parametrize("chunk", [37, 400])
+def test_late_requests_at_the_seams(engine, routing, discipline, late_bin, triage, chunk) -> None:
+    """Lists, heaps with those that have left them, and who is still to become late."""
+    requests = workload(1000)
+    servers = tuple(Server(load_profile("a100-80gb_bloom-176b_tp8"), eta) for eta in (4000.0, 6000.0))
+    queueing = Queueing((60, 120), discipline, late_bin, triage if engine == "batch" else None)
+    config = SimConfig(
+        servers,
+        queueing,
+        slos=(SLO(e2e_s=60.0),),
+        controller=Controller(tbt_s=0.1),
+        engine=engine,
+        continuous=Continuous(routing=routing),
+    )
+    whole = simulate(config, requests, COMPILED["multibin"], memory_size=4)
+    assert whole.requests["late"].sum() > 100
+    parts = simulate_stream(config, pieces(requests, chunk), COMPILED["multibin"], memory_size=4)
+    together = np.sort(np.concatenate([part.requests for part in parts]), order="arrival")
+    for stamp in (*STAMPS, "late"):
+        np.testing.assert_array_equal(together[stamp], whole.requests[stamp], err_msg=stamp)
+
+
+def test_a_chunk_that_leaves_nobody() -> None:
+    """Everybody ended before becoming late, and the last of the chunk was rejected."""
+    config = SimConfig(
+        (Server(load_profile("a100-80gb_bloom-176b_tp8"), 1000.0),), Queueing(late_bin=1.0), slos=(SLO(e2e_s=1e4),)
+    )
+    requests = Requests.checked(np.array([0.0, 500.0, 600.0]), [10, 2000, 10], [3, 3, 3], [3, 3, 3])
+    parts = list(simulate_stream(config, pieces(requests, 2), COMPILED["static"], params=[4.0]))
+    assert [len(part.requests) for part in parts] == [2, 1]
+    assert parts[-1].lane["completed"] == 2 and parts[-1].lane["rejected"] == 1
 
 
 def test_no_chunks_is_an_error_in_words() -> None:

@@ -67,6 +67,8 @@ def latency(pick: Pick, lattice: bool) -> Profile:
 
 ETAS = ([250.0, 400.0], [160.0, 250.0], [90.0, 170.0, 400.0], [INF, 130.0], [17.0, 120.0], [800.0], [INF])
 DISCIPLINES = ("fifo", "fifo", "fifo", "srpt", "srpt", "sjf", "oracle-sjf", "edf", "slack", "priority")
+LATE_BINS = (*(None,) * 5, 0.0, 0.5, 1.0, 1.5, 2.0, 8.0, 16.0)
+"""Factors of the late bin; times on the lattice stay dyadic."""
 EDGES = ((), (), (10,), (5, 20), (3, 3, 12, 30), (2, 8, 16, 40))
 
 
@@ -76,9 +78,16 @@ def make_case(pick: Pick, lattice: bool, drained: bool) -> Case:
     servers = tuple(Server(latency(pick, lattice), pick(etas)) for _ in range(pick([1, 2, 3, 4])))
     discipline = pick(DISCIPLINES)
     timers = [INF, INF, 1.0, 3.0]
+    queueing = Queueing(
+        pick(EDGES),
+        "fifo" if discipline == "srpt" else discipline,
+        late_bin=None if discipline == "srpt" else pick(LATE_BINS),
+        hold_s=pick(timers),
+        tick_s=pick(timers),
+    )
     config = SimConfig(
         servers,
-        Queueing(pick(EDGES), "fifo" if discipline == "srpt" else discipline, hold_s=pick(timers), tick_s=pick(timers)),
+        queueing,
         max_batch=pick([24, 1, 2, 3, 5, 8, 12, 60]),
         slos=(SLO(e2e_s=5.0, share=0.5), SLO(ttft_s=2.0, share=0.5, name="fast")),
         controller=Controller(tbt_s=pick([0.03, 0.05, 2.5]), alpha=pick([2.0, 16.0]), eps_memory=pick([0.05, 0.3])),

@@ -15,8 +15,8 @@ from tests.continuous_reference.options import Options, load_requests
 from tests.continuous_reference.routing import Router
 from tests.continuous_reference.server import BLOCK, Iteration, Member, Server
 from tests.continuous_reference.targets import Controllers
-from tests.continuous_reference.view import ContinuousResult, Decide, Decision, View
-from tests.reference import COMPLETED, DROPPED, IN_SERVICE, REJECTED, WAITING, Request
+from tests.continuous_reference.view import ContinuousResult, Decide, Decision, View, oldest_arrival
+from tests.reference import COMPLETED, DROPPED, IN_SERVICE, REJECTED, WAITING, Request, change_the_due, in_order_of_any
 
 
 class ContinuousSimulator:
@@ -52,7 +52,7 @@ class ContinuousSimulator:
         self.home: dict[int, int] = {}  # request -> server that it was sent to
         self.last_token: dict[int, float] = {}  # request -> when it got its newest token
         self.now = 0.0
-        self.event_now = False  # did an event happen at this instant?
+        self.event_now = self.segment_over = False  # did an event happen at this instant, did a segment end?
         self.next_arrival = 0
         self.hold_due = math.inf
         self.tick_armed = True
@@ -69,12 +69,14 @@ class ContinuousSimulator:
         horizon = self.config.horizon_s
         while (time := self._next_time()) <= horizon and math.isfinite(time):
             self._advance(time)
-            self.event_now = False
+            self.event_now = self.segment_over = False
             for server in self.servers:
                 if server.boundary == self.now:
                     self._end_iteration(server)
             self._arrivals()
             self._timers()
+            if self.event_now or self.segment_over:
+                change_the_due(self.config, self.waiting, self.requests, self.now)
             for server in self.servers:
                 self._ask_while_it_admits(server)
             for server in self.servers:
@@ -192,6 +194,7 @@ class ContinuousSimulator:
 
     def _end_segment(self, server: Server) -> None:
         if server.segment is not None:
+            self.segment_over = True
             server.segment = None
             self.controllers.segment_ended(server, self.now)
 
@@ -207,7 +210,7 @@ class ContinuousSimulator:
                 continue
             self.in_system += 1
             if self.router.pushes:
-                waiting = {server.number: self._queue(server, self.num_bins) for server in self.servers}
+                waiting = {server.number: self._waiting_for(server) for server in self.servers}
                 self.home[request.number] = self.router.send(request, waiting)
             self.waiting.append(request)
 
@@ -215,9 +218,7 @@ class ContinuousSimulator:
 
     def _hold_time(self) -> float:
         """The hold timer ahead, or inf."""
-        if not self.waiting:
-            return math.inf
-        time = min(self.waiting, key=lambda request: request.number).arrival + self.config.queueing.hold_s
+        time = oldest_arrival(self.waiting) + self.config.queueing.hold_s
         return time if time > self.now else math.inf
 
     def _tick_time(self) -> float:
@@ -243,27 +244,23 @@ class ContinuousSimulator:
 
     # ---- (4) decisions
 
-    def _order(self, request: Request) -> tuple[float, ...]:
-        """Place of a request in its bin and in `any`."""
-        if self.options.srpt:
-            return (request.remaining, request.number)
-        return request.order()
+    def _waiting_for(self, server: Server) -> list[Request]:
+        """What waits for a server."""
+        return [request for request in self.waiting if self.home.get(request.number, server.number) == server.number]
 
     def _queue(self, server: Server, bin_: int) -> list[Request]:
-        """What waits in a bin (or in `any`) for a server, in order."""
-        queue = [
-            request
-            for request in self.waiting
-            if bin_ in (request.bin, self.num_bins) and self.home.get(request.number, server.number) == server.number
-        ]
-        return sorted(queue, key=self._order)
+        """What a choice admits from, in order; `any` offers the late only where nobody else waits."""
+        queue = [request for request in self._waiting_for(server) if bin_ in (request.bin, self.num_bins)]
+        if self.options.srpt:
+            return sorted(queue, key=lambda request: (request.remaining, request.number))
+        return in_order_of_any(queue) if bin_ == self.num_bins else sorted(queue, key=Request.order)
 
     def _ask_while_it_admits(self, server: Server) -> None:
         at_boundary = server.boundary == self.now or (server.iteration is None and self.event_now)
         while (
             at_boundary
             and server.wants
-            and self._queue(server, self.num_bins)
+            and self._waiting_for(server)
             and has_free_slot(server, self.options, self.config.max_batch)
         ):
             admitted = self._ask(server)
@@ -277,6 +274,7 @@ class ContinuousSimulator:
 
     def _ask(self, server: Server) -> tuple[int, ...]:
         """Put the question and admit; the numbers of the admitted."""
+        change_the_due(self.config, self.waiting, self.requests, self.now)
         view = self._view(server)
         bin_, size = answer = self.decide(view)
         if not 0 <= bin_ <= self.num_bins or size < 0:
@@ -296,11 +294,15 @@ class ContinuousSimulator:
         return tuple(admitted)
 
     def _admit(self, server: Server, bin_: int, size: int) -> tuple[list[int], list[int]]:
-        """Admit in order until a rule is broken; the numbers of who came and of who was evicted by choice."""
+        """Admit the late, or others, in order until a rule is broken; who came, and who was evicted by choice."""
         admitted: list[int] = []
         evicted: list[int] = []
+        kind = None
         while queue := self._queue(server, bin_):
             head = queue[0]
+            if kind not in (None, bool(head.late)):
+                break
+            kind = bool(head.late)
             broken = broken_rules(server, head, size, self.options)
             while self.options.srpt and broken and broken <= {1, 3, 4}:
                 longest = max(server.members, key=lambda m: (m.missing, m.request.number), default=None)
@@ -334,8 +336,8 @@ class ContinuousSimulator:
             max_batch=self.config.max_batch,
             can_wait=int(self._can_wait()),
             at_tick=int(self._is_tick()),
-            waiting=len(queues[-1]),
-            oldest_arrival=min(queues[-1], key=lambda request: request.number).arrival,
+            waiting=len(self._waiting_for(server)),
+            oldest_arrival=oldest_arrival(self._waiting_for(server)),
             running=len(server.members),
             decoding=len(server.decoding),
             queue_length=tuple(len(queue) for queue in queues),

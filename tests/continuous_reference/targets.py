@@ -30,8 +30,8 @@ class Controllers:
         self.sla = [SlaController(whole, tbt, config.max_batch) for _ in servers]
 
     def completed(self, request: Request) -> None:
-        """Feed the memory controllers of its bin and of `any`."""
-        for choice in (request.bin, len(self.memory) - 1):
+        """Feed the memory controllers of the bin of its length and of `any`."""
+        for choice in (request.length_bin, len(self.memory) - 1):
             self.fed[choice] += 1
             memory = self.memory[choice]
             memory.m1.weight = memory.m2.weight = max(1 / self.fed[choice], self.settings.ema / 10)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.reference import IN_SERVICE, WAITING
+from tests.reference import IN_SERVICE, WAITING, Request
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,18 @@ class View:
     can_wait: int
     at_tick: int
     waiting: int
-    oldest_arrival: float  # of the waiting request of smallest number
+    oldest_arrival: float  # of the waiting request of smallest number that is not late; inf: all are
     running: int  # members of the asked server
     decoding: int
     queue_length: tuple[int, ...]
     head_number: tuple[int, ...]  # -1 where nothing waits
     target: tuple[int, ...]
+
+
+def oldest_arrival(waiting: Iterable[Request]) -> float:
+    """Arrival of the request of smallest number that is not late; inf where there is none."""
+    hopeful = [request for request in waiting if not request.late]
+    return min(hopeful, key=lambda request: request.number).arrival if hopeful else math.inf
 
 
 Decide = Callable[[View], tuple[int, int]]

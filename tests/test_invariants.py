@@ -193,7 +193,7 @@ def check_all(result: RunResult) -> None:
     check_stamps(result)
     check_one_batch_at_a_time(result)
     check_batches(result)
-    if result.config.queueing.discipline == "fifo" and min(result.config.queueing.factors) == np.inf:
+    if result.config.queueing.discipline == "fifo" and result.config.queueing.late_bin is None:
         check_order(result)
     check_late(result)
 

@@ -41,7 +41,7 @@ from policies import Bound, parse_list
 
 OTHERS = (
     "multibin:select=oldest,longest-queue,sjf:batch=auto,edf:batch=auto,least-slack,timeout:batch=auto:wait=1000,"
-    "aimd:share=auto,multibin-fixed:batch=auto"
+    "aimd:share=auto,multibin-fixed:batch=auto,weighted-queue:power=auto"
 )
 """What an honest claim must also beat, tuned where there is something to tune."""
 

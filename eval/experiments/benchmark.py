@@ -87,6 +87,12 @@ CASES: dict[str, tuple[str, ...]] = {
 }
 """The default scenario with changes; the last two were never trained on.  The E2E target fits the case (targets)."""
 
+CASES_CONTINUOUS = CASES | {
+    "mooncake-conv": ("--workload", "mooncake-conv"),
+    "NEW workload": ("--workload", "burstgpt"),
+}
+"""Those of the engine `continuous`, whose network was trained on other systems."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -142,11 +148,12 @@ def plain_parser(program: str, about: str) -> OneLineParser:
 
 def cases_of(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
     """The cases asked for, as changes to the default scenario."""
-    names = list(CASES) if options.cases == "all" else [name.strip() for name in options.cases.split(";")]
+    known = CASES if options.engine == "batch" else CASES_CONTINUOUS
+    names = list(known) if options.cases == "all" else [name.strip() for name in options.cases.split(";")]
     for name in names:
-        if name not in CASES:
-            raise ValueError(f"--cases: {name!r} is not known. Choose from {'; '.join(CASES)}.")
-    found = {name: CASES[name] for name in names}
+        if name not in known:
+            raise ValueError(f"--cases: {name!r} is not known. Choose from {'; '.join(known)}.")
+    found = {name: known[name] for name in names}
     return found | {f"trace {Path(file).stem}": ("--workload", file) for file in options.trace}
 
 

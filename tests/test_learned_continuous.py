@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from eval import benchmark
 from llmsched_env.config import SLO, Queueing, Server, SimConfig
 from llmsched_env.layout import RECORD
 from llmsched_env.profiles import load_profile, shipped_profiles
@@ -277,3 +278,13 @@ def test_it_runs_where_arrivals_are_sent_to_servers(routing: str) -> None:
 def test_no_torch_is_loaded() -> None:
     code = "import sys; from policies import parse; parse('ppo').params; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "False\n"
+
+
+def test_the_benchmark_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--requests", "300", "--seeds", "2", "--loads", "0.8", "--cases", "1 server", "--jobs", "1"]
+    assert benchmark.main(["--engine", "continuous", "--rivals", "sarathi", *few]) == 0
+    told = capsys.readouterr().out
+    assert "engine continuous, TTFT target 4 x and TPOT target 3.5 x" in told and "sarathi" in told
+    with pytest.raises(SystemExit):
+        benchmark.main(["--engine", "continuous", "--cases", "2 servers"])
+    assert "mooncake-conv" in capsys.readouterr().err

@@ -298,7 +298,8 @@ RECORD = np.dtype(  # what a scheduler may know at a decision; docs/policies.md 
         ("last_service", "f8"),  # s
         ("last_e2e", "f8"),  # largest E2E of its members, s
         ("last_kv_share", "f8"),  # peak KV / capacity
-        # engine `continuous` only, of the asked server
+        ("continuous", "i8"),  # 1: the engine is `continuous`
+        # ... and only there, of the asked server
         ("running", "i8"),  # members of its running set
         ("decoding", "i8"),  # ... whose prompt is prefilled
         ("kv_used", "f8"),  # tokens in the blocks that they hold

@@ -57,6 +57,7 @@ def write_lane(state, record):
     record.num_servers = lane.num_servers
     record.server = max(lane.asked, 0)
     record.max_batch = lane.max_batch
+    record.continuous = lane.continuous
     record.can_wait = can_wait(state)
     record.at_tick = lane.at_tick
     record.free_servers = lane.free

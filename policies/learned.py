@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,12 @@ from numpy.typing import NDArray
 
 import llmsched_env
 from llmsched_env.observation import GLOBAL, PER_BIN
+from policies import learned_continuous
 
 FORMAT = "llmsched-policy/v1"
 SHIPPED = Path(__file__).parent / "weights" / "ppo-batch"
+SHIPPED_FOR = {"batch": SHIPPED, "continuous": SHIPPED.with_name("ppo-continuous")}
+"""By engine."""
 
 SHARED, OWN = len(GLOBAL), len(PER_BIN)
 
@@ -82,6 +85,17 @@ def shapes(hidden: int) -> dict[str, tuple[int, ...]]:
     }
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a checkpoint of one engine must look like."""
+
+    layout: Mapping[str, Any]
+    shapes: Callable[[int], dict[str, tuple[int, ...]]]
+
+
+KINDS = {"batch": Kind(LAYOUT, shapes), "continuous": Kind(learned_continuous.LAYOUT, learned_continuous.shapes)}
+
+
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
     """Weights by name, float64, and what is known about them."""
@@ -95,9 +109,17 @@ class Checkpoint:
         return len(self.arrays["bias"])
 
     @property
+    def engine(self) -> str:
+        """The engine it decides in."""
+        return str(self.about.get("engine", "batch"))
+
+    @property
     def packed(self) -> NDArray[np.float64]:
-        """The numbers as policies.ppo.score reads them: the hidden units, then every array."""
-        return np.concatenate([[float(self.hidden)], *(self.arrays[name].ravel() for name in shapes(self.hidden))])
+        """The numbers as policies.ppo.score reads them: the hidden units, then every array; those of the engine
+        `continuous` as policies.ppo_continuous.admit does, the hidden units last."""
+        size = [np.array([float(self.hidden)])]
+        flat = [self.arrays[name].ravel() for name in KINDS[self.engine].shapes(self.hidden)]
+        return np.concatenate(size + flat if self.engine == "batch" else flat + size)
 
 
 def zeros(hidden: int) -> dict[str, NDArray[np.float64]]:
@@ -114,7 +136,8 @@ def digest(arrays: Mapping[str, NDArray[np.float64]]) -> str:
 
 
 def save(path: str | Path, arrays: Mapping[str, NDArray[np.float64]], about: Mapping[str, Any]) -> None:
-    """Write ``path``.npz and ``path``.json; ``about`` names at least the ``command`` that trained them."""
+    """Write ``path``.npz and ``path``.json; ``about`` names at least the ``command`` that trained them, and the
+    ``engine`` unless that is `batch`."""
     stem = _stem(path)
     kept = {name: np.asarray(arrays[name], np.float64) for name in arrays}
     document = {
@@ -122,7 +145,7 @@ def save(path: str | Path, arrays: Mapping[str, NDArray[np.float64]], about: Map
         "package_version": llmsched_env.__version__,
         "hidden": len(kept["bias"]),
         "sha256": digest(kept),
-        "layout": LAYOUT,
+        "layout": KINDS[about.get("engine", "batch")].layout,
         **about,
     }
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -130,19 +153,22 @@ def save(path: str | Path, arrays: Mapping[str, NDArray[np.float64]], about: Map
     stem.with_name(stem.name + ".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def load(path: str | Path | None = None) -> Checkpoint:
-    """The checkpoint at ``path`` (with or without .npz or .json; None: the shipped one).
+def load(path: str | Path | None = None, engine: str = "batch") -> Checkpoint:
+    """The checkpoint at ``path`` (with or without .npz or .json; None: the one that is shipped for ``engine``).
 
     ``ValueError`` in one line when it is missing, broken, changed, or made for another layout.
     """
-    stem = SHIPPED if path is None else _stem(path)
+    stem = SHIPPED_FOR[engine] if path is None else _stem(path)
     about = _document(stem)
     if about.get("format") != FORMAT:
         raise ValueError(f"{stem}.json: format {about.get('format')!r} is not known: give a {FORMAT} checkpoint.")
-    _check_layout(stem, about.get("layout", {}))
+    kind = KINDS.get(about.get("engine", "batch"))
+    if kind is None:
+        raise ValueError(f"{stem}.json: engine {about['engine']!r} is not known: give one for {' or '.join(KINDS)}.")
+    _check_layout(stem, about.get("layout", {}), kind.layout)
     arrays = _arrays(stem)
     hidden = about.get("hidden")
-    wanted = shapes(hidden) if isinstance(hidden, int) and hidden > 0 else {}
+    wanted = kind.shapes(hidden) if isinstance(hidden, int) and hidden > 0 else {}
     found = {name: array.shape for name, array in arrays.items()}
     if not wanted or found != wanted or any(array.dtype != np.float64 for array in arrays.values()):
         raise ValueError(f"{stem}.npz: its arrays are not those of a network of {hidden} hidden units: export it anew.")
@@ -184,8 +210,8 @@ def _arrays(stem: Path) -> dict[str, NDArray]:
         raise ValueError(f"{path}: cannot be read as plain arrays ({' '.join(str(error).split())}).") from None
 
 
-def _check_layout(stem: Path, layout: Any) -> None:
-    for part, wanted in LAYOUT.items():
+def _check_layout(stem: Path, layout: Any, known: Mapping[str, Any]) -> None:
+    for part, wanted in known.items():
         given = layout.get(part) if isinstance(layout, dict) else None
         if given != wanted:
             raise ValueError(

@@ -8,6 +8,9 @@ of bins and servers, because every bin is scored by the same function: of its ow
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numba import njit
@@ -15,10 +18,10 @@ from numba import njit
 from llmsched_env.compiled import fingerprint
 from llmsched_env.config import SimConfig
 from llmsched_env.observation import write_observation
-from policies import learned
+from policies import learned, learned_continuous, ppo_continuous
 from policies.learned import CHOICE, CONTEXT, OWN, SHARED, SIZED
-from policies.parameters import Text
-from policies.registry import Function, policy
+from policies.parameters import Text, Value
+from policies.registry import Floats, Function, policy
 
 SIZES = len(SIZED)
 SERVED, LATE = OWN - 2, OWN - 1
@@ -210,6 +213,8 @@ def made(sources: str) -> Function:
     def ppo(record, params, memory, rng):
         """What a trained network scores highest: a bin and a batch size, or to wait (docs/learned.md)."""
         sources  # noqa: B018
+        if record.continuous:
+            return ppo_continuous.admit(record, params)
         bins, cap = record.num_bins, record.max_batch
         scale = min(record.slo_ttft, record.slo_e2e)
         if scale == math.inf:
@@ -246,12 +251,33 @@ def order(config: SimConfig) -> str:
     return "sjf" if len(config.servers) <= FEW or config.queueing.num_bins == 1 else "fifo"
 
 
+def fitted(config: SimConfig, values: Mapping[str, Value]) -> SimConfig:
+    """``config`` as the network of its engine wants it; ``ValueError`` where ``path`` holds that of the other."""
+    path = values["path"]
+    made_for = config.engine if path is None else learned.load(str(path)).engine
+    if made_for != config.engine:
+        raise ValueError(f"{path}: trained for the engine {made_for!r}: it decides nothing in {config.engine!r}.")
+    if config.engine == "continuous":
+        return ppo_continuous.fitted(config)
+    queueing = replace(config.queueing, discipline=order(config), late_bin=GIVEN_UP, triage=TRIAGE)
+    return replace(config, queueing=queueing)
+
+
+def weights_of(values: Mapping[str, Value]) -> tuple[Floats, int]:
+    """The network at ``path``, or both shipped ones (that of the engine `batch` reads from the start, the other from
+    the end), and the numbers kept between decisions."""
+    if values["path"] is not None:
+        return learned.load(str(values["path"])).packed, 0
+    return np.concatenate([learned.load(engine=engine).packed for engine in learned.SHIPPED_FOR]), 0
+
+
+SOURCES = fingerprint() + repr(learned.LAYOUT) + repr(learned_continuous.LAYOUT)
+SOURCES += Path(ppo_continuous.__file__).read_text(encoding="utf-8")
+
 policy(
     "ppo",
-    engines=("batch",),
-    queueing=lambda params: {"late_bin": GIVEN_UP, "triage": TRIAGE},
-    params={"path": Text(None, allowed="a checkpoint that train/ppo.py exported, or none for the one that is shipped")},
-    order=order,
+    params={"path": Text(None, allowed="a checkpoint that train/ exported, or none for those that are shipped")},
+    fit=fitted,
     details=True,
-    load=lambda values: (learned.load(values["path"]).packed, 0),
-)(made(fingerprint() + repr(learned.LAYOUT)))
+    load=weights_of,
+)(made(SOURCES))

@@ -49,8 +49,9 @@ class Policy:
     """A registered scheduler: the function, its parameters and its needs.
 
     ``queueing`` and ``controller`` take the encoded parameters (ms already in seconds, words as places) and give
-    the fields of config.Queueing and config.Controller that the policy sets; ``order`` gives the discipline where it
-    depends on what is simulated; ``load`` takes the values as written
+    the fields of config.Queueing and config.Controller that the policy sets; ``fit`` takes the configuration and the
+    values as written and changes what depends on the system (before the others; ``ValueError`` refuses it); ``load``
+    takes the values as written
     and gives (params, memory size) of a policy whose parameters are a file; ``check`` refuses combinations.
     """
 
@@ -60,7 +61,7 @@ class Policy:
     params: Mapping[str, Parameter] = field(default_factory=dict)
     queueing: Overrides | None = None
     controller: Overrides | None = None
-    order: Callable[[SimConfig], str] | None = None  # discipline inside the bins, where it depends on the system
+    fit: Callable[[SimConfig, Mapping[str, Value]], SimConfig] | None = None  # what depends on the system
     details: bool = False  # needs record.batch_time, slack and busy
     memory: int = 0  # numbers it keeps between decisions
     clairvoyant: bool = False  # uses true output lengths
@@ -214,12 +215,12 @@ class Bound:
         if config.engine not in self.policy.engines:
             there, ours = self.policy.engines[0], ", ".join(names(config.engine))
             raise ValueError(f"{self.name} belongs to the engine {there!r}; in {config.engine!r} choose one of {ours}.")
+        if self.policy.fit is not None:
+            config = self.policy.fit(config, self.values)
         queueing = dict(self.policy.queueing(self._encoded)) if self.policy.queueing else {}
         for name, option in (("late", "late_bin"), ("triage", "triage")):
             if name not in self.policy.params and self.values[name] is not None:
                 queueing[option] = self.values[name]
-        if self.policy.order is not None:
-            queueing["discipline"] = self.policy.order(config)
         controller = self.policy.controller(self._encoded) if self.policy.controller else {}
         continuous = self.policy.continuous(self._encoded) if self.policy.continuous else {}
         return dataclasses.replace(

@@ -73,11 +73,19 @@ class Course:
             slos=(SLO(e2e_s=self.target_s),),
         )
 
+    def world(self, capacity: int) -> World:
+        """A simulator of it, for up to ``capacity`` requests."""
+        return World(self.config, capacity)
+
+    @property
+    def reference(self) -> list[Bound]:
+        """Whose capacity is a load of 1."""
+        return [parse(f"static:batch={batch}") for batch in BATCHES if batch <= self.max_batch]
+
     @cached_property
     def capacity(self) -> float:
         """Rate (requests/s) that a load of 1 stands for."""
-        rivals = [parse(f"static:batch={batch}") for batch in BATCHES if batch <= self.max_batch]
-        world = World(self.config, PROBE)
+        rivals, world = self.reference, self.world(PROBE)
 
         def keeps(rate: float) -> bool:
             drawn = self.arrivals(rate, PROBE).draw(TRAINING_SEED, "validation")
@@ -102,12 +110,12 @@ class World:
     """A simulator that is used again and again."""
 
     def __init__(self, config: SimConfig, capacity: int) -> None:
-        self._plain, self._capacity = config, capacity
+        self.plain, self._capacity = config, capacity
         self._made: dict[SimConfig, Simulator] = {}
 
     def run(self, policy: Bound, requests: Requests, params: NDArray[np.float64] | None = None) -> NDArray:
         """The REQUEST rows after all was served (valid until the next run); ``params`` in place of the policy's."""
-        config = policy.configure(self._plain)
+        config = policy.configure(self.plain)
         if params is None:
             params = policy.params
         if config not in self._made:
@@ -127,7 +135,7 @@ class World:
     def misses(self, policy: Bound, requests: Requests, params: NDArray[np.float64] | None = None) -> float:
         """Share of the requests that missed the E2E target."""
         rows = self.run(policy, requests, params)
-        target = self._plain.slos[0].e2e_s
+        target = self.plain.slos[0].e2e_s
         return 1.0 - float(np.mean(rows["completion"] - rows["arrival"] <= target))
 
 

@@ -40,25 +40,25 @@ class Run:
 
 
 def runs_of(
-    courses: Sequence[Course], seeds: Sequence[int], requests: int, loads: Sequence[float] = LOADS
+    courses: Sequence[Course], seeds: Sequence[int], requests: int, loads: Sequence[float] = LOADS, rivals: str = RIVALS
 ) -> list[Run]:
     """Runs of every course at every load with every seed of the split "validation"."""
-    rivals = parse_list(RIVALS)
+    against = parse_list(rivals)
     found = []
     for course in courses:
-        world = World(course.config, requests)
+        world = course.world(requests)
         for load in loads:
             for seed in seeds:
                 drawn = course.arrivals(load * course.capacity, requests).draw(seed, "validation")
-                misses = [world.misses(rival, drawn) for rival in rivals]
+                misses = [world.misses(rival, drawn) for rival in against]
                 place = int(np.argmin(misses))
-                found.append(Run(course, load, world, drawn, misses[place], rivals[place].text))
+                found.append(Run(course, load, world, drawn, misses[place], against[place].text))
     return found
 
 
 def scheduler() -> Bound:
     """The policy whose weights are given at every run."""
-    return get("ppo").bind({"path": "given-at-every-run"})
+    return get("ppo").bind()
 
 
 @dataclass(frozen=True)

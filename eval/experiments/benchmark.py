@@ -1,8 +1,8 @@
 """Learned against tuned: every case at every load, on held-out arrivals, with the verdicts that were announced.
 
-Loads are multiples of what ``static:batch=auto`` carries in that case.  Every heuristic's parameters are the best of
-its grid at that case and load, on the validation seeds; the best heuristic is then chosen per case and load in
-hindsight, on the scored seeds, which favours it.
+Loads are multiples of what ``static:batch=auto`` carries in that case (``sarathi`` in the engine `continuous`).
+Every heuristic's parameters are the best of its grid at that case and load, on the validation seeds; the best heuristic
+is then chosen per case and load in hindsight, on the scored seeds, which favours it.
 """
 
 from __future__ import annotations
@@ -34,16 +34,26 @@ from eval.intervals import interval
 from eval.options import OneLineParser, add_run_options, number
 from eval.progress import Course
 from eval.runner import Cell
-from eval.scenario import Scenario
+from eval.scenario import Scenario, targets_ms
 from eval.tune import CAPACITY_ATTAINMENT, REFERENCE, VALIDATED, VALIDATION_SEEDS, capacity, resolve
-from llmsched_env.workload.targets import FACTOR, QUANTILE, alone_target_s
-from policies import Bound, parse_list
+from llmsched_env.config import ENGINES, SLO
+from llmsched_env.workload.targets import FACTOR, FIRST_FACTOR, QUANTILE, TOKEN_FACTOR, alone_slo, alone_target_s
+from policies import Bound, parse, parse_list
 
 OTHERS = (
     "multibin:select=oldest,longest-queue,sjf:batch=auto,edf:batch=auto,least-slack,timeout:batch=auto:wait=1000,"
     "aimd:share=auto,multibin-fixed:batch=auto,weighted-queue:power=auto"
 )
 """What an honest claim must also beat, tuned where there is something to tune."""
+
+OTHERS_CONTINUOUS = (
+    "sarathi:budget=auto:late=auto,fcfs:late=auto,iterative:late=auto,sjf:late=auto,edf:late=auto,dynamic:late=auto,"
+    "multibin:late=auto,multibin:select=oldest:late=auto,longest-queue:late=auto,least-slack:late=auto"
+)
+"""The same in the engine `continuous`; all but the first have the scenario's token budget."""
+
+REFERENCE_CONTINUOUS = "sarathi"
+"""Whose capacity is a load of 1 there: the best that is first come first served."""
 
 LOADS = (0.5, 0.7, 0.9, 1.0, 1.2, 1.4, 1.6)
 TRANSIENT = 0.1
@@ -77,6 +87,12 @@ CASES: dict[str, tuple[str, ...]] = {
 }
 """The default scenario with changes; the last two were never trained on.  The E2E target fits the case (targets)."""
 
+CASES_CONTINUOUS = CASES | {
+    "mooncake-conv": ("--workload", "mooncake-conv"),
+    "NEW workload": ("--workload", "burstgpt"),
+}
+"""Those of the engine `continuous`, whose network was trained on other systems."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -107,7 +123,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
     add = parser.add_argument_group("benchmark").add_argument
     add("--challenger", default="ppo", metavar="POLICY,...", help="on trial: ppo, or its networks, ppo:path=runs/seed*")
-    add("--rivals", default=OTHERS, metavar="LIST", help="heuristics besides static, dynamic and multibin")
+    add("--engine", choices=ENGINES, default="batch", help="batch, with an E2E target, or continuous, TTFT and TPOT")
+    add("--rivals", default=None, metavar="LIST", help="heuristics besides static, dynamic and multibin")
     add("--also", default="", metavar="LIST", help="policies that are reported and are no part of the bars")
     add("--loads", type=several(number(0, 10, above=True)), default=LOADS, metavar="X,...", help="default 0.5 to 1.6")
     add("--cases", default="all", metavar="NAME;NAME", help=f"of {'; '.join(CASES)}")
@@ -131,24 +148,30 @@ def plain_parser(program: str, about: str) -> OneLineParser:
 
 def cases_of(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
     """The cases asked for, as changes to the default scenario."""
-    names = list(CASES) if options.cases == "all" else [name.strip() for name in options.cases.split(";")]
+    known = CASES if options.engine == "batch" else CASES_CONTINUOUS
+    names = list(known) if options.cases == "all" else [name.strip() for name in options.cases.split(";")]
     for name in names:
-        if name not in CASES:
-            raise ValueError(f"--cases: {name!r} is not known. Choose from {'; '.join(CASES)}.")
-    found = {name: CASES[name] for name in names}
+        if name not in known:
+            raise ValueError(f"--cases: {name!r} is not known. Choose from {'; '.join(known)}.")
+    found = {name: known[name] for name in names}
     return found | {f"trace {Path(file).stem}": ("--workload", file) for file in options.trace}
 
 
 def case_of(name: str, words: tuple[str, ...], session: Session) -> Case:
     """The case with the target that fits its hardware, and its unit of load."""
-    probe = scenario_of("--rate", "1", "--requests", str(session.options.requests), *words)
-    target = alone_target_s(probe.config.servers[0].profile, probe.source)
-    scenario = scenario_of(
-        *("--rate", "1", "--requests", str(session.options.requests), *words, "--goodput", f"e2el:{1000 * target!r}")
-    )
+    sized = ("--rate", "1", "--requests", str(session.options.requests), "--engine", session.options.engine, *words)
+    probe = scenario_of(*sized)
+    profile = probe.config.servers[0].profile
+    if session.options.engine == "batch":
+        slo = SLO(e2e_s=alone_target_s(profile, probe.source))
+    else:
+        slo = alone_slo(profile, probe.source)
+    goodput = [f"{key}:{ms!r}" for key, ms in targets_ms(slo).items()]
+    scenario = scenario_of(*sized, "--goodput", *goodput)
     scenario = replace(scenario, cut=(session.options.warmup, session.options.cooldown))
-    start = len(scenario.config.servers) / target
-    return Case(name, scenario, capacity(parse_list(REFERENCE)[0], scenario.at_rate(start), session.crew).rate)
+    start = len(scenario.config.servers) / slo.deadline_s
+    reference = parse(REFERENCE if session.options.engine == "batch" else REFERENCE_CONTINUOUS)
+    return Case(name, scenario, capacity(reference, scenario.at_rate(start), session.crew).rate)
 
 
 def field_of(options: argparse.Namespace) -> Field:
@@ -159,7 +182,10 @@ def field_of(options: argparse.Namespace) -> Field:
             f"is at most {1 - LEAST_SCORED:g}."
         )
     on_trial = networks(options.challenger)
-    rivals = [*parse_list(",".join(PAPERS)), *(parse_list(options.rivals) if options.rivals else ())]
+    others = options.rivals
+    if others is None:
+        others = OTHERS if options.engine == "batch" else OTHERS_CONTINUOUS
+    rivals = [*parse_list(",".join(PAPERS)), *(parse_list(others) if others else ())]
     field = Field(title(on_trial), on_trial, rivals, parse_list(options.also) if options.also else [])
     labels = [bound.label for bound in field.all]
     for label in labels:
@@ -245,9 +271,16 @@ def heading_of(field: Field, strata: int, session: Session) -> str:
     others = len(field.rivals) + len(field.also)
     return (
         f"{field.challenger} against {others} heuristics, {strata} case-loads x {len(session.seeds)} seeds x "
-        f"{options.requests:,} requests{cut}; target {FACTOR:g} x the p{100 * QUANTILE:g} of a request served alone; "
-        f"tuned on {VALIDATED}"
+        f"{options.requests:,} requests{cut}; {target_of(options.engine)} the p{100 * QUANTILE:g} of a request served "
+        f"alone; tuned on {VALIDATED}"
     )
+
+
+def target_of(engine: str) -> str:
+    """The targets in words, before what they are multiples of."""
+    if engine == "batch":
+        return f"target {FACTOR:g} x"
+    return f"engine continuous, TTFT target {FIRST_FACTOR:g} x and TPOT target {TOKEN_FACTOR:g} x"
 
 
 def stages_of(cases: Mapping[str, Any], field: Field, session: Session) -> dict[str, float]:

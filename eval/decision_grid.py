@@ -137,16 +137,18 @@ def _set_time(found: NDArray, k: int, length: NDArray | int, lines: NDArray) -> 
 
 def _set_any(found: NDArray, any_: int, world: World) -> None:
     """What exists once and what belongs to `any`, from the bins."""
-    lengths = found["queue_length"][:, :any_]
-    _set_time(found, any_, lengths.sum(axis=1), world.lines)
+    lengths, late = found["queue_length"][:, :any_].copy(), int(found["late_bin"][0])
     found["waiting"] = lengths.sum(axis=1)
+    if late >= 0:  # it is `any` only while the others are empty
+        lengths[:, late] *= lengths.sum(axis=1) == lengths[:, late]
+    _set_time(found, any_, lengths.sum(axis=1), world.lines)
     keys = {"sjf": "head_predicted", "edf": "head_deadline"}
     key = np.where(lengths > 0, found[keys.get(world.discipline, "head_arrival")][:, :any_], np.inf)
     first, row = key.argmin(axis=1), np.arange(len(found))
     for name in ("head_number", "head_arrival", "head_prompt", "head_predicted", "head_deadline"):
         found[name][:, any_] = found[name][row, first]
     found["slack"][:, any_] = found["head_deadline"][:, any_] - found["now"] - found["batch_time"][:, any_]
-    heads = found["head_arrival"][:, :any_].min(axis=1)
+    heads = found["head_arrival"][:, : any_ if late < 0 else late].min(axis=1)
     found["oldest_arrival"] = heads if world.discipline == "fifo" else np.minimum(found["oldest_arrival"], heads)
 
 

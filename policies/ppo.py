@@ -248,7 +248,7 @@ FEW = 2
 def order(config: SimConfig) -> str:
     """Discipline inside the bins: shortest prediction first where few servers, or one bin, cannot keep lengths apart,
     else first come first served."""
-    return "sjf" if len(config.servers) <= FEW or config.queueing.num_bins == 1 else "fifo"
+    return "sjf" if len(config.servers) <= FEW or not config.queueing.edges else "fifo"
 
 
 def fitted(config: SimConfig, values: Mapping[str, Value]) -> SimConfig:

@@ -127,7 +127,7 @@ def test_gymnasium_checks_it_without_a_warning(recwarn: pytest.WarningsRecorder)
     check_env(env.unwrapped, skip_render_check=True)
     assert [str(w.message) for w in recwarn] == []
     names_ = observation.names(4, "continuous")
-    assert len(names_) == env.observation_space.shape[0] == 24 + 14 * 5 and len(set(names_)) == len(names_)
+    assert len(names_) == env.observation_space.shape[0] == 24 + 13 * 5 and len(set(names_)) == len(names_)
     assert names_[-4:] == ["running", "decoding", "kv_used", "prefill_left"]
 
 

@@ -89,7 +89,7 @@ def test_numbers_in_the_text() -> None:
     assert env.action_space.n == 1 + (env._lanes.max_bins + 1) * len(ladder(128))
     assert "Discrete(1 + (max_bins + 1) * rungs)" in MANUAL
     assert math.log2(MAX_SERVERS) == 7.0 and "log2(x) / 7" in MANUAL
-    assert env.observation_space.shape == (20 + 14 * 5,) and "20 + 14 (max_bins + 1) entries" in MANUAL
+    assert env.observation_space.shape == (20 + 13 * 5,) and "20 + 13 (max_bins + 1) entries" in MANUAL
 
 
 def test_examples_run() -> None:

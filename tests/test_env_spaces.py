@@ -30,13 +30,13 @@ def test_the_table_names_every_entry() -> None:
     """Index and name of each row are those of the code, for bins and `any` alike."""
     common, per_bin = tables()
     names = observation.names(5)
-    assert len(names) == observation.size(5) == 20 + 14 * 6
+    assert len(names) == observation.size(5) == 20 + 13 * 6
     assert [(int(row[0]), row[1]) for row in common] == list(enumerate(names[:20]))
     for k in range(6):
-        block = names[20 + 14 * k : 20 + 14 * (k + 1)]
+        block = names[20 + 13 * k : 20 + 13 * (k + 1)]
         owner = "any" if k == 5 else f"bin{k}"
         assert [f"{owner}.{row[1]}" for row in per_bin] == block
-        assert [int(row[0].removeprefix("+")) for row in per_bin] == list(range(14))
+        assert [int(row[0].removeprefix("+")) for row in per_bin] == list(range(13))
 
 
 def image_by_the_table(env: LLMSchedEnv) -> dict[str, float]:
@@ -44,7 +44,7 @@ def image_by_the_table(env: LLMSchedEnv) -> dict[str, float]:
     r, deadline = env.record, env.config.slos[0].deadline_s
     T = deadline if math.isfinite(deadline) else 30.0
     servers, cap, bins = int(r["num_servers"]), int(r["max_batch"]), int(r["num_bins"])
-    max_bins = (env.observation_space.shape[0] - 20) // 14 - 1
+    max_bins = (env.observation_space.shape[0] - 20) // 13 - 1
     busy, now = r["busy"][:servers], float(r["now"])
     late_bin = int(r["late_bin"])
     given_up = int(r["queue_length"][late_bin]) if late_bin >= 0 else 0
@@ -112,7 +112,7 @@ def test_every_entry_is_what_the_table_says(name: str) -> None:
     env = LLMSchedEnv(**options_of(name))
     rng = np.random.default_rng(0)
     image, _ = env.reset(seed=2)
-    names = observation.names((len(image) - 20) // 14 - 1)
+    names = observation.names((len(image) - 20) // 13 - 1)
     for _ in range(60):
         expected = image_by_the_table(env)
         assert list(expected) == names
@@ -139,7 +139,7 @@ def test_one_layout_for_any_number_of_bins_and_servers() -> None:
     for options in ({"bins": 1}, {"bins": 4}, {"bins": (0, *range(20, 60, 2))}, {"servers": 100}):
         env = LLMSchedEnv(max_bins=32, **options)
         shapes.add((env.observation_space.shape, str(env.action_space)))
-    assert shapes == {((20 + 14 * 33,), "MultiDiscrete([ 33 129])")}
+    assert shapes == {((20 + 13 * 33,), "MultiDiscrete([ 33 129])")}
 
 
 # Masks ----------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def test_the_shipped_one_is_small_and_says_where_it_comes_from() -> None:
     files = [learned.SHIPPED.with_suffix(end) for end in (".npz", ".json")]
     assert sum(file.stat().st_size for file in files) < 500_000
     assert "train/" in found.about["command"] and found.about["layout"] == learned.LAYOUT
-    assert parse("ppo").params.tolist() == found.packed.tolist()
+    assert parse("ppo").params.tolist()[: len(found.packed)] == found.packed.tolist()
 
 
 def changed(folder: Path, **fields: Any) -> Path:

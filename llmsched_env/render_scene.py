@@ -80,8 +80,9 @@ def scene_at(lanes: Lanes, lane: int = 0, at_s: float | None = None) -> Scene:
     number = config.queueing.num_bins
     due = rows["arrival"] + np.array([slo.deadline_s for slo in config.slos])[rows["slo_class"]] <= now
     queued = []
+    place = np.where(rows["late"] == 1, number - 1, rows["bin"])  # of the late as if they had come there at once
     for k in range(number):
-        mine = rows["bin"] == k
+        mine = place == k
         first = mine & ~rejected
         joined = np.concatenate([rows["arrival"][first], rows["last_token"][mine & returned]])
         queued.append((np.sort(joined), np.sort(rows["dispatch"][first & dispatched])))
@@ -93,8 +94,8 @@ def scene_at(lanes: Lanes, lane: int = 0, at_s: float | None = None) -> Scene:
         done=int(done.sum()),
         in_service=int((dispatched & ~done & ~returned).sum()),
         asked=int(row["asked"]) if present else layout.NONE,
-        waiting=np.bincount(rows["bin"][waits], minlength=number),
-        overdue=np.bincount(rows["bin"][waits & due], minlength=number),
+        waiting=np.bincount(place[waits], minlength=number),
+        overdue=np.bincount(place[waits & due], minlength=number),
         queued=queued,
         misses=miss_times(rows, config, now),
         batches=_running_sets(rows, config, now)

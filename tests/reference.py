@@ -768,17 +768,16 @@ class ReferenceSimulator:
     def _decide_all(self) -> None:
         """Ask the free servers in number order; who cannot be served is parked until the next instant."""
         for server in self._free():
-            if not self._waiting():
-                return
-            bin_, size = self._ask(server)
-            if size == 0:
-                return
-            members, passed_over = self._triage(server, bin_, size)
-            if members:
-                self._launch(server, bin_, members)
-            elif passed_over:
-                self._decide_all()  # the same server is asked again
-                return
+            passed_over = True
+            while passed_over and server.batch is None:  # where all were passed over it is asked again
+                if not self._waiting():
+                    return
+                bin_, size = self._ask(server)
+                if size == 0:
+                    return
+                members, passed_over = self._triage(server, bin_, size)
+                if members:
+                    self._launch(server, bin_, members)
 
     def _ask(self, server: Server) -> tuple[int, int]:
         """What the policy wants for a server, after masks and clips; size 0 is wait."""

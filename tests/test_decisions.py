@@ -56,7 +56,7 @@ def test_asked_again_a_policy_answers_what_it_did(policy):
     launched = again[~found.waited]
     log = found.result.batches
     assert (np.where(launched[:, 0] == ANY, bins, launched[:, 0]) == log["choice"]).all()
-    assert (launched[:, 1] == log["size"]).mean() > 0.99  # memory may cut one short
+    assert (launched[:, 1] == log["size"]).mean() > 0.95  # memory may cut one short, and triage
 
 
 @pytest.mark.parametrize("words", [(), ("--servers", "2"), ("--bins", "8", "--servers", "6")])
@@ -80,7 +80,7 @@ def test_what_follows_from_length_and_slack_is_set_too():
     after, possible = placed(before, k, 20, -10.0, 0.0, world)
     assert possible.mean() > 0.8  # elsewhere the head would not have arrived yet
     before, after = before[possible], after[possible]
-    now, any_ = after["now"], 4
+    now, any_ = after["now"], int(after["num_bins"][0])
     assert (after["head_arrival"][:, k] <= now + 1e-9).all()
     assert (after["queue_length"][:, k] == 20).all() and np.allclose(after["slack"][:, k], -10.0)
     for choice in (k, any_):
@@ -142,7 +142,7 @@ def test_sharing_adds_up():
     assert found.batch[2] == pytest.approx(own["size"].mean())
     assert found.time[2] == pytest.approx((own["end"] - own["start"]).sum() / float(result.lane["now"]) / 4)
     by_bin = [row["miss_rate"] for row in summarize(result)["per_bin"]]
-    assert found.missed.tolist() == pytest.approx(by_bin)
+    assert found.missed.tolist() == pytest.approx(by_bin, nan_ok=True)
 
 
 def test_names_follow_the_number_of_bins():

@@ -89,8 +89,9 @@ def test_a_replay_of_noted_decisions_is_the_same_run(name: str) -> None:
     cell = Cell(name, policy, scenario, 3, timeline=True)
     requests = scenario.draw(3)
     plan = noted(cell, requests)
-    order = policy.configure(scenario.config).queueing.discipline
-    again = dataclasses.replace(cell, policy=plan_policy("plan", plan, order))
+    queueing = policy.configure(scenario.config).queueing
+    same = dataclasses.replace(scenario, config=dataclasses.replace(scenario.config, queueing=queueing))
+    again = dataclasses.replace(cell, policy=plan_policy("plan", plan, queueing.discipline), scenario=same)
     first, second = run_cell(cell, requests), run_cell(again, requests)
     assert first.lane["decisions"] == len(plan)
     assert first.requests.tobytes() == second.requests.tobytes()

@@ -90,8 +90,9 @@ def test_what_follows_from_length_and_slack_is_set_too():
     longer = np.minimum(before["queue_length"][:, k], before["target"][:, k]) < np.minimum(20, after["target"][:, k])
     assert (after["batch_time"][longer, k] > before["batch_time"][longer, k]).all()
     assert (after["waiting"] == after["queue_length"][:, :any_].sum(axis=1)).all()
-    assert (after["queue_length"][:, any_] == after["waiting"]).all()
-    heads = after["head_arrival"][:, :any_].min(axis=1)
+    hopeful = after["queue_length"][:, : any_ - 1].sum(axis=1)  # the last bin is that of the late
+    assert (after["queue_length"][:, any_] == hopeful).all() and (hopeful < after["waiting"]).any()
+    heads = after["head_arrival"][:, : any_ - 1].min(axis=1)
     assert np.allclose(after["head_arrival"][:, any_], heads) and np.allclose(after["oldest_arrival"], heads)
     arrivals = found.result.requests["arrival"]
     for row in after:

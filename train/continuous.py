@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from llmsched_env.config import SLO, Queueing, SimConfig
-from llmsched_env.fleet import parse_servers
+from llmsched_env.config import SLO
 from llmsched_env.profiles import load_profile
-from llmsched_env.requests import Requests
-from llmsched_env.workload.bins import bin_edges
 from llmsched_env.workload.targets import alone_slo
 from policies import Bound, parse
-from train.courses import Course, World
+from train.courses import Course
 
 RIVALS = (
     "sarathi,sarathi:budget=512,sarathi:budget=1024,sarathi:late=1.5,sarathi:budget=512:late=2,fcfs,sjf,sjf:late=2,"
@@ -32,24 +27,13 @@ RIVALS = (
 LOADS = (0.5, 0.7, 0.9, 1.0, 1.2, 1.4, 1.6, 2.0)
 
 
-class ContinuousWorld(World):
-    """A simulator that is used again and again; a miss is any of the targets of class 0."""
-
-    def misses(self, policy: Bound, requests: Requests, params: NDArray[np.float64] | None = None) -> float:
-        """Share of the requests that missed a target."""
-        rows, slo = self.run(policy, requests, params), self.plain.slos[0]
-        gaps = np.maximum(rows["output"] - 1, 1)
-        met = rows["first_token"] - rows["arrival"] <= slo.ttft_s
-        met &= (rows["last_token"] - rows["first_token"]) / gaps <= slo.tpot_s
-        return 1.0 - float(np.mean(met & (rows["completion"] - rows["arrival"] <= slo.e2e_s)))
-
-
 @dataclass(frozen=True)
 class ContinuousCourse(Course):
     """A system to schedule iteration by iteration, without its load."""
 
     factor: float = 1.0  # of the targets
     max_batch: int = 256
+    engine: ClassVar[str] = "continuous"
 
     @cached_property
     def slo(self) -> SLO:
@@ -60,21 +44,6 @@ class ContinuousCourse(Course):
     def target_s(self) -> float:
         """TTFT target, from which the search for the capacity starts."""
         return self.slo.ttft_s
-
-    @cached_property
-    def config(self) -> SimConfig:
-        """The simulation."""
-        return SimConfig(
-            servers=parse_servers(self.profile, self.servers),
-            queueing=Queueing(bin_edges(self.arrivals(1.0, 2), self.bins)),
-            max_batch=self.max_batch,
-            slos=(self.slo,),
-            engine="continuous",
-        )
-
-    def world(self, capacity: int) -> World:
-        """A simulator of it, for up to ``capacity`` requests."""
-        return ContinuousWorld(self.config, capacity)
 
     @property
     def reference(self) -> list[Bound]:

@@ -14,27 +14,18 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout instead of train/
 
-import argparse
-import dataclasses
-import json
-import os
-import pickle
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cma
 import numpy as np
 from numpy.typing import NDArray
 
 from policies import learned
 from policies.learned import CHOICE, CONTEXT, DERIVED, GLOBAL, OWN, PER_BIN, SHARED, SIZED
+from train import evolution
 from train.courses import TRAINING_SEED, train_courses
-from train.validation import by_load, runs_of, scored
-
-PROGRAM = "search.py"
-STATE = "resume.pkl"
-CURVE = "curve.csv"
+from train.evolution import Problem, Settings
+from train.validation import runs_of
 
 SHARED_USED = ("free", "servers", "busy_min", "busy_mean", "rate_fast", "rate_slow", "oldest_wait")
 SHARED_USED += ("waiting_per_server", "in_service")
@@ -45,21 +36,10 @@ CHOICE_USED += tuple(name for name in DERIVED if name != "due_soon")
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """What a search is made of; every field is a flag, with dashes for underscores."""
+class Arguments(Settings):
+    """What a search is made of."""
 
-    out: str = "runs/search"  # folder of the run
-    start: str = "none"  # or a checkpoint
-    seed: int = 0
-    generations: int = 600
-    population: int = 24
-    sigma: float = 0.25  # first step size
-    hidden: int = 6
     frozen: int = 0  # the first so many hidden units keep what goes into them
-    courses: int = 0  # only the first so many systems; 0: all
-    requests: int = 2_000  # in every run
-    pool: int = 2  # arrivals of every system and load
-    runs: int = 32  # of the pool, drawn for every generation
 
 
 def names() -> dict[str, list[str]]:
@@ -94,11 +74,7 @@ def arrays_of(
     flat = np.zeros(sum(int(np.prod(shape)) for shape in learned.shapes(hidden).values()))
     flat = flat if start is None else start.copy()
     flat[searched(hidden, frozen)] = x
-    found, at = {}, 0
-    for name, shape in learned.shapes(hidden).items():
-        found[name] = flat[at : at + int(np.prod(shape))].reshape(shape)
-        at += int(np.prod(shape))
-    return found
+    return evolution.arrays_of(flat, learned.shapes(hidden))
 
 
 def start_of(arguments: Arguments) -> NDArray[np.float64]:
@@ -118,81 +94,23 @@ def start_of(arguments: Arguments) -> NDArray[np.float64]:
     return np.concatenate([array.ravel() for array in start.values()])
 
 
-def start_curve(path: Path, done: int) -> None:
-    """Write the heading of the curve, or cut off what comes after generation ``done``, where the search goes on."""
-    lines = path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []
-    kept = [line for line in lines if int(line.split(",")[0]) <= done]
-    path.write_text("\n".join(["generation,mean,best,sigma", *kept, ""]), encoding="utf-8")
-
-
-def generations(arguments: Arguments, folder: Path, command: str) -> None:
-    """Search, keeping the state after every generation and the centre of the search as the result."""
+def problem_of(arguments: Arguments) -> Problem:
+    """The search of the network of the engine `batch`."""
     hidden, frozen, start = arguments.hidden, arguments.frozen, start_of(arguments)
     courses = train_courses()[: arguments.courses or None]
-    pool = runs_of(courses, range(TRAINING_SEED + 10, TRAINING_SEED + 10 + arguments.pool), arguments.requests)
-    if (folder / STATE).is_file():
-        search, rng, done = pickle.loads((folder / STATE).read_bytes())
-    else:
-        about = {"popsize": arguments.population, "seed": arguments.seed + 1, "verbose": -9}
-        search = cma.CMAEvolutionStrategy(start[searched(hidden, frozen)], arguments.sigma, about)
-        rng, done = np.random.default_rng(arguments.seed), 0
-    start_curve(folder / CURVE, done)
-    began, first = time.monotonic(), done
-    for generation in range(done, arguments.generations):
-        chosen = [pool[i] for i in rng.choice(len(pool), min(arguments.runs, len(pool)), replace=False)]
-        points = search.ask()
-        losses = [
-            scored(chosen, learned.Checkpoint(arrays_of(x, hidden, start, frozen), {}).packed).mean for x in points
-        ]
-        search.tell(points, losses)
-        with (folder / CURVE).open("a", encoding="utf-8") as curve:
-            curve.write(f"{generation + 1},{np.mean(losses):.6g},{min(losses):.6g},{search.sigma:.6g}\n")
-        fresh = folder / (STATE + ".new")
-        fresh.write_bytes(pickle.dumps((search, rng, generation + 1)))
-        os.replace(fresh, folder / STATE)
-        left = (time.monotonic() - began) / (generation + 1 - first) * (arguments.generations - generation - 1)
-        line = f"generation {generation + 1}: log ratio {np.mean(losses):+.3f} on average, {min(losses):+.3f} at best"
-        print(f"{line}, {left:.0f} s left", file=sys.stderr)
-        if (generation + 1) % 10 == 0 or generation + 1 == arguments.generations:
-            trained = {"command": command, "arguments": dataclasses.asdict(arguments), "generation": generation + 1}
-            learned.save(folder / "best", arrays_of(search.mean, hidden, start, frozen), trained)
-    final = scored(runs_of(courses, range(1), arguments.requests), learned.load(folder / "best").packed)
-    print(f"validation: log ratio {final.mean:+.3f}")
-    for load, (misses, best) in by_load(final).items():
-        print(f"load {load:g}: {100 * misses:.2f} % missed, {100 * best:.2f} % by the best heuristic of every run")
+    return Problem(
+        start=start[searched(hidden, frozen)],
+        arrays=lambda x: arrays_of(x, hidden, start, frozen),
+        about={},
+        runs_of=lambda seeds: runs_of(courses, seeds, arguments.requests),
+        training=range(TRAINING_SEED + 10, TRAINING_SEED + 10 + arguments.pool),
+        validation=range(1),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Search; the exit code."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--resume", action="store_true", help="go on in the folder of --out, with its arguments")
-    for field in dataclasses.fields(Arguments):
-        kind = {"str": str, "int": int, "float": float}[str(field.type)]
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, default=None, help=f"{field.default!r}")
-    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
-    resume = given.pop("resume")
-    arguments = Arguments(**given)
-    folder = Path(arguments.out)
-    config = folder / "config.json"
-    if config.exists() != resume:
-        parser.error(
-            f"{folder} holds {'a' if config.exists() else 'no'} run: {'give' if not resume else 'drop'} --resume."
-        )
-    if resume:
-        arguments = Arguments(**json.loads(config.read_text(encoding="utf-8")))
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        config.write_text(json.dumps(dataclasses.asdict(arguments), indent=1) + "\n", encoding="utf-8")
-    words = " ".join(f"--{f.name} {getattr(arguments, f.name)}" for f in dataclasses.fields(Arguments))
-    try:
-        generations(arguments, folder, f"python train/search.py {words.replace('_', '-')}")
-    except ValueError as error:
-        print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted; --resume goes on from the last generation", file=sys.stderr)
-        return 130
-    return 0
+    return evolution.run(argv, "search.py", (__doc__ or "").splitlines()[0], Arguments, problem_of)
 
 
 if __name__ == "__main__":

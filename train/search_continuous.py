@@ -13,22 +13,19 @@ from pathlib import Path
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout instead of train/
 
-import argparse
-import dataclasses
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cma
 import numpy as np
 from numpy.typing import NDArray
 
 from policies import learned
 from policies.learned_continuous import FEATURES, shapes
+from train import evolution
 from train.continuous import LOADS, RIVALS, train_courses
 from train.courses import TRAINING_SEED
-from train.search import CURVE, start_curve
-from train.validation import by_load, runs_of, scored
+from train.evolution import Problem, Settings
+from train.validation import runs_of
 
 RULE = {"room": 3.0, "first": 0.5, "late": -1.2, "lost": -1.2}
 OFFSET, SPREAD = -0.47, 0.3
@@ -36,19 +33,15 @@ OFFSET, SPREAD = -0.47, 0.3
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """What a search is made of; every field is a flag."""
+class Arguments(Settings):
+    """What a search is made of, with defaults of its own."""
 
-    out: str = "runs/search-continuous"  # folder of the run
-    start: str = "none"  # or a checkpoint
-    seed: int = 0
+    out: str = "runs/search-continuous"
     generations: int = 150
     population: int = 20
-    sigma: float = 0.12  # first step size
+    sigma: float = 0.12
     hidden: int = 4
-    requests: int = 2_000  # in every run
-    pool: int = 3  # arrivals of every system and load
-    runs: int = 32  # of the pool, drawn for every generation
+    pool: int = 3
 
 
 def rule(hidden: int, seed: int) -> dict[str, NDArray[np.float64]]:
@@ -61,20 +54,6 @@ def rule(hidden: int, seed: int) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def arrays_of(x: NDArray[np.float64], hidden: int) -> dict[str, NDArray[np.float64]]:
-    """The arrays that ``x`` holds one after the other."""
-    found, at = {}, 0
-    for name, shape in shapes(hidden).items():
-        found[name] = x[at : at + int(np.prod(shape))].reshape(shape)
-        at += int(np.prod(shape))
-    return found
-
-
-def packed(x: NDArray[np.float64], hidden: int) -> NDArray[np.float64]:
-    """What the compiled network reads."""
-    return learned.Checkpoint(arrays_of(x, hidden), {"engine": "continuous"}).packed
-
-
 def start_of(arguments: Arguments) -> NDArray[np.float64]:
     """All weights, flat, where the search begins."""
     if arguments.start == "none":
@@ -85,55 +64,22 @@ def start_of(arguments: Arguments) -> NDArray[np.float64]:
     return found.packed[:-1]
 
 
-def generations(arguments: Arguments, folder: Path, command: str) -> None:
-    """Search, keeping the centre of the search as the result."""
-    hidden, courses = arguments.hidden, train_courses()
-    seeds = range(TRAINING_SEED + 10, TRAINING_SEED + 10 + arguments.pool)
-    pool = runs_of(courses, seeds, arguments.requests, LOADS, RIVALS)
-    about = {"popsize": arguments.population, "seed": arguments.seed + 1, "verbose": -9}
-    search, rng = cma.CMAEvolutionStrategy(start_of(arguments), arguments.sigma, about), np.random.default_rng(0)
-    start_curve(folder / CURVE, 0)
-    began = time.monotonic()
-    for generation in range(1, arguments.generations + 1):
-        chosen = [pool[i] for i in rng.choice(len(pool), min(arguments.runs, len(pool)), replace=False)]
-        points = search.ask()
-        losses = [scored(chosen, packed(x, hidden)).mean for x in points]
-        search.tell(points, losses)
-        with (folder / CURVE).open("a", encoding="utf-8") as curve:
-            curve.write(f"{generation},{np.mean(losses):.6g},{min(losses):.6g},{search.sigma:.6g}\n")
-        left = (time.monotonic() - began) / generation * (arguments.generations - generation)
-        print(f"generation {generation}: log ratio {np.mean(losses):+.3f}, {left:.0f} s left", file=sys.stderr)
-        if generation % 10 == 0 or generation == arguments.generations:
-            trained = {"engine": "continuous", "command": command, "generation": generation}
-            trained["arguments"] = dataclasses.asdict(arguments)
-            learned.save(folder / "best", arrays_of(search.mean, hidden), trained)
-    validated(runs_of(courses, range(2), arguments.requests, LOADS, RIVALS), learned.load(folder / "best").packed)
-
-
-def validated(runs: Sequence, params: NDArray[np.float64]) -> None:
-    """Say how good the weights are on runs that were not trained on."""
-    final = scored(runs, params)
-    print(f"validation: log ratio {final.mean:+.3f}")
-    for load, (misses, best) in by_load(final).items():
-        print(f"load {load:g}: {100 * misses:.2f} % missed, {100 * best:.2f} % by the best heuristic of every run")
+def problem_of(arguments: Arguments) -> Problem:
+    """The search of the network of the engine `continuous`."""
+    courses, wanted = train_courses()[: arguments.courses or None], shapes(arguments.hidden)
+    return Problem(
+        start=start_of(arguments),
+        arrays=lambda x: evolution.arrays_of(x, wanted),
+        about={"engine": "continuous"},
+        runs_of=lambda seeds: runs_of(courses, seeds, arguments.requests, LOADS, RIVALS),
+        training=range(TRAINING_SEED + 10, TRAINING_SEED + 10 + arguments.pool),
+        validation=range(2),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Search; the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    for field in dataclasses.fields(Arguments):
-        kind = {"str": str, "int": int, "float": float}[str(field.type)]
-        parser.add_argument(f"--{field.name}", type=kind, default=field.default, help=f"{field.default!r}")
-    arguments = Arguments(**vars(parser.parse_args(argv)))
-    folder = Path(arguments.out)
-    folder.mkdir(parents=True, exist_ok=True)
-    words = " ".join(f"--{f.name} {getattr(arguments, f.name)}" for f in dataclasses.fields(Arguments))
-    try:
-        generations(arguments, folder, f"python train/search_continuous.py {words}")
-    except ValueError as error:
-        print(f"search_continuous.py: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return evolution.run(argv, "search_continuous.py", (__doc__ or "").splitlines()[0], Arguments, problem_of)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import os
 import subprocess
 import sys
@@ -117,11 +118,14 @@ class KilledError(Exception):
     """Somebody pulled the plug."""
 
 
-def test_the_curve_of_a_killed_search_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed between the line and the state: the generation is done again and stands there once."""
+@pytest.mark.parametrize("program", ["search", "search_continuous"])
+def test_a_killed_search_goes_on(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the line and the state: the generation is done again, stands there once, and ends the same."""
     pytest.importorskip("cma")
-    from train import search
+    from policies import learned
+    from train import evolution
 
+    search = importlib.import_module(f"train.{program}")
     assert search.main(["--out", str(tmp_path / "whole"), *SEARCH.split()]) == 0
     whole = (tmp_path / "whole" / "curve.csv").read_text()
     rows = list(csv.DictReader(whole.splitlines()))
@@ -136,10 +140,12 @@ def test_the_curve_of_a_killed_search_goes_on(tmp_path: Path, monkeypatch: pytes
         os.replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(search, "os", SimpleNamespace(replace=pulled))
+        patch.setattr(evolution, "os", SimpleNamespace(replace=pulled))
         with pytest.raises(KilledError):
             search.main(["--out", str(tmp_path / "cut"), *SEARCH.split()])
     cut = tmp_path / "cut" / "curve.csv"
     assert len(cut.read_text().splitlines()) == 4  # heading and three, of which two are kept
     assert search.main(["--out", str(tmp_path / "cut"), "--resume"]) == 0
     assert cut.read_text() == whole
+    weights = [learned.load(tmp_path / run / "best").packed.tolist() for run in ("whole", "cut")]
+    assert weights[0] == weights[1]

@@ -56,6 +56,18 @@ def given_up(choice):
 
 
 @njit
+def counted(entry):
+    """Requests of an entry `queue`."""
+    return round(2.0 ** (20.0 * entry) - 1.0)
+
+
+@njit
+def in_question(choice, passed_over):
+    """Whether a described choice has something to serve now; ``passed_over``: the late bin does not count."""
+    return choice[SERVED] >= 0.5 and not (passed_over and given_up(choice))
+
+
+@njit
 def describe(image, at, waiting, is_any, out):
     """Write a choice into ``out`` (CHOICE,): its entries ``image[at:]``, then DERIVED; ``waiting`` in the other bins.
 
@@ -64,7 +76,7 @@ def describe(image, at, waiting, is_any, out):
     """
     for j in range(OWN):
         out[j] = image[at + j]
-    count = round(2.0 ** (20.0 * out[0]) - 1.0)
+    count = counted(out[0])
     full = count / max(1.0, unsquashed(out[1]))
     age, time, slack = unsquashed(out[2]), unsquashed(out[5]), unsquashed(out[6])
     late = given_up(out)
@@ -108,7 +120,7 @@ def summarise(image, bins, choices, passed_over, context):
     for j in range(SHARED, CONTEXT):
         context[j] = 0.0
     for k in range(bins):
-        if choices[k, SERVED] < 0.5 or (passed_over and given_up(choices[k])):
+        if not in_question(choices[k], passed_over):
             continue
         filled += 1
         for j in range(CHOICE):
@@ -141,6 +153,31 @@ def copied(weights, at, out):
 
 
 @njit
+def describe_all(image, bins, passed_over, choices, facts):
+    """Write every choice and what ``describe`` returns of it into ``choices`` and ``facts``, a row each."""
+    waiting = 0.0
+    for k in range(bins):
+        at = SHARED + k * OWN
+        if not (passed_over and image[at + LATE] >= 1.0):
+            waiting += counted(image[at])
+    for k in range(bins + 1):
+        found = describe(image, SHARED + k * OWN, waiting, 1.0 if k == bins else 0.0, choices[k])
+        facts[k, 0], facts[k, 1], facts[k, 2], facts[k, 3] = found
+
+
+@njit
+def waiting_score(weights, at, patience, context):
+    """The score of waiting, whose last weights begin at ``weights[at]``, from its hidden layer and the context."""
+    hidden = len(patience)
+    total = weights[at + hidden + len(context)]
+    for h in range(hidden):
+        total += weights[at + h] * max(patience[h], 0.0)
+    for j in range(len(context)):
+        total += weights[at + hidden + j] * context[j]
+    return total
+
+
+@njit
 def score(image, bins, max_batch, can_wait, weights, logits):
     """Write the score of every action of the ladder (spaces.ladder) into ``logits``; -inf: not to be chosen.
 
@@ -150,15 +187,8 @@ def score(image, bins, max_batch, can_wait, weights, logits):
     hidden = int(weights[0])
     context, choices, sized = np.empty(CONTEXT), np.empty((bins + 1, CHOICE)), np.empty(SIZES)
     facts = np.empty((bins + 1, 4))
-    waiting = 0.0
-    for k in range(bins):
-        at = SHARED + k * OWN
-        if image[at + LATE] < 1.0 or image[SHARED + bins * OWN + LATE] >= 1.0:
-            waiting += round(2.0 ** (20.0 * image[at]) - 1.0)
-    for k in range(bins + 1):
-        found = describe(image, SHARED + k * OWN, waiting, 1.0 if k == bins else 0.0, choices[k])
-        facts[k, 0], facts[k, 1], facts[k, 2], facts[k, 3] = found
-    passed_over = choices[bins, LATE] < 1.0  # somebody waits who is not late
+    passed_over = image[SHARED + bins * OWN + LATE] < 1.0  # `any` is not the late bin: somebody waits who is not late
+    describe_all(image, bins, passed_over, choices, facts)
     summarise(image, bins, choices, passed_over, context)
     base, unit, patience, own = np.empty(hidden), np.empty(hidden), np.empty(hidden), np.empty(hidden)
     at = copied(weights, 1, base)
@@ -172,15 +202,10 @@ def score(image, bins, max_batch, can_wait, weights, logits):
     at = layer(weights, at, context, patience)
     logits[:] = -np.inf
     if can_wait:
-        total = weights[at + hidden + CONTEXT]
-        for h in range(hidden):
-            total += weights[at + h] * max(patience[h], 0.0)
-        for j in range(CONTEXT):
-            total += weights[at + hidden + j] * context[j]
-        logits[0] = total
+        logits[0] = waiting_score(weights, at, patience, context)
     rungs = (len(logits) - 1) // (bins + 1)
     for k in range(bins + 1):
-        if choices[k, SERVED] < 0.5 or (passed_over and given_up(choices[k])):
+        if not in_question(choices[k], passed_over):
             continue
         own[:] = base
         layer(weights, of_choice, choices[k], own)

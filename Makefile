@@ -18,7 +18,7 @@ STACKS := sb3 rllib torchrl ray oldest
 test-integrations: $(STACKS:%=test-%)
 
 test-sb3: .venv-sb3/.done
-	.venv-sb3/bin/python -m pytest tests/integrations/test_sb3.py tests/integrations/test_cleanrl.py tests/integrations/test_training.py tests/integrations/test_curves.py tests/test_readme.py::test_ten_lines_train_an_agent $(ARGS)
+	.venv-sb3/bin/python -m pytest tests/integrations/test_sb3.py tests/integrations/test_cleanrl.py tests/integrations/test_training.py tests/integrations/test_curves.py tests/project/test_readme.py::test_ten_lines_train_an_agent $(ARGS)
 
 test-rllib: .venv-rllib/.done
 	.venv-rllib/bin/python -m pytest tests/integrations/test_rllib.py $(ARGS)
@@ -38,7 +38,13 @@ test-oldest: .venv-oldest/.done
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check --group integrations-$* -e .
 	touch $@
 
-lint: $(VENV)/.dev
+# Type checkers see the folders as an installed wheel has them: llmsched/policies, llmsched/train, llmsched/eval.
+.typing:
+	mkdir -p .typing/llmsched
+	ln -sfn ../../llmsched/__init__.py .typing/llmsched/__init__.py
+	for folder in policies train eval; do ln -sfn ../../$$folder .typing/llmsched/$$folder; done
+
+lint: $(VENV)/.dev .typing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -60,4 +66,4 @@ $(VENV)/.dev: $(VENV)/.run
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(STACKS:%=.venv-%) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .typing $(VENV) $(STACKS:%=.venv-%) .pytest_cache .mypy_cache .ruff_cache

@@ -1,8 +1,4 @@
-"""Measure a real model on this device and write a latency profile: ``python data/calibrate.py --model tiny``.
-
-Prefill over batch x prompt and decode over batch x context, in interleaved repeats; raw rows to CSV as they
-come (a restart goes on from them), the fit to JSON.  docs/calibration.md says what is measured and how.
-"""
+"""Command: ``python data/calibrate.py``; the work is in llmsched.eval.calibration.command."""
 
 from __future__ import annotations
 
@@ -14,110 +10,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python still imports: leave without a traceback
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout instead of data/
 
-import argparse
-import importlib.util
-from collections.abc import Sequence
-
-from data.calibration import campaign, document, settings
-from data.calibration.cells import DECODE, PREFILL, Cell, grid
-from data.calibration.fit import fit_all
-from data.calibration.report import report
-from data.calibration.rows import RowFile
-from eval.options import refuse
-from eval.progress import Progress
-from llmsched_env.profiles import load_profile
-
-INTERRUPTED = 130
-UNFINISHED = 1
-ENOUGH = 3
-"""Samples from which on a cell counts, where the budget ended before all repeats."""
-
-
-def plan_of(options: argparse.Namespace) -> campaign.Plan:
-    """What the options ask to measure; ``ValueError`` where a phase has no cell."""
-    cells = grid(options.batches, options.prompts, options.contexts, options.max_prefill_tokens)
-    if not any(cell.phase == PREFILL for cell in cells):
-        raise ValueError(
-            f"--max-prefill-tokens {options.max_prefill_tokens} is not allowed: the smallest prefill cell has "
-            f"{min(options.batches) * min(options.prompts)}."
-        )
-    return campaign.Plan(cells, options.repeats, options.budget, options.max_cv, options.seed)
-
-
-def usable(plan: campaign.Plan, found: Sequence[campaign.Measured]) -> dict[Cell, float]:
-    """Medians of the cells with enough samples; ``ValueError`` where no cell of a phase fits the memory."""
-    for phase in (PREFILL, DECODE):
-        own = [m for m in found if m.cell.phase == phase]
-        if all(m.out_of_memory for m in own):
-            raise ValueError(
-                f"not enough memory for a single {phase} cell: the smallest was {own[0].cell}. Give smaller --batches "
-                f"or {'--prompts' if phase == PREFILL else '--contexts'}, or a smaller model, and another --rows."
-            )
-    return {m.cell: m.ms for m in found if len(m.samples) >= min(ENOUGH, plan.repeats)}
-
-
-def measure(plan: campaign.Plan, file: RowFile, measurer: campaign.Measurer) -> None:
-    """Run the campaign under a progress bar."""
-    with Progress("measuring", campaign.left(plan, file.rows)) as progress:
-        campaign.run(plan, file, measurer, progress.step)
-
-
-def calibrate(options: argparse.Namespace) -> int:
-    """Measure, fit, write, print; the exit code."""
-    from data.calibration.bench import Bench  # needs torch
-
-    plan = plan_of(options)
-    bench = Bench(options)
-    out = options.out or Path("data/profiles") / f"{bench.name}.json"
-    file = RowFile(options.rows or document.rows_path(out), bench.setup)
-    print(
-        f"{bench.setup.model} in {bench.setup.dtype} on {bench.setup.device}: {len(plan.cells)} cells x {plan.repeats}"
-    )
-    if file.rows:
-        print(f"taking up {len(file.rows)} rows of {file.path}")
-    measurer = bench.measurer()
-    try:
-        measure(plan, file, measurer)
-    except KeyboardInterrupt:
-        print(f"{settings.PROGRAM}: interrupted; {file.path} keeps what was measured, the same command goes on from it")
-        return INTERRUPTED
-    found = campaign.measured(plan, file.rows)
-    points, floors = usable(plan, found), bench.floors(plan.cells)
-    try:
-        fits = fit_all(points)
-    except ValueError as error:
-        print(f"{settings.PROGRAM}: {error} The same command goes on from {file.path}", file=sys.stderr)
-        return UNFINISHED
-    profile = document.document(out.stem, bench.setup, fits, found, bench.about(plan, out, file.path))
-    document.write(out, profile)
-    print(report(found, fits, floors, bench.bandwidth))
-    if measurer.again or measurer.disturbed:
-        print(
-            f"other programs ran: {measurer.again} samples were taken again, {measurer.disturbed} count as they were "
-            "(--patience)"
-        )
-    print(f"profile {out}, raw rows {file.path}; use it: python eval/compare.py --profile {out}")
-    if options.figure:
-        from data.calibration.figure import draw  # needs matplotlib
-
-        draw(load_profile(out), file.rows, options.figure)
-    return 0
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run with the arguments ``argv`` (default: the command line); the exit code."""
-    options = settings.read(argv)
-    missing = [name for name in settings.NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        refuse(settings.PROGRAM, f"{' and '.join(missing)} not installed: pip install 'llmsched[calibrate]'")
-    try:
-        return calibrate(options)
-    except ValueError as error:
-        refuse(settings.PROGRAM, str(error))
-    except KeyboardInterrupt:
-        print(f"{settings.PROGRAM}: interrupted before anything was measured", file=sys.stderr)
-        return INTERRUPTED
-
+from llmsched.eval.calibration.command import main
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)

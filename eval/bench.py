@@ -18,9 +18,9 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 
-from eval import bench_env, bench_kernel, bench_process, bench_train
-from eval.bench_table import Row, table
-from eval.options import OneLineParser
+from llmsched.eval.cli.options import OneLineParser
+from llmsched.eval.speed import env, kernel, process, train
+from llmsched.eval.speed.table import Row, table
 
 PROGRAM = "bench.py"
 GROUPS = ("kernel", "continuous", "stream", "env", "train", "compare", "import")
@@ -76,13 +76,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         made.error("--requests, --repeats, --seconds, --lanes and --stream must be above 0.")
     streamed = HUNDRED_MILLION if options.hundred_million else options.stream
     groups: dict[str, Callable[[], list[Row]]] = {
-        "kernel": lambda: bench_kernel.measure(options.requests, options.repeats),
-        "continuous": lambda: bench_kernel.measure_continuous(options.requests, options.repeats),
-        "stream": lambda: bench_process.measure_stream(streamed),
-        "env": lambda: bench_env.measure(options.seconds, options.repeats, options.lanes),
-        "train": lambda: bench_train.measure(5.0 * options.seconds),
-        "compare": bench_process.measure_compare,
-        "import": bench_process.measure_import,
+        "kernel": lambda: kernel.measure(options.requests, options.repeats),
+        "continuous": lambda: kernel.measure_continuous(options.requests, options.repeats),
+        "stream": lambda: process.measure_stream(streamed),
+        "env": lambda: env.measure(options.seconds, options.repeats, options.lanes),
+        "train": lambda: train.measure(5.0 * options.seconds),
+        "compare": process.measure_compare,
+        "import": process.measure_import,
     }
     about, rows = machine(), []
     for name in GROUPS:

@@ -23,22 +23,23 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from eval import artefacts, figures, textual
-from eval.aggregate import by_policy, policy_summaries
-from eval.cells import Crew
-from eval.chrome_trace import write_timeline
-from eval.command import INTERRUPTED, guarded, run_and_exit
-from eval.experiment import check_outputs, crew_from, noted
-from eval.intervals import Interval
-from eval.options import parser_for, refuse
-from eval.outcome import Outcome
-from eval.progress import Progress
-from eval.report import page
-from eval.runner import Cell
-from eval.scenario import Scenario, scenario_from
-from eval.tables import Column, Table
-from eval.tune import VALIDATED, Entrant, at_load, resolve
-from policies import parse_list
+from llmsched.eval.cli.command import INTERRUPTED, guarded, run_and_exit
+from llmsched.eval.cli.frame import check_outputs, crew_from, noted
+from llmsched.eval.cli.options import parser_for, refuse
+from llmsched.eval.cli.progress import Progress
+from llmsched.eval.figures import comparison as figures
+from llmsched.eval.report import artefacts, textual
+from llmsched.eval.report.chrome_trace import write_timeline
+from llmsched.eval.report.page import page
+from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.runs.aggregate import by_policy, policy_summaries
+from llmsched.eval.runs.cells import Crew
+from llmsched.eval.runs.intervals import Interval
+from llmsched.eval.runs.outcome import Outcome
+from llmsched.eval.runs.runner import Cell
+from llmsched.eval.runs.scenario import Scenario, scenario_from
+from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, resolve
+from llmsched.policies import parse_list
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

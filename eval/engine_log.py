@@ -18,14 +18,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from eval import artefacts, engine_log_figure, figures, tables
-from eval.command import guarded, run_and_exit
-from eval.engine_log_data import Run, read_runs
-from eval.engine_log_fit import Coefficients, Engine, fit
-from eval.engine_log_report import Prediction, Summary, table
-from eval.options import OneLineParser, number, read_kv_tokens, refuse
-from eval.progress import Progress
-from eval.textual import folded
+from llmsched.eval.cli.command import guarded, run_and_exit
+from llmsched.eval.cli.options import OneLineParser, number, read_kv_tokens, refuse
+from llmsched.eval.cli.progress import Progress
+from llmsched.eval.figures import comparison, engine_log_figure
+from llmsched.eval.reality.log_data import Run, read_runs
+from llmsched.eval.reality.log_fit import Coefficients, Engine, fit
+from llmsched.eval.reality.log_report import Prediction, Summary, table
+from llmsched.eval.report import artefacts, tables
+from llmsched.eval.report.textual import folded
 from llmsched_env.config import MAX_BATCH_LIMIT
 from llmsched_env.profiles import SCHEMA, UNITS
 
@@ -130,7 +131,7 @@ def checked(options: argparse.Namespace, runs: Sequence[Run], unseen: Sequence[R
             f"--folder {str(options.folder)!r} holds one run, {runs[0].label}: "
             "give another to predict with --test-folder, or at least two runs."
         )
-    if options.plot and not figures.available():
+    if options.plot and not comparison.available():
         raise ValueError("--plot: figures need matplotlib: pip install 'llmsched[plots]'.")
     for option, path in (("--plot", options.plot), ("--write-profile", options.write_profile)):
         if path is not None:

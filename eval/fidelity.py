@@ -26,12 +26,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.calibration import campaign, document, settings
-from data.calibration.cells import grid
-from data.calibration.fit import fit_all, scatter
-from data.calibration.rows import RowFile
-from eval import artefacts, fidelity_figure
-from eval.fidelity_replay import (
+from llmsched.eval.calibration import campaign, document, settings
+from llmsched.eval.calibration.cells import grid
+from llmsched.eval.calibration.fit import fit_all, scatter
+from llmsched.eval.calibration.rows import RowFile
+from llmsched.eval.cli.options import OneLineParser, number, refuse
+from llmsched.eval.cli.progress import Progress
+from llmsched.eval.figures import fidelity_figure
+from llmsched.eval.reality.fidelity_replay import (
     METRICS,
     Batch,
     Lengths,
@@ -43,15 +45,14 @@ from eval.fidelity_replay import (
     service_errors,
     simulated,
 )
-from eval.fidelity_report import LoadResult, ServiceError, lines_of, table
-from eval.options import OneLineParser, number, refuse
-from eval.progress import Progress
+from llmsched.eval.reality.fidelity_report import LoadResult, ServiceError, lines_of, table
+from llmsched.eval.report import artefacts
 from llmsched_env.profiles import Profile, load_profile
 from llmsched_env.requests import Requests
 
 if TYPE_CHECKING:
-    from data.calibration.bench import Bench
-    from data.calibration.quiet import Undisturbed
+    from llmsched.eval.calibration.bench import Bench
+    from llmsched.eval.calibration.quiet import Undisturbed
 
 PROGRAM = "fidelity.py"
 INTERRUPTED = 130
@@ -185,7 +186,7 @@ def fidelity(options: argparse.Namespace, argv: Sequence[str]) -> int:
     """Run, print, keep; the exit code."""
     began, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
     checked(options)
-    from data.calibration.bench import Bench  # needs torch
+    from llmsched.eval.calibration.bench import Bench  # needs torch
 
     bench = Bench(options)
     given = None if options.profile == MEASURE else load_profile(options.profile)

@@ -26,20 +26,21 @@ from typing import Any
 
 import numpy as np
 
-from eval import artefacts, figures
-from eval.intervals import Interval, interval
-from eval.options import OneLineParser, add_run_options, number, refuse
-from eval.progress import Progress
-from eval.runner import Cell, SharedArrivals, as_finished, run_cell
-from eval.scenario import Scenario
-from eval.smdp import BatchQueue, Optimum, solve
-from eval.structure import draw_structure
-from eval.textual import folded
-from eval.tune import VALIDATED, resolve
-from llmsched_env.small import LOAD, MAX_BATCH, PROFILE, WORKLOAD, arrival_rate, service_s, simulation
+from llmsched.eval.best_possible.smdp import BatchQueue, Optimum, solve
+from llmsched.eval.cli.options import OneLineParser, add_run_options, number, refuse
+from llmsched.eval.cli.progress import Progress
+from llmsched.eval.figures import comparison
+from llmsched.eval.figures.optimum_figure import draw_structure
+from llmsched.eval.report import artefacts
+from llmsched.eval.report.textual import folded
+from llmsched.eval.runs.intervals import Interval, interval
+from llmsched.eval.runs.runner import Cell, SharedArrivals, as_finished, run_cell
+from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.runs.tune import VALIDATED, resolve
+from llmsched.policies import Bound, Policy, parse_list
+from llmsched.policies.registry import Decision, Floats, Record
+from llmsched_env.envs.small import LOAD, MAX_BATCH, PROFILE, WORKLOAD, arrival_rate, service_s, simulation
 from llmsched_env.workload.workload import Workload
-from policies import Bound, Policy, parse_list
-from policies.registry import Decision, Floats, Record
 
 PROGRAM = "optimum.py"
 INTERRUPTED = 130
@@ -237,11 +238,11 @@ def keep(folder: Path, summary: dict[str, Any], optimum: Optimum, runs: Sequence
     artefacts.write_text(folder / "policy.csv", "\n".join(lines) + "\n")
     artefacts.write_text(folder / "summary.json", artefacts.as_json(summary) + "\n")
     artefacts.write_text(folder / "manifest.json", artefacts.as_json(about) + "\n")
-    if figures.available():
+    if comparison.available():
         (folder / "figures").mkdir(exist_ok=True)
         draw_structure(optimum, folder / "figures" / "structure.png")
     else:
-        print(figures.HINT, file=sys.stderr)
+        print(comparison.HINT, file=sys.stderr)
 
 
 def compute(options: argparse.Namespace, argv: Sequence[str]) -> int:

@@ -18,11 +18,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from data.calibration import figure
-from data.calibration.rows import read_rows
-from eval import artefacts, figures
-from eval.options import OneLineParser, refuse
-from eval.textual import folded
+from llmsched.eval.calibration import figure
+from llmsched.eval.calibration.rows import read_rows
+from llmsched.eval.cli.options import OneLineParser, refuse
+from llmsched.eval.figures import comparison
+from llmsched.eval.report import artefacts
+from llmsched.eval.report.textual import folded
 from llmsched_env import datafiles
 from llmsched_env.profiles import Profile, load_profile, shipped_profiles
 
@@ -115,8 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(artefacts.as_json(found) if options.json else table(found))
     if options.plot is None:
         return 0
-    if not figures.available():
-        refuse(PROGRAM, figures.HINT)
+    if not comparison.available():
+        refuse(PROGRAM, comparison.HINT)
     drawn = [plot(name, profile, options.plot) for name, profile in zip(names, profiles, strict=True)]
     without = [profile.name for profile, path in zip(profiles, drawn, strict=True) if path is None]
     for path in filter(None, drawn):

@@ -1,4 +1,4 @@
-"""Command: ``python eval/sla.py``; the experiment is eval.experiments.sla."""
+"""Command: ``python eval/sla.py``; the experiment is llmsched.eval.experiments.sla."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python still imports: leave without a traceback
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout instead of eval/, whose names are its own
 
-from eval.command import run_and_exit
-from eval.experiments.sla import EXPERIMENT
+from llmsched.eval.cli.command import run_and_exit
+from llmsched.eval.experiments.sla import EXPERIMENT
 
 main = EXPERIMENT.main
 

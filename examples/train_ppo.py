@@ -4,7 +4,7 @@ import torch
 from stable_baselines3 import PPO
 from stable_baselines3.common.evaluation import evaluate_policy
 
-from train.sb3_vec_env import make_sb3_vec_env
+from llmsched.train.sb3_vec_env import make_sb3_vec_env
 
 torch.set_num_threads(1)  # faster for networks this small
 env, held_out = make_sb3_vec_env(64, seed=0), make_sb3_vec_env(16, seed=1000)

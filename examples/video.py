@@ -20,8 +20,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from llmsched_env.env import LLMSchedEnv
-from policies import parse
+from llmsched.policies import parse
+from llmsched_env.envs.scalar import LLMSchedEnv
 
 Picture = NDArray[np.uint8]
 

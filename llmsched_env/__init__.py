@@ -16,20 +16,20 @@ __version__ = "0.1.0"
 if "LLMSched-v0" not in registry:
     register(
         id="LLMSched-v0",
-        entry_point="llmsched_env.env:LLMSchedEnv",
-        vector_entry_point="llmsched_env.vector_env:LLMSchedVectorEnv",
+        entry_point="llmsched_env.envs.scalar:LLMSchedEnv",
+        vector_entry_point="llmsched_env.envs.vector:LLMSchedVectorEnv",
     )
 
 if "LLMSchedContinuous-v0" not in registry:
     register(
         id="LLMSchedContinuous-v0",
-        entry_point="llmsched_env.continuous_env:LLMSchedContinuousEnv",
-        vector_entry_point="llmsched_env.continuous_env:LLMSchedContinuousVectorEnv",
+        entry_point="llmsched_env.envs.continuous:LLMSchedContinuousEnv",
+        vector_entry_point="llmsched_env.envs.continuous:LLMSchedContinuousVectorEnv",
     )
 
 if "LLMSchedSmall-v0" not in registry:
     register(
         id="LLMSchedSmall-v0",
-        entry_point="llmsched_env.small:LLMSchedSmallEnv",
-        vector_entry_point="llmsched_env.small:LLMSchedSmallVectorEnv",
+        entry_point="llmsched_env.envs.small:LLMSchedSmallEnv",
+        vector_entry_point="llmsched_env.envs.small:LLMSchedSmallVectorEnv",
     )

@@ -10,13 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from llmsched_env.core.constants import BLOCK_TOKENS, MAX_BINS, MAX_SERVERS, ROUTINGS
 from llmsched_env.profiles import Profile
-
-MAX_BINS = 32
-"""Most bins a simulation can have (the layout of the decision record is fixed)."""
-
-MAX_SERVERS = 128
-"""Most servers a simulation can have."""
 
 MAX_BATCH_LIMIT = 1024
 """Largest batch cap that can be asked for."""
@@ -27,10 +22,6 @@ DISCIPLINES = ("fifo", "sjf", "edf", "slack", "priority", "oracle-sjf", "oracle-
 CONTROLLERS = ("paper", "peer")
 ADMISSIONS = ("predicted", "prompt")
 PREFILLS = ("chunked", "first")
-ROUTINGS = ("pull", "round-robin", "least-outstanding", "join-shortest-kv")
-
-BLOCK_TOKENS = 16
-"""Tokens in a block of KV memory (engine `continuous`)."""
 
 
 def check_number(name: str, value: float, low: float, high: float, *, remedy: str = "") -> None:
@@ -97,9 +88,6 @@ class Controller:
 
 DEFAULT_TBT_S = 0.050
 """D of the SLA controller where no TPOT target is given."""
-
-L0_EVERY = 10
-"""Recomputations of the memory target between two refreshes of its safety buffer L0."""
 
 
 @dataclass(frozen=True)

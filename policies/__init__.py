@@ -1,11 +1,11 @@
 """Schedulers, one a file, and the registry that knows them by name.
 
->>> from policies import names, parse
+>>> from llmsched.policies import names, parse
 >>> "static" in names(), parse("static:batch=16").params
 (True, array([16.]))
 """
 
-from policies import (  # noqa: F401, I001  (importing a scheduler registers it, in the order of `names`)
+from llmsched.policies.rules import (  # noqa: F401, I001  (importing a scheduler registers it, in the order of `names`)
     static,
     dynamic,
     multibin,
@@ -26,10 +26,10 @@ from policies import (  # noqa: F401, I001  (importing a scheduler registers it,
     oracle_sjf,
     oracle_srpt,
     weighted_queue,
-    ppo,
 )
-from policies.parameters import choice, number
-from policies.selection import parse, parse_list
-from policies.registry import Bound, Policy, get, names, policy
+import llmsched.policies.network.batch  # noqa: F401
+from llmsched.policies.parameters import choice, number
+from llmsched.policies.selection import parse, parse_list
+from llmsched.policies.registry import Bound, Policy, get, names, policy
 
 __all__ = ["Bound", "Policy", "choice", "get", "names", "number", "parse", "parse_list", "policy"]

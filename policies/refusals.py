@@ -6,9 +6,9 @@ import inspect
 import re
 from collections.abc import Callable
 
-from llmsched_env.decide import DECIDE_SIGNATURE
-from llmsched_env.layout import RECORD
-from policies.parameters import nearest
+from llmsched.policies.parameters import nearest
+from llmsched_env.core.layout import RECORD
+from llmsched_env.core.view.decide import DECIDE_SIGNATURE
 
 LONGEST = 300
 """Most characters of a reason."""

@@ -20,10 +20,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from llmsched.policies.parameters import AUTO, Number, Parameter, Value, check_value, declared, nearest, show
+from llmsched.policies.refusals import check_result, check_signature, compile_refusal
 from llmsched_env.config import ENGINES, SimConfig
-from llmsched_env.decide import DECIDE_SIGNATURE, compile_policy
-from policies.parameters import AUTO, Number, Parameter, Value, check_value, declared, nearest, show
-from policies.refusals import check_result, check_signature, compile_refusal
+from llmsched_env.core.view.decide import DECIDE_SIGNATURE, compile_policy
 
 LATENESS: dict[str, Parameter] = {
     "late": Number(None, 0.0, 1e6, auto=(0.0, 1.0, 1.25, 1.5, 2.0)),
@@ -32,7 +32,7 @@ LATENESS: dict[str, Parameter] = {
 """What every policy takes besides its own parameters: ``late_bin`` and ``triage`` of config.Queueing."""
 
 Record = Any
-"""One row of llmsched_env.layout.RECORD; fields are read as attributes (``record.now``)."""
+"""One row of llmsched_env.core.layout.RECORD; fields are read as attributes (``record.now``)."""
 
 Floats = NDArray[np.float64]
 Decision = tuple[int, int]
@@ -99,7 +99,7 @@ class Policy:
         """
         check_signature(self.name, self.function)
         try:
-            if self.file.parent == OURS:
+            if self.file.is_relative_to(OURS):
                 return compile_policy(self.function)
             compiled = njit(DECIDE_SIGNATURE, boundscheck=True)(self.function)
             check_result(compiled)

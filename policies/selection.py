@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from policies.parameters import Value, nearest, read_value
-from policies.registry import Bound, Policy, get
-from policies.userfile import load_policy
+from llmsched.policies.parameters import Value, nearest, read_value
+from llmsched.policies.registry import Bound, Policy, get
+from llmsched.policies.userfile import load_policy
 
 _FILE = re.compile(r"(?P<file>.+?\.py)(?::(?P<rest>.*))?")
 

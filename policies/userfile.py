@@ -9,8 +9,8 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from policies.parameters import declared, nearest
-from policies.registry import Policy, first_line
+from llmsched.policies.parameters import declared, nearest
+from llmsched.policies.registry import Policy, first_line
 
 _MODULES: dict[tuple[Path, int], ModuleType] = {}
 """Files that were run, by path and time of change: a file is run once until it is changed."""

@@ -19,8 +19,8 @@ import cma
 import numpy as np
 from numpy.typing import NDArray
 
-from policies import learned
-from train.validation import Run, by_load, scored
+from llmsched.policies.network import checkpoint
+from llmsched.train.validation import Run, by_load, scored
 
 STATE = "resume.pkl"
 CURVE = "curve.csv"
@@ -83,13 +83,13 @@ def evolve(settings: Settings, problem: Problem, folder: Path, command: str) -> 
     """Search, keeping the state after every generation and the centre of the search as the result."""
     pool = problem.runs_of(problem.training)
     search, rng, done = begun(settings, problem.start, folder)
-    learned.save(folder / "start", problem.arrays(problem.start), {**problem.about, "command": command})
+    checkpoint.save(folder / "start", problem.arrays(problem.start), {**problem.about, "command": command})
     start_curve(folder / CURVE, done)
     began, first = time.monotonic(), done
     for generation in range(done + 1, settings.generations + 1):
         chosen = [pool[i] for i in rng.choice(len(pool), min(settings.runs, len(pool)), replace=False)]
         points = search.ask()
-        losses = [scored(chosen, learned.Checkpoint(problem.arrays(x), problem.about).packed).mean for x in points]
+        losses = [scored(chosen, checkpoint.Checkpoint(problem.arrays(x), problem.about).packed).mean for x in points]
         search.tell(points, losses)
         with (folder / CURVE).open("a", encoding="utf-8") as curve:
             curve.write(f"{generation},{np.mean(losses):.6g},{min(losses):.6g},{search.sigma:.6g}\n")
@@ -101,8 +101,8 @@ def evolve(settings: Settings, problem: Problem, folder: Path, command: str) -> 
         print(f"{line}, {left:.0f} s left", file=sys.stderr)
         if generation % 10 == 0 or generation == settings.generations:
             trained = {"command": command, "arguments": dataclasses.asdict(settings), "generation": generation}
-            learned.save(folder / "best", problem.arrays(search.mean), {**problem.about, **trained})
-    validated(problem.runs_of(problem.validation), learned.load(folder / "best").packed)
+            checkpoint.save(folder / "best", problem.arrays(search.mean), {**problem.about, **trained})
+    validated(problem.runs_of(problem.validation), checkpoint.load(folder / "best").packed)
 
 
 def validated(runs: Sequence[Run], params: NDArray[np.float64]) -> None:

@@ -1,6 +1,6 @@
-"""The network of the learned scheduler in torch: what policies.ppo runs compiled, and a critic beside it.
+"""The network of the learned scheduler in torch: what network.batch runs compiled, and a critic beside it.
 
-`Scorer` gives the same scores as policies.ppo.score (a test holds them to 1e-6) for a batch of observations, and has
+`Scorer` gives the same scores as network.batch.score (a test holds them to 1e-6) for a batch of observations, and has
 the same arrays under the same names, so that its weights can be exported as they are.
 """
 
@@ -16,10 +16,10 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
-from llmsched_env.observation import PER_BIN
-from llmsched_env.spaces import ladder
-from policies.learned import CHOICE, CONTEXT, OWN, SHARED, shapes, zeros
-from policies.ppo import FIXED, LEAST_AGE, MOST, SMALL
+from llmsched.policies.network.batch import FIXED, LEAST_AGE, MOST, SMALL
+from llmsched.policies.network.checkpoint import CHOICE, CONTEXT, OWN, SHARED, shapes, zeros
+from llmsched_env.core.view.observation import PER_BIN
+from llmsched_env.envs.spaces import ladder
 
 MASKED = -1e8
 """Score of what must not be chosen: no probability is left of it, and it stays finite."""
@@ -56,7 +56,7 @@ class Scorer(nn.Module):
                 parameter.copy_(torch.as_tensor(arrays[name], dtype=parameter.dtype))
 
     def arrays(self) -> dict[str, NDArray[np.float64]]:
-        """The weights as policies.learned.save takes them."""
+        """The weights as llmsched.policies.network.checkpoint.save takes them."""
         return {name: p.detach().cpu().numpy().astype(np.float64) for name, p in self.named_parameters()}
 
     def described(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:

@@ -32,12 +32,12 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
-from policies import learned
-from train.courses import train_courses
-from train.fleet import Fleet, make_fleet
-from train.keeping import Keeper, restore
-from train.network import MaskableSchedulerPolicy, SchedulerPolicy
-from train.validation import runs_of
+from llmsched.policies.network import checkpoint
+from llmsched.train.callback import Keeper, restore
+from llmsched.train.many_systems import Fleet, make_fleet
+from llmsched.train.network import MaskableSchedulerPolicy, SchedulerPolicy
+from llmsched.train.systems import train_courses
+from llmsched.train.validation import runs_of
 
 PROGRAM = "ppo.py"
 HYPERPARAMS = Path(__file__).parent / "hyperparams" / "scheduler.toml"
@@ -129,7 +129,7 @@ def starting_weights(arguments: Arguments) -> dict[str, Any] | None:
     """The arrays to start from, their scores divided by the temperature; None: from nothing."""
     if arguments.start == "none":
         return None
-    found = dict(learned.load(None if arguments.start == "shipped" else arguments.start).arrays)
+    found = dict(checkpoint.load(None if arguments.start == "shipped" else arguments.start).arrays)
     for name in ("out", "straight", "wait_out", "wait_straight", "wait_offset"):
         found[name] = found[name] / arguments.temperature
     return found

@@ -56,7 +56,7 @@ class SB3VecEnv(VecEnv):
         if any(other != options for other in self._options):
             raise ValueError("a native vector environment has one set of options: give the same to every lane.")
         observations, _ = self.env.reset(seed=self._seeds[0], options=options or None)  # lane i: that + i
-        self.reset_infos = [{} for _ in range(self.num_envs)]
+        self.reset_infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         self._returns[:], self._lengths[:] = 0.0, 0
         self._reset_seeds()
         self._reset_options()

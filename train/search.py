@@ -20,17 +20,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from policies import learned
-from policies.learned import CHOICE, CONTEXT, DERIVED, GLOBAL, OWN, PER_BIN, SHARED, SIZED
-from train import evolution
-from train.courses import TRAINING_SEED, train_courses
-from train.evolution import Problem, Settings
-from train.validation import runs_of
+from llmsched.policies.network import checkpoint
+from llmsched.policies.network.checkpoint import CHOICE, CONTEXT, DERIVED, GLOBAL, OWN, PER_BIN, SHARED, SIZED
+from llmsched.train import evolution
+from llmsched.train.evolution import Problem, Settings
+from llmsched.train.systems import TRAINING_SEED, train_courses
+from llmsched.train.validation import runs_of
 
-SHARED_USED = ("free", "servers", "busy_min", "busy_mean", "rate_fast", "rate_slow", "oldest_wait")
+SHARED_USED: tuple[str, ...] = ("free", "servers", "busy_min", "busy_mean", "rate_fast", "rate_slow", "oldest_wait")
 SHARED_USED += ("waiting_per_server", "in_service")
 LARGEST_USED = ("hits_per_time", "due")
-CHOICE_USED = ("head_wait", "head_predicted", "batch_time", "late")
+CHOICE_USED: tuple[str, ...] = ("head_wait", "head_predicted", "batch_time", "late")
 CHOICE_USED += tuple(name for name in DERIVED if name != "due_soon")
 """The inputs of the hidden layer that are searched; the weights of the others stay 0."""
 
@@ -56,7 +56,7 @@ def searched(hidden: int, frozen: int = 0) -> NDArray[np.int64]:
     assert len(known["context"]) == CONTEXT and len(known["choice"]) == CHOICE and OWN + len(DERIVED) == CHOICE
     context = [known["context"].index(name) for name in (*SHARED_USED, *(f"largest {n}" for n in LARGEST_USED))]
     choice = [len(PER_BIN) + DERIVED.index(n) if n in DERIVED else known["choice"].index(n) for n in CHOICE_USED]
-    used = {name: np.zeros(shape, bool) for name, shape in learned.shapes(hidden).items()}
+    used = {name: np.zeros(shape, bool) for name, shape in checkpoint.shapes(hidden).items()}
     for name in ("bias", "size", "out", "straight", "wait_offset"):
         used[name][:] = True
     used["context"][:, context] = True
@@ -71,20 +71,20 @@ def arrays_of(
     x: NDArray[np.float64], hidden: int, start: NDArray[np.float64] | None = None, frozen: int = 0
 ) -> dict[str, NDArray[np.float64]]:
     """The arrays whose searched weights are ``x`` and whose others are those of ``start`` (all, flat), or 0."""
-    flat = np.zeros(sum(int(np.prod(shape)) for shape in learned.shapes(hidden).values()))
+    flat = np.zeros(sum(int(np.prod(shape)) for shape in checkpoint.shapes(hidden).values()))
     flat = flat if start is None else start.copy()
     flat[searched(hidden, frozen)] = x
-    return evolution.arrays_of(flat, learned.shapes(hidden))
+    return evolution.arrays_of(flat, checkpoint.shapes(hidden))
 
 
 def start_of(arguments: Arguments) -> NDArray[np.float64]:
     """All weights, flat, where the search begins: a checkpoint, or the rule `most requests in time per second`."""
     if arguments.start != "none":
-        found = learned.load(arguments.start)
+        found = checkpoint.load(arguments.start)
         if found.hidden != arguments.hidden:
             raise ValueError(f"{arguments.start} has {found.hidden} hidden units: give --hidden {found.hidden}.")
         return found.packed[1:]
-    start = learned.zeros(arguments.hidden)
+    start = checkpoint.zeros(arguments.hidden)
     rng = np.random.default_rng(arguments.seed)
     for name in ("bias", "context", "choice", "size"):
         start[name][:] = 0.3 * rng.standard_normal(start[name].shape)

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from policies import learned
-from policies.learned_continuous import FEATURES, shapes
-from train import evolution
-from train.continuous import LOADS, RIVALS, train_courses
-from train.courses import TRAINING_SEED
-from train.evolution import Problem, Settings
-from train.validation import runs_of
+from llmsched.policies.network import checkpoint
+from llmsched.policies.network.layouts import FEATURES, shapes
+from llmsched.train import evolution
+from llmsched.train.evolution import Problem, Settings
+from llmsched.train.systems import TRAINING_SEED
+from llmsched.train.systems_continuous import LOADS, RIVALS, train_courses
+from llmsched.train.validation import runs_of
 
 RULE = {"room": 3.0, "first": 0.5, "late": -1.2, "lost": -1.2}
 OFFSET, SPREAD = -0.47, 0.3
@@ -58,7 +58,7 @@ def start_of(arguments: Arguments) -> NDArray[np.float64]:
     """All weights, flat, where the search begins."""
     if arguments.start == "none":
         return np.concatenate([array.ravel() for array in rule(arguments.hidden, arguments.seed).values()])
-    found = learned.load(arguments.start)
+    found = checkpoint.load(arguments.start)
     if found.engine != "continuous" or found.hidden != arguments.hidden:
         raise ValueError(f"{arguments.start}: engine {found.engine}, {found.hidden} hidden units: give one that fits.")
     return found.packed[:-1]

@@ -1,8 +1,8 @@
-"""Learn LLMSchedSmall-v0: ``python train/small.py --out policies/weights/ppo-small``.
+"""Learn LLMSchedSmall-v0: ``python train/small.py --out policies/network/weights/ppo-small``.
 
 The same network and the same evolution as train/search.py, on the system whose optimum is known: the cost is the mean
-latency of long runs.  ``python eval/optimum.py --policies ppo:path=policies/weights/ppo-small`` says how far from the
-optimum it is.
+latency of long runs.  How far from the optimum it is, says
+``python eval/optimum.py --policies ppo:path=policies/network/weights/ppo-small``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import cma
 import numpy as np
 from numpy.typing import NDArray
 
-import policies.ppo  # noqa: F401  (registers the scheduler)
-from llmsched_env.small import WORKLOAD, arrival_rate, simulation
+import llmsched.policies.network.batch  # noqa: F401  (registers the scheduler)
+from llmsched.policies.network import checkpoint
+from llmsched.train.search import arrays_of, searched
+from llmsched.train.systems import TRAINING_SEED, World
+from llmsched.train.validation import scheduler
+from llmsched_env.envs.small import WORKLOAD, arrival_rate, simulation
 from llmsched_env.workload.workload import Workload
-from policies import learned
-from train.courses import TRAINING_SEED, World
-from train.search import arrays_of, searched
-from train.validation import scheduler
 
 HIDDEN, SIGMA, POPULATION = 1, 0.5, 20
 
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     search = cma.CMAEvolutionStrategy(np.zeros(len(searched(HIDDEN))), SIGMA, about)
     for generation in range(options.generations):
         points, seed = search.ask(), TRAINING_SEED + generation  # new arrivals in every generation, the same for all
-        packed = [learned.Checkpoint(arrays_of(x, HIDDEN), {}).packed for x in points]
+        packed = [checkpoint.Checkpoint(arrays_of(x, HIDDEN), {}).packed for x in points]
         losses = [mean_latency_s(world, seed, options.requests, params) for params in packed]
         search.tell(points, losses)
         if (generation + 1) % 10 == 0:
@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(line, file=sys.stderr)
     command = f"python train/small.py --generations {options.generations} --requests {options.requests}"
     arrays = arrays_of(search.mean, HIDDEN)
-    learned.save(options.out, arrays, {"command": f"{command} --seed {options.seed}", "system": "LLMSchedSmall-v0"})
-    params = learned.load(options.out).packed
+    checkpoint.save(options.out, arrays, {"command": f"{command} --seed {options.seed}", "system": "LLMSchedSmall-v0"})
+    params = checkpoint.load(options.out).packed
     cost = arrival_rate() * np.mean([mean_latency_s(world, seed, options.requests, params) for seed in range(10)])
     print(f"{cost:.4f} requests in the system on 10 validation seeds")
     return 0

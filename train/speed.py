@@ -1,4 +1,4 @@
-"""Training steps per CPU-second of Stable-Baselines3's PPO, here and on CartPole-v1: python -m train.speed.
+"""Training steps per CPU-second of Stable-Baselines3's PPO, here and on CartPole-v1: python -m llmsched.train.speed.
 
 Prints JSON, a list of rows {name, steps_per_s, note}; what is missing is said on stderr, with exit status 3.
 `make bench` shows the rows beside the others.
@@ -35,7 +35,7 @@ def measure(seconds: float, threads: int) -> list[dict[str, Any]]:
     from stable_baselines3 import PPO
     from stable_baselines3.common.env_util import make_vec_env
 
-    from train.sb3_vec_env import make_sb3_vec_env
+    from llmsched.train.sb3_vec_env import make_sb3_vec_env
 
     torch.set_num_threads(threads)
     about: dict[str, Any] = {"n_steps": STEPS, "batch_size": BATCH, "n_epochs": EPOCHS, "device": "cpu", "seed": 0}
@@ -52,7 +52,7 @@ def measure(seconds: float, threads: int) -> list[dict[str, Any]]:
     ]
     rows = []
     for name, note, make in cases:
-        print(f"train.speed: {name} ...", file=sys.stderr, flush=True)
+        print(f"llmsched.train.speed: {name} ...", file=sys.stderr, flush=True)
         note = f"{note}; {EPOCHS} epochs of batches of {BATCH}, " + (
             "one thread" if threads == 1 else f"{threads} threads"
         )
@@ -62,7 +62,7 @@ def measure(seconds: float, threads: int) -> list[dict[str, Any]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print, return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m train.speed", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m llmsched.train.speed", description=__doc__, allow_abbrev=False)
     parser.add_argument("--seconds", type=float, default=10.0, help="CPU time of every row")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch and of the lanes")
     options = parser.parse_args(argv)

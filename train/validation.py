@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import policies.ppo  # noqa: F401  (registers the scheduler)
+import llmsched.policies.network.batch  # noqa: F401  (registers the scheduler)
+from llmsched.policies import Bound, get, parse_list
+from llmsched.train.systems import Course, World
 from llmsched_env.requests import Requests
-from policies import Bound, get, parse_list
-from train.courses import Course, World
 
 RIVALS = (
     "static:batch=16,static:batch=32,static:batch=64,dynamic,multibin,multibin:select=oldest,longest-queue,sjf,"

@@ -11,19 +11,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from eval.charts import Panel, Series, lines
-from eval.experiment import Experiment, Findings, Session
-from eval.experiments.search import Search, side_by_side
-from eval.experiments.values import several
-from eval.intervals import Interval, interval
-from eval.options import number
-from eval.runner import Cell
-from eval.scenario import Scenario, scenario_from
-from eval.tables import Column, Table
-from eval.textual import heading
-from eval.tune import VALIDATED, Entrant, at_load, capacity, resolve
+from llmsched.eval.cli.frame import Experiment, Findings, Session
+from llmsched.eval.cli.option_lists import several
+from llmsched.eval.cli.options import number
+from llmsched.eval.figures.charts import Panel, Series, lines
+from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.report.textual import heading
+from llmsched.eval.runs.intervals import Interval, interval
+from llmsched.eval.runs.runner import Cell
+from llmsched.eval.runs.scenario import Scenario, scenario_from
+from llmsched.eval.runs.search import Search, side_by_side
+from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, capacity, resolve
+from llmsched.policies import Bound, parse, parse_list
 from llmsched_env.config import MAX_SERVERS
-from policies import Bound, parse, parse_list
 
 STEP = 1.01
 """Ratio of neighbouring rates of the lattice."""

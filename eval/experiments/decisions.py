@@ -1,8 +1,8 @@
 """What policies decide: maps over queue and slack, when they wait, and how they share servers between bins.
 
 Works for every registered policy of the engine `batch`, so that a learned one can be seen beside a rule.  The maps
-are answers to records of the policy's own run at ``--load`` in which two quantities are set (eval.decision_grid); the
-rest is what whole runs at ``--loads`` did.
+are answers to records of the policy's own run at ``--load`` in which two quantities are set
+(experiments.decision_grid); the rest is what whole runs at ``--loads`` did.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from eval import decision_figures as figures
-from eval.decision_grid import Axes, Map, axes_of, map_of
-from eval.experiment import Experiment, Findings, Session, variant
-from eval.experiments.values import several
-from eval.intervals import Interval, interval
-from eval.options import number
-from eval.progress import Progress
-from eval.recording import Recording, Sharing, bin_names, recorded, sharing_of
-from eval.runner import Cell
-from eval.scenario import Scenario
-from eval.tables import Column, Table
-from eval.textual import heading
-from eval.tune import Entrant, at_load, resolve
-from policies import parse_list
+from llmsched.eval.cli.frame import Experiment, Findings, Session, variant
+from llmsched.eval.cli.option_lists import several
+from llmsched.eval.cli.options import number
+from llmsched.eval.cli.progress import Progress
+from llmsched.eval.experiments.decision_grid import Axes, Map, axes_of, map_of
+from llmsched.eval.figures import decision_figures as figures
+from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.report.textual import heading
+from llmsched.eval.runs.intervals import Interval, interval
+from llmsched.eval.runs.recording import Recording, Sharing, bin_names, recorded, sharing_of
+from llmsched.eval.runs.runner import Cell
+from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.runs.tune import Entrant, at_load, resolve
+from llmsched.policies import parse_list
 
 POLICIES = "ppo,longest-queue"
 LOADS = (0.7, 0.9, 1.0, 1.2, 1.4, 1.6)

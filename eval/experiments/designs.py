@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.stats import qmc
 
-from eval.intervals import CONFIDENCE, Interval
+from llmsched.eval.runs.intervals import CONFIDENCE, Interval
 
 Points = NDArray[np.float64]
 """Points of the unit cube, (n, factors)."""

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from eval.experiment import variant
-from eval.experiments.capacity import with_targets
-from eval.scenario import Scenario
+from llmsched.eval.cli.frame import variant
+from llmsched.eval.experiments.capacity import with_targets
+from llmsched.eval.runs.scenario import Scenario
 
 
 @dataclass(frozen=True)

@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.charts import Panel, Series, lines
-from eval.experiment import Experiment, Findings, Session, scenario_of
-from eval.experiments.values import several
-from eval.experiments.verdicts import LEVEL, RESAMPLES, Estimate
-from eval.found_plans import Search, searched
-from eval.intervals import interval
-from eval.options import OneLineParser, add_run_options, choice, number
-from eval.runner import Cell
-from eval.scenario import Scenario
-from eval.tables import Column, Table
-from eval.textual import folded
-from eval.tune import REFERENCE, capacity
-from policies import Bound, parse, parse_list
+from llmsched.eval.best_possible.plan_store import Search, searched
+from llmsched.eval.cli.frame import Experiment, Findings, Session, scenario_of
+from llmsched.eval.cli.option_lists import several
+from llmsched.eval.cli.options import OneLineParser, add_run_options, choice, number
+from llmsched.eval.experiments.benchmark.statistics import LEVEL, RESAMPLES, Estimate
+from llmsched.eval.figures.charts import Panel, Series, lines
+from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.report.textual import folded
+from llmsched.eval.runs.intervals import interval
+from llmsched.eval.runs.runner import Cell
+from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.runs.tune import REFERENCE, capacity
+from llmsched.policies import Bound, parse, parse_list
 
 HEURISTICS = (
     "static:batch=8,static:batch=16,static:batch=32,dynamic,multibin,multibin:select=oldest,multibin:select=longest,"

@@ -18,20 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from eval.charts import Panel, Series, lines
-from eval.experiment import Experiment, Findings, Session, variant
-from eval.experiments.capacity import with_targets
-from eval.intervals import Interval, interval
-from eval.runner import Cell
-from eval.scenario import Scenario
-from eval.tables import Column, Table
-from eval.tune import VALIDATED, at_load, resolve
+from llmsched.eval.cli.frame import Experiment, Findings, Session, variant
+from llmsched.eval.experiments.capacity import with_targets
+from llmsched.eval.figures.charts import Panel, Series, lines
+from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.runs.intervals import Interval, interval
+from llmsched.eval.runs.runner import Cell
+from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.runs.tune import VALIDATED, at_load, resolve
+from llmsched.policies import parse_list
 from llmsched_env.config import Server
 from llmsched_env.profiles import Profile, load_profile
 from llmsched_env.requests import Requests
 from llmsched_env.workload.traces import Trace
 from llmsched_env.workload.workload import Workload
-from policies import parse_list
 
 POLICIES = (
     "static,static:batch=auto,dynamic,multibin,multibin-fixed,longest-queue,sjf:batch=auto,least-slack,"

@@ -11,19 +11,19 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from eval.charts import Bar, tornado
-from eval.experiment import Experiment, Findings, Session
-from eval.experiments import designs
-from eval.experiments.factors import NAMES, Factor, chosen, scenario_at
-from eval.experiments.values import several
-from eval.intervals import Interval, interval
-from eval.options import choice, number
-from eval.runner import Cell
-from eval.scenario import Scenario, scenario_from
-from eval.tables import Column, Table
-from eval.textual import heading
-from eval.tune import VALIDATED, Entrant, at_load, resolve
-from policies import parse_list
+from llmsched.eval.cli.frame import Experiment, Findings, Session
+from llmsched.eval.cli.option_lists import several
+from llmsched.eval.cli.options import choice, number
+from llmsched.eval.experiments import designs
+from llmsched.eval.experiments.factors import NAMES, Factor, chosen, scenario_at
+from llmsched.eval.figures.charts import Bar, tornado
+from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.report.textual import heading
+from llmsched.eval.runs.intervals import Interval, interval
+from llmsched.eval.runs.runner import Cell
+from llmsched.eval.runs.scenario import Scenario, scenario_from
+from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, resolve
+from llmsched.policies import parse_list
 
 POLICIES = "static:batch=auto,dynamic,multibin"
 DESIGNS = ("latin", "sobol", "none")

@@ -12,18 +12,18 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from eval.charts import Panel, Series, lines
-from eval.experiment import Experiment, Findings, Session
-from eval.experiments.capacity import Study, capacities, capacity_table, chosen, place_of, rate_curve
-from eval.experiments.values import several
-from eval.intervals import Interval, interval, paired
-from eval.options import number
-from eval.runner import Cell
-from eval.scenario import Scenario, scenario_from
-from eval.tables import Column, Table
-from eval.textual import heading
+from llmsched.eval.cli.frame import Experiment, Findings, Session
+from llmsched.eval.cli.option_lists import several
+from llmsched.eval.cli.options import number
+from llmsched.eval.experiments.capacity import Study, capacities, capacity_table, chosen, place_of, rate_curve
+from llmsched.eval.figures.charts import Panel, Series, lines
+from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.report.textual import heading
+from llmsched.eval.runs.intervals import Interval, interval, paired
+from llmsched.eval.runs.runner import Cell
+from llmsched.eval.runs.scenario import Scenario, scenario_from
+from llmsched.policies import Bound, parse, parse_list
 from llmsched_env.config import SLO, Server
-from policies import Bound, parse, parse_list
 
 KV_TOKENS = (12_000.0, 25_000.0, 50_000.0, 100_000.0)
 CAPS = (4, 8, 16, 32, 64, 128, 256)

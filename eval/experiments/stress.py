@@ -11,20 +11,20 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from eval.charts import Panel, Series, lines
-from eval.experiment import Experiment, Findings, Session, variant
-from eval.experiments.capacity import with_servers
-from eval.experiments.values import several
-from eval.intervals import Interval, interval
-from eval.options import number
-from eval.outcome import Outcome
-from eval.runner import Cell
-from eval.scenario import Scenario
-from eval.tables import Column, Table
-from eval.textual import heading
-from eval.tune import REFERENCE, VALIDATED, capacity
+from llmsched.eval.cli.frame import Experiment, Findings, Session, variant
+from llmsched.eval.cli.option_lists import several
+from llmsched.eval.cli.options import number
+from llmsched.eval.experiments.capacity import with_servers
+from llmsched.eval.figures.charts import Panel, Series, lines
+from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.report.textual import heading
+from llmsched.eval.runs.intervals import Interval, interval
+from llmsched.eval.runs.outcome import Outcome
+from llmsched.eval.runs.runner import Cell
+from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.runs.tune import REFERENCE, VALIDATED, capacity
+from llmsched.policies import Bound, parse, parse_list
 from llmsched_env.config import MAX_BINS, MAX_SERVERS
-from policies import Bound, parse, parse_list
 
 POLICIES = "static,static:batch=32,dynamic,multibin"
 STREAM_FROM = 2_000_000

@@ -10,18 +10,18 @@ import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eval.charts import Panel, Series, lines
-from eval.experiment import Experiment, Findings, Session, scenario_of
-from eval.experiments.theorem import limit, throughput, whole_tokens
-from eval.experiments.values import several
-from eval.intervals import Interval, interval
-from eval.options import number, run_parser_for
-from eval.outcome import Outcome
-from eval.runner import Cell
-from eval.scenario import Scenario
-from eval.tables import Column, Table
+from llmsched.eval.cli.frame import Experiment, Findings, Session, scenario_of
+from llmsched.eval.cli.option_lists import several
+from llmsched.eval.cli.options import number, run_parser_for
+from llmsched.eval.experiments.theorem import limit, throughput, whole_tokens
+from llmsched.eval.figures.charts import Panel, Series, lines
+from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.runs.intervals import Interval, interval
+from llmsched.eval.runs.outcome import Outcome
+from llmsched.eval.runs.runner import Cell
+from llmsched.eval.runs.scenario import Scenario
+from llmsched.policies import parse
 from llmsched_env.config import MAX_BATCH_LIMIT, MAX_BINS
-from policies import parse
 
 SATURATED = ("--servers", "1", "--rate", "1e6", "--kv-tokens", "inf", "--controller", "paper:tbt=1000")
 """Everything waits from the start and memory is no limit; the controllers' D is not read, and in no profile's way."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from llmsched_env.config import SLO
-from llmsched_env.keys import alone_s
 from llmsched_env.profiles import Profile
+from llmsched_env.simulation.disciplines import alone_s
 from llmsched_env.workload.workload import CALIBRATION_REQUESTS, Workload
 
 FACTOR, QUANTILE = 3.0, 0.99

@@ -17,9 +17,9 @@ pytest.importorskip("stable_baselines3")
 
 from stable_baselines3.common.logger import configure
 
-from llmsched_env.spaces import ladder
-from train import curves
-from train.keeping import decision_mix
+from llmsched.train import curves
+from llmsched.train.callback import decision_mix
+from llmsched_env.envs.spaces import ladder
 
 ROOT = Path(__file__).resolve().parents[2]
 SEARCH = "--generations 4 --population 4 --courses 1 --requests 40 --pool 1 --runs 2 --hidden 2"
@@ -122,8 +122,8 @@ class KilledError(Exception):
 def test_a_killed_search_goes_on(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between the line and the state: the generation is done again, stands there once, and ends the same."""
     pytest.importorskip("cma")
-    from policies import learned
-    from train import evolution
+    from llmsched.policies.network import checkpoint
+    from llmsched.train import evolution
 
     search = importlib.import_module(f"train.{program}")
     assert search.main(["--out", str(tmp_path / "whole"), *SEARCH.split()]) == 0
@@ -147,5 +147,5 @@ def test_a_killed_search_goes_on(program: str, tmp_path: Path, monkeypatch: pyte
     assert len(cut.read_text().splitlines()) == 4  # heading and three, of which two are kept
     assert search.main(["--out", str(tmp_path / "cut"), "--resume"]) == 0
     assert cut.read_text() == whole
-    weights = [learned.load(tmp_path / run / "best").packed.tolist() for run in ("whole", "cut")]
+    weights = [checkpoint.load(tmp_path / run / "best").packed.tolist() for run in ("whole", "cut")]
     assert weights[0] == weights[1]

@@ -17,12 +17,12 @@ ray = pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from eval.cells import CellStore, Crew  # noqa: E402
-from eval.experiment import scenario_of  # noqa: E402
-from eval.outcome import Outcome  # noqa: E402
-from eval.ray_cluster import RayCluster, connected  # noqa: E402
-from eval.runner import Cell  # noqa: E402
-from policies import parse  # noqa: E402
+from llmsched.eval.cli.frame import scenario_of  # noqa: E402
+from llmsched.eval.runs.cells import CellStore, Crew  # noqa: E402
+from llmsched.eval.runs.outcome import Outcome  # noqa: E402
+from llmsched.eval.runs.ray_cluster import RayCluster, connected  # noqa: E402
+from llmsched.eval.runs.runner import Cell  # noqa: E402
+from llmsched.policies import parse  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -48,7 +48,7 @@ def crew(cluster: Cluster) -> RayCluster:
 def some_cells(tmp_path: Path, seeds: int = 3) -> list[Cell]:
     """Policies of ours and of a user's file, streamed and with a timeline; a trace."""
     (tmp_path / "mine.py").write_text(
-        "from policies.parameters import number\nfrom policies.registry import policy\n\n"
+        "from llmsched.policies.parameters import number\nfrom llmsched.policies.registry import policy\n\n"
         '@policy("mine", params={"half": number(2)})\ndef mine(record, params, memory, rng):\n'
         '    """A share of the target, and a throw."""\n'
         "    return record.num_bins, max(1, int(record.target[record.num_bins] / params[0] - 2 * rng.random()))\n"

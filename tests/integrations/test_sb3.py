@@ -24,8 +24,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecNormalize
 
-from llmsched_env.env import LLMSchedEnv
-from train.sb3_vec_env import SB3VecEnv, make_sb3_vec_env
+from llmsched.train.sb3_vec_env import SB3VecEnv, make_sb3_vec_env
+from llmsched_env.envs.scalar import LLMSchedEnv
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_NET: dict[str, Any] = {"n_steps": 32, "batch_size": 128, "n_epochs": 2, "gamma": 1.0, "seed": 0, "device": "cpu"}
@@ -280,8 +280,8 @@ def test_training_is_the_same_twice_and_as_on_scalar_environments() -> None:
 
 def test_learning_helps_on_the_small_system() -> None:
     """PPO comes within 2 % of the optimum of LLMSchedSmall-v0 (never to wait costs 1.14 %), from far above it."""
-    from eval.smdp import BatchQueue, solve
-    from llmsched_env.small import arrival_rate, service_s
+    from llmsched.eval.best_possible.smdp import BatchQueue, solve
+    from llmsched_env.envs.small import arrival_rate, service_s
 
     queue = BatchQueue(arrival_rate(), tuple(service_s().tolist()))
     env = VecNormalize(make_sb3_vec_env(64, "LLMSchedSmall-v0", seed=0, requests=200), norm_obs=False, gamma=0.99)

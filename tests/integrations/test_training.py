@@ -14,12 +14,12 @@ pytest.importorskip("sb3_contrib")
 
 import torch
 
-from llmsched_env.spaces import ladder
-from policies import learned, ppo
-from tests.test_learned import random_arrays, random_image
-from train import ppo as training
-from train.keeping import Keeper
-from train.network import MASKED, Scorer
+from llmsched.policies.network import batch, checkpoint
+from llmsched.train import ppo as training
+from llmsched.train.callback import Keeper
+from llmsched.train.network import MASKED, Scorer
+from llmsched_env.envs.spaces import ladder
+from tests.policies.test_learned import random_arrays, random_image
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
@@ -43,12 +43,12 @@ def test_the_network_is_the_compiled_one(bins: int, max_batch: int) -> None:
     arrays = random_arrays(5, seed=7)
     net = Scorer(bins, max_batch, 5).double()
     net.load_arrays(arrays)
-    packed = learned.Checkpoint(arrays, {}).packed
+    packed = checkpoint.Checkpoint(arrays, {}).packed
     images = np.stack([random_image(rng, bins, max_batch) for _ in range(40)])
     scores = net(torch.as_tensor(images)).detach().numpy()
     for image, theirs in zip(images, scores, strict=True):
         ours = np.empty(1 + (bins + 1) * len(ladder(max_batch)))
-        ppo.score(image, bins, max_batch, int(image[learned.SHARED - 1] >= 0.5), packed, ours)
+        batch.score(image, bins, max_batch, int(image[checkpoint.SHARED - 1] >= 0.5), packed, ours)
         assert np.array_equal(np.isneginf(ours), theirs == MASKED)
         np.testing.assert_allclose(ours[np.isfinite(ours)], theirs[theirs != MASKED], rtol=0, atol=1e-6)
 
@@ -56,9 +56,9 @@ def test_the_network_is_the_compiled_one(bins: int, max_batch: int) -> None:
 def test_exported_weights_are_the_network(tmp_path: Path) -> None:
     net = Scorer(2, 8, 3)
     net.load_arrays(random_arrays(3))
-    learned.save(tmp_path / "mine", net.arrays(), {"command": "none"})
+    checkpoint.save(tmp_path / "mine", net.arrays(), {"command": "none"})
     other = Scorer(2, 8, 3)
-    other.load_arrays(learned.load(tmp_path / "mine").arrays)
+    other.load_arrays(checkpoint.load(tmp_path / "mine").arrays)
     assert all(torch.equal(a, b) for a, b in zip(net.parameters(), other.parameters(), strict=True))
 
 
@@ -72,7 +72,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
 ) -> None:
     arguments = [*tiny, "--algorithm", algorithm]
     assert training.main(["--out", str(tmp_path / "whole"), *arguments]) == 0
-    whole = learned.load(tmp_path / "whole" / "last")
+    whole = checkpoint.load(tmp_path / "whole" / "last")
     seen = Keeper._on_rollout_end
 
     def pulled(self: Keeper) -> None:
@@ -86,7 +86,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
             training.main(["--out", str(tmp_path / "cut"), *arguments])
     assert not (tmp_path / "cut" / "last.npz").exists()
     assert training.main(["--out", str(tmp_path / "cut"), "--resume"]) == 0
-    resumed = learned.load(tmp_path / "cut" / "last")
+    resumed = checkpoint.load(tmp_path / "cut" / "last")
     assert all(np.array_equal(whole.arrays[name], resumed.arrays[name]) for name in whole.arrays)
 
 

@@ -1,0 +1,1 @@
+"""The best that can be had: exact optima of small systems, plans found in hindsight."""

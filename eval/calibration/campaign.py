@@ -1,0 +1,124 @@
+"""The campaign: rounds over all cells in random order until every cell has its repeats or the time is up.
+
+Knows nothing of models and devices: what measures is passed in.  Everything measured is in the row file at
+once, so that Ctrl-C, a kill or the end of the budget lose nothing and a restart does nothing twice.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from llmsched.eval.calibration.cells import Cell, shuffled
+from llmsched.eval.calibration.rows import OK, OOM, Row, RowFile
+
+
+class DoesNotFitError(Exception):
+    """A cell does not fit into the device's memory."""
+
+
+class Measurer(Protocol):
+    """What takes samples on a device."""
+
+    def sample(self, cell: Cell) -> float:
+        """Milliseconds of one prefill, or of one decode step; raises ``DoesNotFitError``."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be measured, how often, and for how long at most."""
+
+    cells: Sequence[Cell]
+    repeats: int = 7
+    budget_s: float = math.inf
+    most_cv: float = 0.1  # a cell of larger standard deviation / mean is noisy: measured again, then flagged
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of a cell: the samples that count, and what to think of them."""
+
+    cell: Cell
+    samples: tuple[float, ...]
+    out_of_memory: bool
+    again: bool  # whether it was noisy and these samples are the second measurement
+    most_cv: float
+
+    @property
+    def ms(self) -> float:
+        """Median; NaN without samples."""
+        return float(np.median(self.samples)) if self.samples else math.nan
+
+    @property
+    def cv(self) -> float:
+        """Standard deviation over mean; NaN with fewer than two samples."""
+        if len(self.samples) < 2:
+            return math.nan
+        return float(np.std(self.samples, ddof=1) / np.mean(self.samples))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the samples disagree by more than the limit."""
+        return self.cv > self.most_cv
+
+
+def measured(plan: Plan, rows: Sequence[Row]) -> list[Measured]:
+    """Every cell of the plan with the samples that count: those of the last attempt that was begun."""
+    samples: dict[tuple[Cell, int], list[float]] = {}
+    failed = set()
+    for row in rows:
+        if row.status == OOM:
+            failed.add(row.cell)
+        else:
+            samples.setdefault((row.cell, row.attempt), []).append(row.ms)
+    found = []
+    for cell in plan.cells:
+        again = len(samples.get((cell, 1), [])) >= plan.repeats  # a second measurement counts once it is whole
+        own = samples.get((cell, int(again)), [])
+        found.append(Measured(cell, tuple(own), cell in failed, again, plan.most_cv))
+    return found
+
+
+def run(plan: Plan, file: RowFile, measurer: Measurer, step: Callable[[str], None] = lambda _: None) -> bool:
+    """Measure what is missing in ``file``; whether everything was measured before the budget ended.
+
+    ``step`` is called after every sample with the cell's name.  ``KeyboardInterrupt`` passes through.
+    """
+    ends = time.monotonic() + plan.budget_s
+    for attempt in (0, 1):
+        for cell, repeat in missing(plan, file.rows, attempt):
+            if time.monotonic() >= ends:
+                return False
+            if any(row.cell == cell and row.status == OOM for row in file.rows):
+                continue
+            try:
+                file.append(Row(cell, attempt, repeat, OK, measurer.sample(cell)))
+            except DoesNotFitError:
+                file.append(Row(cell, attempt, repeat, OOM, math.nan))
+            step(str(cell))
+    return True
+
+
+def missing(plan: Plan, rows: Sequence[Row], attempt: int) -> Iterator[tuple[Cell, int]]:
+    """(cell, repeat) that an attempt still lacks, round by round; attempt 1: the cells that are noisy."""
+    failed = {row.cell for row in rows if row.status == OOM}
+    had = {(row.cell, row.repeat) for row in rows if row.attempt == attempt}
+    if attempt:
+        wanted = {m.cell for m in measured(plan, [row for row in rows if row.attempt == 0]) if m.noisy}
+    else:
+        wanted = set(plan.cells)
+    for repeat in range(plan.repeats):
+        for cell in shuffled(plan.cells, plan.seed, attempt, repeat):
+            if cell in wanted - failed and (cell, repeat) not in had:
+                yield cell, repeat
+
+
+def left(plan: Plan, rows: Sequence[Row]) -> int:
+    """Samples that the first attempt still lacks."""
+    return sum(1 for _ in missing(plan, rows, 0))

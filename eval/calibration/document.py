@@ -1,0 +1,96 @@
+"""The profile that comes out of a calibration, as the JSON that the simulator reads, and its raw rows."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmsched.eval.calibration.campaign import Measured
+from llmsched.eval.calibration.fit import Error, Fit, scatter
+from llmsched.eval.calibration.rows import Setup
+from llmsched_env.profiles import SCHEMA, UNITS, load_profile
+
+NOT_INCLUDED = (
+    "scheduler, tokeniser, sampling other than greedy, network; chunked prefill; paged attention "
+    "(the cache of a batch is contiguous)"
+)
+
+
+def figures(value: float, digits: int = 6) -> float:
+    """``value`` to so many significant figures."""
+    return float(f"{value:.{digits}g}")
+
+
+def document(
+    name: str, setup: Setup, fits: Sequence[Fit], cells: Sequence[Measured], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The profile: the first of ``fits`` is the one it carries, the others are listed with their errors.
+
+    ``about`` brings kv_tokens, kv_bytes_per_token, caveats, rows and whatever else was recorded.
+    """
+    best = fits[0]
+    quiet = [m for m in cells if m.samples]
+    spread = [m.cv for m in quiet if m.cv == m.cv]
+    return {
+        "schema": SCHEMA,
+        "name": name,
+        "form": best.form,
+        "units": UNITS,
+        "coefficients": {key: figures(value) for key, value in best.coefficients.items()},
+        **({"length": "output"} if best.form == "batch-length" else {}),
+        "tensor_parallel": 1,
+        "gpu": setup.device,
+        "model": setup.model,
+        "noise_sigma": figures(scatter([m.samples for m in cells]), 3),
+        "measured": True,
+        "errors": {
+            "kind": "held out: one cell left out at a time; absolute relative error",
+            **_shown(best.held_out),
+            "in_sample": _shown(best.in_sample),
+            "by_form": {fit.form: _shown(fit.held_out) for fit in fits},
+        },
+        "repeat_cv": {"median": _at(spread, 50), "p95": _at(spread, 95)} if spread else {},
+        "cells": len(quiet),
+        "noisy_cells": [str(m.cell) for m in cells if m.noisy],
+        "out_of_memory_cells": [str(m.cell) for m in cells if m.out_of_memory],
+        "dtype": setup.dtype,
+        "engine": setup.engine,
+        "clock": setup.clock,
+        "not_included": NOT_INCLUDED,
+        **about,
+    }
+
+
+def _shown(errors: Mapping[str, Error]) -> dict[str, dict[str, float]]:
+    return {key: {"median": figures(e.median, 3), "p95": figures(e.p95, 3)} for key, e in errors.items()}
+
+
+def _at(values: Sequence[float], percent: float) -> float:
+    return figures(float(np.percentile(values, percent)), 3)
+
+
+def write(path: Path, profile: Mapping[str, Any]) -> None:
+    """Write the profile whole or not at all, after the simulator's own reader has accepted it."""
+    draft = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(profile, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"--out {path}: cannot be written ({error.strerror}).") from error
+    try:
+        load_profile(draft)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def rows_path(profile: Path) -> Path:
+    """Where the raw rows of a profile go: beside the folder ``profiles`` it lies in, or beside the file."""
+    if profile.parent.name == "profiles":
+        return profile.parent.parent / "calibration-raw" / f"{profile.stem}.csv"
+    return profile.with_suffix(".csv")

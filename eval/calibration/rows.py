@@ -1,0 +1,122 @@
+"""The raw rows: one line of CSV per sample, written as soon as it is measured, read back on a restart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from llmsched.eval.calibration.cells import DECODE, PREFILL, Cell
+
+OK, OOM = "ok", "oom"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What every row of a file was measured on; rows of another setup are never mixed in."""
+
+    model: str
+    device: str
+    dtype: str
+    engine: str
+    clock: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sample: ``ms`` of one prefill, or of one decode step (a mean over a burst); NaN when out of memory.
+
+    ``attempt`` 0 is the campaign's own measurement, 1 the second one of a cell that was noisy.
+    """
+
+    cell: Cell
+    attempt: int
+    repeat: int
+    status: str
+    ms: float
+
+
+SETUP_FIELDS = tuple(field.name for field in fields(Setup))
+COLUMNS = (*SETUP_FIELDS, "phase", "batch", "tokens", "attempt", "repeat", "status", "ms")
+
+
+class RowFile:
+    """A CSV of rows of one setup that is appended to, a row at a time."""
+
+    def __init__(self, path: Path, setup: Setup) -> None:
+        """Take up ``path``, or begin it; ``ValueError`` when it is not of this setup or not such a file."""
+        self.path, self.setup = path, setup
+        self.rows: list[Row] = []
+        if path.exists():
+            self._cut_torn_line()
+            self.rows = list(self._read())
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"rows {path}: cannot be written ({error.strerror}).") from error
+
+    def append(self, row: Row) -> None:
+        """Add a row to the file, for good, and to ``rows``."""
+        line = io.StringIO()
+        ms = "" if math.isnan(row.ms) else f"{row.ms:.6g}"
+        cell = (row.cell.phase, row.cell.batch, row.cell.tokens)
+        csv.writer(line, lineterminator="\n").writerow(
+            [*asdict(self.setup).values(), *cell, row.attempt, row.repeat, row.status, ms]
+        )
+        with self.path.open("a", encoding="utf-8", newline="") as file:
+            file.write(line.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+        self.rows.append(row)
+
+    def _cut_torn_line(self) -> None:
+        """Forget a last line that a killed process left unfinished."""
+        content = self.path.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            self.path.write_bytes(whole)
+
+    def _read(self) -> Iterator[Row]:
+        for number, (setup, row) in enumerate(read_rows(self.path), start=2):
+            for name in SETUP_FIELDS:
+                there, here = getattr(setup, name), getattr(self.setup, name)
+                if there != here:
+                    raise ValueError(
+                        f"rows {self.path}, line {number}: {name}={there!r}, but this run measures {here!r}. "
+                        f"Give another --rows (or --out), or delete the file."
+                    )
+            yield row
+
+
+def read_rows(path: Path) -> list[tuple[Setup, Row]]:
+    """All rows of a file; ``ValueError`` names the line that cannot be one."""
+    found = []
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(f"rows {path}: the header is not {','.join(COLUMNS)}: not raw rows of a calibration.")
+        for record in reader:
+            try:
+                found.append(_row(record))
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f"rows {path}, line {reader.line_num}: not a row of a calibration ({error})."
+                ) from None
+    return found
+
+
+def _row(record: dict[str, str]) -> tuple[Setup, Row]:
+    cell = Cell(record["phase"], int(record["batch"]), int(record["tokens"]))
+    status, ms = record["status"], float(record["ms"] or "nan")
+    if cell.phase not in (PREFILL, DECODE) or status not in (OK, OOM):
+        raise ValueError(f"phase {cell.phase!r}, status {status!r}")
+    if cell.batch < 1 or cell.tokens < 1 or (status == OK and not 0 < ms < math.inf):
+        raise ValueError(f"batch {cell.batch}, tokens {cell.tokens}, ms {record['ms']!r}")
+    row = Row(cell, int(record["attempt"]), int(record["repeat"]), status, ms)
+    return Setup(**{name: record[name] for name in SETUP_FIELDS}), row

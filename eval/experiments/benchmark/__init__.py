@@ -1,0 +1,1 @@
+"""Learned against tuned schedulers on held-out arrivals, with verdicts announced beforehand."""

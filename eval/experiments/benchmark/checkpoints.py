@@ -1,0 +1,89 @@
+"""The trained networks of one challenger: named one by one, by folders, or by a pattern."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from llmsched.policies import Bound, parse
+
+_PATH = re.compile(r"(?P<head>.*?:path=)(?P<path>[^:]*)(?P<rest>.*)", re.DOTALL)
+SUFFIXES = (".npz", ".json")
+BEST = "best"
+"""Name of the checkpoint that training leaves in its folder."""
+
+
+def networks(text: str) -> list[Bound]:
+    """The policies of a list separated by commas, all runs of one challenger: one policy, other weights.
+
+    ``ppo:path=FOLDER`` means FOLDER/best; ``ppo:path=runs/seed*`` stands for every checkpoint, and for the best of
+    every folder, that fits the pattern.  ``ValueError`` in one line for what is missing, given twice, or no run of the
+    same challenger.
+    """
+    found: list[str] = []
+    for entry in text.split(","):
+        if not entry.strip():
+            raise ValueError(f"{text!r} has an empty entry: give policies separated by commas.")
+        found += expanded(entry.strip())
+    for entry in found:
+        if found.count(entry) > 1:
+            raise ValueError(f"{entry} is given {found.count(entry)} times: give it once.")
+    bounds = [parse(entry) for entry in found]
+    _check(bounds)
+    return bounds
+
+
+def title(bounds: Sequence[Bound]) -> str:
+    """What the challenger is called: as typed, or its name and how many networks it has."""
+    return bounds[0].label if len(bounds) == 1 else f"{bounds[0].name} ({len(bounds)} trained networks)"
+
+
+def expanded(entry: str) -> list[str]:
+    """``entry`` with its folder, or the pattern in its path, replaced by the checkpoints that are meant."""
+    parts = _PATH.fullmatch(entry)
+    if parts is None:
+        return [entry]
+    path = parts["path"].strip()
+    if set("*?[") & set(path):
+        matches = {checkpoint(Path(match)) for match in (*glob.glob(path), *glob.glob(path + SUFFIXES[0]))} - {None}
+        if not matches:
+            raise ValueError(
+                f"{entry}: no checkpoint fits. Give a pattern of folders with {BEST}.npz, like runs/seed*."
+            )
+        stems = sorted((str(match) for match in matches), key=_numbers_in_order)
+    else:
+        stems = [str(Path(path) / BEST) if Path(path).is_dir() else path]
+    return [f"{parts['head']}{stem}{parts['rest']}" for stem in stems]
+
+
+def checkpoint(path: Path) -> Path | None:
+    """The checkpoint, without its suffix, that ``path`` is a file or the folder of; None: neither."""
+    stem = path / BEST if path.is_dir() else path.with_suffix("") if path.suffix in SUFFIXES else path
+    whole = all(stem.with_name(stem.name + suffix).is_file() for suffix in SUFFIXES)
+    return stem if whole else None
+
+
+def _numbers_in_order(text: str) -> list[tuple[int, str]]:
+    """Sorts seed2 before seed10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _check(bounds: Sequence[Bound]) -> None:
+    """Weights that cannot be read are refused here; several are networks of one policy, each with its own."""
+    first = bounds[0]
+    seen: dict[bytes, str] = {}
+    for bound in bounds:
+        if bound.policy is not first.policy:
+            raise ValueError(
+                f"{first.label} and {bound.label} are different policies: give networks of one challenger, and others "
+                f"as --rivals or --also."
+            )
+        if bound.autos:
+            if len(bounds) > 1:
+                raise ValueError(f"{bound.label}: several networks of a challenger leave nothing to auto.")
+            continue
+        same = seen.setdefault(bound.params.tobytes(), bound.label)
+        if same != bound.label:
+            raise ValueError(f"{same} and {bound.label} hold the same numbers: one network counts once.")

@@ -1,0 +1,308 @@
+"""Learned against tuned: every case at every load, on held-out arrivals, with the verdicts that were announced.
+
+Loads are multiples of what ``static:batch=auto`` carries in that case (``sarathi`` in the engine `continuous`).
+Every heuristic's parameters are the best of its grid at that case and load, on the validation seeds; the best heuristic
+is then chosen per case and load in hindsight, on the scored seeds, which favours it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmsched.eval.cli.frame import Experiment, Findings, Session, scenario_of
+from llmsched.eval.cli.option_lists import several
+from llmsched.eval.cli.options import OneLineParser, add_run_options, number
+from llmsched.eval.cli.progress import Course
+from llmsched.eval.experiments.benchmark.capacity import RUNS_OF_A_SEARCH, capacity_table, carried
+from llmsched.eval.experiments.benchmark.checkpoints import networks, title
+from llmsched.eval.experiments.benchmark.tables import (
+    PAPERS,
+    all_rows,
+    bars,
+    by_load,
+    by_network,
+    miss_figure,
+    profile_figure,
+    strata_of,
+)
+from llmsched.eval.runs.intervals import interval
+from llmsched.eval.runs.runner import Cell
+from llmsched.eval.runs.scenario import Scenario, targets_ms
+from llmsched.eval.runs.tune import CAPACITY_ATTAINMENT, REFERENCE, VALIDATED, VALIDATION_SEEDS, capacity, resolve
+from llmsched.policies import Bound, parse, parse_list
+from llmsched_env.config import ENGINES, SLO
+from llmsched_env.workload.targets import FACTOR, FIRST_FACTOR, QUANTILE, TOKEN_FACTOR, alone_slo, alone_target_s
+
+OTHERS = (
+    "multibin:select=oldest,longest-queue,sjf:batch=auto,edf:batch=auto,least-slack,timeout:batch=auto:wait=1000,"
+    "aimd:share=auto,multibin-fixed:batch=auto,weighted-queue:power=auto"
+)
+"""What an honest claim must also beat, tuned where there is something to tune."""
+
+OTHERS_CONTINUOUS = (
+    "sarathi:budget=auto:late=auto,fcfs:late=auto,iterative:late=auto,sjf:late=auto,edf:late=auto,dynamic:late=auto,"
+    "multibin:late=auto,multibin:select=oldest:late=auto,longest-queue:late=auto,least-slack:late=auto"
+)
+"""The same in the engine `continuous`; all but the first have the scenario's token budget."""
+
+REFERENCE_CONTINUOUS = "sarathi"
+"""Whose capacity is a load of 1 there: the best that is first come first served."""
+
+LOADS = (0.5, 0.7, 0.9, 1.0, 1.2, 1.4, 1.6)
+TRANSIENT = 0.1
+"""Share of the requests, at each end of a run, that is not scored: systems start empty, and end without arrivals."""
+
+LEAST_SCORED = 0.1
+
+RUNS_OF_A_UNIT = 120
+"""About how many runs it takes to find the capacity of a tuned policy on the validation seeds."""
+
+METRICS = {
+    "goodput": ("request_goodput", 1.0),
+    "p99": ("p99_e2el_ms", 1000.0),
+    "longest_wait": ("longest_wait_ms", 1000.0),
+    "jain": ("jain_index", 1.0),
+    "worst_bin": ("worst_bin_miss_rate", 1.0),
+}
+"""What is shown besides misses: the key of a summary, and what it is divided by."""
+
+CASES: dict[str, tuple[str, ...]] = {
+    "4 servers": (),
+    "1 server": ("--servers", "1"),
+    "16 servers": ("--servers", "16"),
+    "bursty gaps": ("--burstiness", "0.25"),
+    "Poisson gaps": ("--burstiness", "1"),
+    "8 bins": ("--bins", "8"),
+    "azure-code": ("--workload", "azure-code"),
+    "bloom, little memory": ("--profile", "a100-80gb_bloom-176b_tp8"),
+    "NEW profile": ("--profile", "a100-80gb_llama2-70b_tp8"),
+    "NEW workload": ("--workload", "mooncake-conv"),
+}
+"""The default scenario with changes; the last two were never trained on.  The E2E target fits the case (targets)."""
+
+CASES_CONTINUOUS = CASES | {
+    "mooncake-conv": ("--workload", "mooncake-conv"),
+    "NEW workload": ("--workload", "burstgpt"),
+}
+"""Those of the engine `continuous`, whose network was trained on other systems."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A scenario without its load, and what a load of 1 is there (requests/s)."""
+
+    name: str
+    scenario: Scenario
+    unit: float
+
+
+@dataclass(frozen=True)
+class Field:
+    """Who runs: the ``networks`` of the one on trial, called ``challenger``; the ``rivals`` that make the bars; and
+    those that are reported ``also``."""
+
+    challenger: str
+    networks: Sequence[Bound]
+    rivals: Sequence[Bound]
+    also: Sequence[Bound]
+
+    @property
+    def all(self) -> list[Bound]:
+        """All of them, in the order of the tables."""
+        return [*self.networks, *self.rivals, *self.also]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What can be chosen."""
+    add = parser.add_argument_group("benchmark").add_argument
+    add("--challenger", default="ppo", metavar="POLICY,...", help="on trial: ppo, or its networks, ppo:path=runs/seed*")
+    add("--engine", choices=ENGINES, default="batch", help="batch, with an E2E target, or continuous, TTFT and TPOT")
+    add("--rivals", default=None, metavar="LIST", help="heuristics besides static, dynamic and multibin")
+    add("--also", default="", metavar="LIST", help="policies that are reported and are no part of the bars")
+    add("--loads", type=several(number(0, 10, above=True)), default=LOADS, metavar="X,...", help="default 0.5 to 1.6")
+    add("--cases", default="all", metavar="NAME;NAME", help=f"of {'; '.join(CASES)}")
+    add("--trace", nargs="+", default=[], metavar="FILE", help="traces to be tried as further cases")
+    add("--requests", type=number(100, 1e7, whole=True), default=20_000, metavar="N", help="per run (default 20000)")
+    share = number(0, 1 - LEAST_SCORED)
+    add("--warmup", type=share, default=TRANSIENT, metavar="SHARE", help="first requests, not scored (default 0.1)")
+    add("--cooldown", type=share, default=TRANSIENT, metavar="SHARE", help="last requests, not scored (default 0.1)")
+    add("--capacity", action="store_true", help="also search the highest rate that keeps 95 %% within the target")
+    add("--ray", metavar="ADDRESS", help="make the runs on a Ray cluster")
+    add("--report", metavar="FILE", help="one page of HTML")
+    parser.set_defaults(seeds=30, timeline=None, shares=(CAPACITY_ATTAINMENT,))
+
+
+def plain_parser(program: str, about: str) -> OneLineParser:
+    """A parser with the options of runs; cases bring their scenarios."""
+    parser = OneLineParser(prog=program, description=about, allow_abbrev=False)
+    add_run_options(parser)
+    return parser
+
+
+def cases_of(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
+    """The cases asked for, as changes to the default scenario."""
+    known = CASES if options.engine == "batch" else CASES_CONTINUOUS
+    names = list(known) if options.cases == "all" else [name.strip() for name in options.cases.split(";")]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"--cases: {name!r} is not known. Choose from {'; '.join(known)}.")
+    found = {name: known[name] for name in names}
+    return found | {f"trace {Path(file).stem}": ("--workload", file) for file in options.trace}
+
+
+def case_of(name: str, words: tuple[str, ...], session: Session) -> Case:
+    """The case with the target that fits its hardware, and its unit of load."""
+    sized = ("--rate", "1", "--requests", str(session.options.requests), "--engine", session.options.engine, *words)
+    probe = scenario_of(*sized)
+    profile = probe.config.servers[0].profile
+    if session.options.engine == "batch":
+        slo = SLO(e2e_s=alone_target_s(profile, probe.source))
+    else:
+        slo = alone_slo(profile, probe.source)
+    goodput = [f"{key}:{ms!r}" for key, ms in targets_ms(slo).items()]
+    scenario = scenario_of(*sized, "--goodput", *goodput)
+    scenario = replace(scenario, cut=(session.options.warmup, session.options.cooldown))
+    start = len(scenario.config.servers) / slo.deadline_s
+    reference = parse(REFERENCE if session.options.engine == "batch" else REFERENCE_CONTINUOUS)
+    return Case(name, scenario, capacity(reference, scenario.at_rate(start), session.crew).rate)
+
+
+def field_of(options: argparse.Namespace) -> Field:
+    """Who runs; ``ValueError`` in one line for what cannot be, or is there twice."""
+    if options.warmup + options.cooldown > 1 - LEAST_SCORED:
+        raise ValueError(
+            f"--warmup {options.warmup:g} and --cooldown {options.cooldown:g} leave too little: give shares whose sum "
+            f"is at most {1 - LEAST_SCORED:g}."
+        )
+    on_trial = networks(options.challenger)
+    others = options.rivals
+    if others is None:
+        others = OTHERS if options.engine == "batch" else OTHERS_CONTINUOUS
+    rivals = [*parse_list(",".join(PAPERS)), *(parse_list(others) if others else ())]
+    field = Field(title(on_trial), on_trial, rivals, parse_list(options.also) if options.also else [])
+    labels = [bound.label for bound in field.all]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ValueError(
+                f"{label} is there {labels.count(label)} times: name it once, as challenger, rival or also."
+            )
+    return field
+
+
+def run_case(case: Case, load: float, session: Session, field: Field) -> list[dict[str, Any]]:
+    """A row per policy, its networks together: its parameters, misses by seed, and what else is shown."""
+    world = case.scenario.at_rate(load * case.unit)
+    tuned = resolve(field.all, world, session.crew)
+    cells = [Cell(e.label, e.policy, e.scenario, seed) for e in tuned for seed in session.seeds]
+    factors = [{"case": case.name, "load": load, "parameters": e.policy.text} for e in tuned for _ in session.seeds]
+    found = session.runs(cells, f"{case.name}, load {load:g}", factors)
+    about = {"case": case.name, "load": load, "rate": world.workload.mean_rate}
+    n, many = len(session.seeds), len(field.networks)
+    runs = [[outcome.summary for outcome in found[row * n : (row + 1) * n]] for row in range(len(tuned))]
+    parameters = tuned[0].policy.text if many == 1 else field.challenger
+    rows = [scored_row(about, field.challenger, parameters, runs[:many])]
+    rivals = zip(tuned[many:], runs[many:], strict=True)
+    return rows + [scored_row(about, e.label, e.policy.text, [own]) for e, own in rivals]
+
+
+def scored_row(
+    about: Mapping[str, Any], name: str, parameters: str, summaries: Sequence[Sequence[Mapping[str, Any]]]
+) -> dict[str, Any]:
+    """A row from the summaries of one policy, or of all networks of the challenger, by seed: means over networks."""
+    values = {
+        key: np.array([[run[metric] / unit for run in runs] for runs in summaries])
+        for key, (metric, unit) in METRICS.items()
+    }
+    misses = np.array([[1.0 - run["slo_attainment"] for run in runs] for runs in summaries])
+    found = {key: interval(list(value.mean(axis=0))) for key, value in values.items()}
+    return {**about, "policy": name, "parameters": parameters, "misses": misses.mean(axis=0), **found} | (
+        {"networks": misses} if len(misses) > 1 else {}
+    )
+
+
+def find(session: Session) -> Findings:
+    """Tune, run, judge."""
+    options = session.options
+    field_ = field_of(options)
+    cases = cases_of(options)
+    rows: list[dict[str, Any]] = []
+    told, rates = [], []
+    with Course("benchmark.py", "stages", stages_of(cases, field_, session)) as course:
+        for name, words in cases.items():
+            case = None
+            for load in options.loads:
+                with course.stage(f"{name}, load {load:g}"):
+                    case = case or case_of(name, words, session)
+                    rows += run_case(case, load, session, field_)
+            assert case is not None
+            told.append({"case": name, "unit_rate": case.unit, **case.scenario.describe()})
+            if options.capacity:
+                with course.stage(f"{name}, capacity"):
+                    rates.append(carried(name, case.scenario.at_rate(case.unit), field_.networks, session))
+    strata = strata_of(rows, field_.challenger, [bound.label for bound in field_.also])
+    rng = np.random.default_rng(options.seed)
+    table = by_load(strata, rows, field_.challenger)
+    shown = [bars(strata, [float(row["goodput"]) for row in table.rows], rng), table]  # type: ignore[arg-type]
+    if len(field_.networks) > 1:
+        shown.append(by_network(strata, [network.label for network in field_.networks], rng))
+    if options.capacity:
+        shown.append(capacity_table(rates, field_.challenger, rng))
+    heading = heading_of(field_, len(strata), session)
+    drawings = {
+        "misses": lambda: miss_figure(strata, field_.challenger, heading),
+        "profile": lambda: profile_figure(strata, field_.challenger, heading),
+    }
+    return Findings(heading, [*shown, all_rows(rows)], drawings, {"cases": told})
+
+
+def heading_of(field: Field, strata: int, session: Session) -> str:
+    """What was done, in a paragraph."""
+    options = session.options
+    cut = ""
+    if options.warmup or options.cooldown:
+        cut = f" (the first {100 * options.warmup:g} % and the last {100 * options.cooldown:g} % are not scored)"
+    others = len(field.rivals) + len(field.also)
+    return (
+        f"{field.challenger} against {others} heuristics, {strata} case-loads x {len(session.seeds)} seeds x "
+        f"{options.requests:,} requests{cut}; {target_of(options.engine)} the p{100 * QUANTILE:g} of a request served "
+        f"alone; tuned on {VALIDATED}"
+    )
+
+
+def target_of(engine: str) -> str:
+    """The targets in words, before what they are multiples of."""
+    if engine == "batch":
+        return f"target {FACTOR:g} x"
+    return f"engine continuous, TTFT target {FIRST_FACTOR:g} x and TPOT target {TOKEN_FACTOR:g} x"
+
+
+def stages_of(cases: Mapping[str, Any], field: Field, session: Session) -> dict[str, float]:
+    """The stages of the course, and about how many runs each takes."""
+    loads, seeds = session.options.loads, len(session.seeds)
+    tried = len(VALIDATION_SEEDS) * sum(
+        math.prod(len(grid) for grid in bound.autos.values()) for bound in field.all if bound.autos
+    )
+    found: dict[str, float] = {}
+    for name in cases:
+        found |= {f"{name}, load {load:g}": float(tried + len(field.all) * seeds) for load in loads}
+        found[f"{name}, load {loads[0]:g}"] += RUNS_OF_A_UNIT
+        if session.options.capacity:
+            searches = (len(field.networks) + len(PAPERS)) * seeds
+            found[f"{name}, capacity"] = float(RUNS_OF_A_SEARCH * searches + RUNS_OF_A_UNIT * len(PAPERS))
+    return found
+
+
+EXPERIMENT = Experiment(
+    "benchmark.py",
+    "The learned scheduler against the tuned heuristics on held-out cases.",
+    add_options,
+    find,
+    plain_parser,
+)

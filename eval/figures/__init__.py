@@ -1,0 +1,1 @@
+"""Figures, drawn with matplotlib, which is loaded when one is drawn."""

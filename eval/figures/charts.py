@@ -1,0 +1,182 @@
+"""Charts that experiments share: lines with intervals, bars, a tornado.  One look, that of figures.comparison."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmsched.eval.figures.comparison import GRID, INK, MUTED, TARGET, colour_of, dash_of, sheet
+from llmsched.eval.report.tooltips import SPOKEN, mark
+from llmsched.eval.runs.intervals import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LEGEND_WIDTH = 95
+"""Letters in a row of the legend."""
+
+LEAST = 0.05
+"""Bars of a tornado that reach less far are left out, in shown units."""
+
+FEW = 9
+"""Places on a log axis that are all named."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A line: its name in the legend, x, y with intervals, the row of its colour, and whether it is only a guide
+    (dotted, without points)."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[Interval]
+    row: int
+    guide: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Axes with their lines.  ``factor`` turns y into what is shown (100 for per cent); ``at_x`` marks a place;
+    ``ticks`` names the places 1, 2, 3, ..."""
+
+    title: str
+    x: str
+    y: str
+    series: Sequence[Series]
+    log_x: bool = False
+    log_y: bool = False
+    factor: float = 1.0
+    share: bool = False  # y runs from 0 to 100 %
+    at_x: float | None = None
+    at_y: Sequence[float] = ()
+    ticks: Sequence[str] = ()
+
+
+def lines(headline: str, title: str, panels: Sequence[Panel], columns: int = 2, height: float = 3.4) -> Figure:
+    """Panels in ``columns``, under one legend."""
+    rows = math.ceil(len(panels) / columns)
+    figure = sheet(0.5 + height * rows, headline, title)
+    grid = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
+    handles: dict[str, Any] = {}
+    for axes, panel in zip(grid, panels, strict=False):
+        handles |= _panel(axes, panel)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc="outside lower center",
+        ncols=max(1, min(LEGEND_WIDTH // (5 + max(len(name) for name in handles)), len(handles))),
+        frameon=False,
+    )
+    return figure
+
+
+def _panel(axes: Axes, panel: Panel) -> dict[str, Any]:
+    handles = {}
+    for series in panel.series:
+        x = np.asarray(series.x, dtype=np.float64)
+        y = panel.factor * np.array([value.mean for value in series.y])
+        half = panel.factor * np.array([value.half or 0.0 for value in series.y])
+        colour = MUTED if series.guide else colour_of(series.row)
+        look: dict[str, Any] = (
+            {"linestyle": (0, (2, 2)), "linewidth": 1.3, "zorder": 1}
+            if series.guide
+            else {"linestyle": dash_of(series.row), "linewidth": 1.8, "marker": "o", "markersize": 4}
+        )
+        (handles[series.name],) = axes.plot(x, y, color=colour, gid=SPOKEN, label=series.name, **look)
+        if np.any(half > 0):
+            axes.fill_between(x, y - half, y + half, color=colour, alpha=0.13, linewidth=0)
+        for place, value, width in zip(x, y, half, strict=True):
+            spread = f" ± {width:.3g}" if width else ""
+            mark(axes, place, value, f"{series.name}\n{panel.x}: {place:,.4g}\n{panel.y}: {value:,.4g}{spread}")
+    _axes(axes, panel)
+    return handles
+
+
+def _axes(axes: Axes, panel: Panel) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
+
+    if panel.log_x:
+        axes.set_xscale("log")
+        places = sorted({x for series in panel.series for x in series.x})
+        axes.xaxis.set_major_locator(FixedLocator(places) if len(places) <= FEW else LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    if panel.log_y:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    if panel.ticks:
+        axes.set_xticks(range(1, len(panel.ticks) + 1), panel.ticks)
+    if panel.share:
+        axes.set_ylim(-2, 102)
+    for level in panel.at_y:
+        axes.axhline(level, color=TARGET, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    if panel.at_x is not None:
+        axes.axvline(panel.at_x, color=TARGET, linewidth=1, linestyle=(0, (4, 3)), zorder=0)
+    axes.set_title(panel.title, fontsize=10, loc="left", color=INK)
+    axes.set_xlabel(panel.x)
+    axes.set_ylabel(panel.y)
+
+
+def _short(value: float) -> str:
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row of a tornado: what was changed, to which two values, and what that did to each."""
+
+    factor: str
+    low: str
+    high: str
+    at_low: Interval
+    at_high: Interval
+
+    @property
+    def reach(self) -> float:
+        """The larger of the two effects."""
+        return max((abs(v.mean) for v in (self.at_low, self.at_high) if math.isfinite(v.mean)), default=0.0)
+
+
+def tornado(headline: str, title: str, x: str, panels: Mapping[str, Sequence[Bar]], factor: float = 100.0) -> Figure:
+    """A tornado per panel, bars in the order given, effects times ``factor``; what has no effect is only counted."""
+    shown = {name: [bar for bar in bars if bar.reach * factor >= LEAST] for name, bars in panels.items()}
+    none = {name: len(bars) - len(shown[name]) for name, bars in panels.items()}
+    panels = {f"{name} (+{none[name]} at 0)" if none[name] else name: bars for name, bars in shown.items()}
+    most = max(1, *(len(bars) for bars in panels.values()))
+    rows = math.ceil(len(panels) / 2)
+    figure = sheet(rows * (1.2 + 0.5 * most), headline, title)
+    grid = figure.subplots(rows, min(2, len(panels)), squeeze=False, sharex=True).ravel()
+    for axes, (name, bars) in zip(grid, panels.items(), strict=False):
+        axes.axvline(0.0, color=INK, linewidth=1)
+        for row, bar in enumerate(bars):
+            for value, word, colour, up in (
+                (bar.at_low, bar.low, colour_of(0), -0.2),
+                (bar.at_high, bar.high, colour_of(1), 0.2),
+            ):
+                if not math.isfinite(value.mean):
+                    continue
+                mean, half = factor * value.mean, factor * (value.half or 0.0)
+                axes.barh(row + up, mean, height=0.36, color=colour, alpha=0.4, linewidth=0)
+                axes.errorbar(mean, row + up, xerr=half, color=colour, capsize=2, linewidth=1.2, fmt="|")
+                mark(axes, mean, row + up, f"{name}\n{bar.factor}: {word}\n{mean:+.2f} ± {half:.2f}")
+        axes.set_yticks(range(len(bars)), [f"{bar.factor}\n{bar.low} | {bar.high}" for bar in bars], fontsize=8)
+        axes.set_ylim(len(bars) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        axes.grid(axis="x", color=GRID)
+        axes.set_title(name, fontsize=10, loc="left", color=INK)
+        axes.set_xlabel(x)
+        axes.tick_params(labelbottom=True)
+    for axes in grid[len(panels) :]:
+        axes.set_visible(False)
+    return figure

@@ -1,0 +1,328 @@
+"""Figures of a comparison, one function each, one PNG each.  matplotlib is loaded only when one is drawn."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmsched.eval.report.tooltips import mark
+from llmsched.eval.runs.outcome import TIMELINE_POINTS, Outcome
+from llmsched_env.simulation.metrics import log_bin_ends
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+HINT = "figures need matplotlib: pip install 'llmsched[plots]' (everything else was written)"
+
+# After Okabe and Ito, told apart with every kind of colour vision, the light ones darkened to be legible as text;
+# a ninth policy starts over, dashed.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#997700", "#3B9BD1", "#000000", "#777777")
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
+INK, MUTED, GRID, TARGET = "#222222", "#6b6b6b", "#e3e3e3", "#b2182b"
+
+SMOOTH = 9
+
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+}
+
+
+@dataclass(frozen=True)
+class Material:
+    """What the figures show: ``summaries`` (one per policy, aggregate.policy_summary) and ``runs`` (its
+    outcomes by policy), the scenario in one line, its E2E and TTFT targets (s, inf: none) and bin names."""
+
+    title: str
+    summaries: Sequence[Mapping[str, Any]]
+    runs: Mapping[str, Sequence[Outcome]]
+    e2e_s: float
+    ttft_s: float
+    bins: Sequence[str]
+
+    @property
+    def names(self) -> list[str]:
+        """Policies in order."""
+        return [summary["policy"] for summary in self.summaries]
+
+
+def available() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
+
+
+def drawings(material: Material) -> dict[str, Callable[[], Figure | None]]:
+    """Every figure of a comparison by name, ready to be drawn; None where the material does not allow it."""
+    return {
+        "slo_attainment": partial(slo_attainment, material),
+        "latency": partial(latency_percentiles, material),
+        "latency_cdf": partial(latency_cdf, material),
+        "bins": partial(misses_per_bin, material),
+        "timeline": partial(timeline, material),
+    }
+
+
+def drawn(drawings: Mapping[str, Callable[[], Figure | None]]) -> dict[str, Figure]:
+    """Draw those that can be, in the style of the project."""
+    import matplotlib
+
+    with matplotlib.rc_context(STYLE):
+        found = {name: draw() for name, draw in drawings.items()}
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def write(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write the figures into ``folder`` as PNG; return the files."""
+    import matplotlib
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    with matplotlib.rc_context(STYLE):
+        for name, figure in figures.items():
+            files.append(folder / f"{name}.png")
+            figure.savefig(files[-1], dpi=150, facecolor="white")
+    return files
+
+
+def slo_attainment(material: Material) -> Figure:
+    """Share of requests within their SLO, per policy: mean, interval, and every seed as a dot."""
+    names = material.names
+    figure = _figure(1.6 + 0.42 * len(names), material, "Requests that met their SLO")
+    axes = figure.add_subplot()
+    for row, summary in enumerate(material.summaries):
+        colour = colour_of(row)
+        share, half = 100 * summary["slo_attainment"], summary["ci95"]["slo_attainment"]
+        axes.barh(row, share, height=0.62, color=colour, alpha=0.28, linewidth=0)
+        seeds = [100 * run.summary["slo_attainment"] for run in material.runs[summary["policy"]]]
+        axes.plot(seeds, [row] * len(seeds), "o", color=colour, markersize=4, alpha=0.55, markeredgewidth=0)
+        error = "" if half is None else f" ± {100 * half:.1f}"
+        if half is not None:
+            axes.errorbar(share, row, xerr=100 * half, color=colour, capsize=4, linewidth=2, fmt="|", markersize=14)
+        axes.annotate(f"{share:.1f}{error} %", (101.5, row), va="center", color=colour, annotation_clip=False)
+        mark(axes, share, row, f"{names[row]}\n{share:.2f}{error} % of all arrivals met their SLO")
+    axes.set_xlim(0, 100)
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel("share of all arrivals, % (rejected, dropped and unfinished count as misses)")
+    _rows(axes, names)
+    return figure
+
+
+def latency_percentiles(material: Material) -> Figure:
+    """Median, 95th and 99th percentile of TTFT and E2E latency, per policy, on a common log axis."""
+    figure = _figure(1.9 + 0.42 * len(material.names), material, "Latency of completed requests")
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    targets = (material.ttft_s, material.e2e_s)
+    names = (("ttft", "time to first token"), ("e2el", "end to end"))
+    for axes, (key, label), target in zip(panels, names, targets, strict=True):
+        for row, summary in enumerate(material.summaries):
+            values = [summary[f"{statistic}_{key}_ms"] / 1000 for statistic in ("median", "p95", "p99")]
+            if not np.all(np.isfinite(values)):
+                continue
+            axes.plot(values, [row] * 3, "-", color=colour_of(row), alpha=0.35, linewidth=5, solid_capstyle="round")
+            for value, marker, share in zip(values, "oDs", ("median", "95th", "99th"), strict=True):
+                axes.plot(value, row, marker, color=colour_of(row), markersize=6)
+                mark(axes, value, row, f"{material.names[row]}\n{label}, {share}: {_seconds(value)}")
+            for value, offset, align in ((values[0], -7, "right"), (values[2], 7, "left")):
+                axes.annotate(
+                    _seconds(value),
+                    (value, row),
+                    xytext=(offset, 0),
+                    textcoords="offset points",
+                    ha=align,
+                    va="center",
+                    fontsize=8.5,
+                    color=colour_of(row),
+                )
+        axes.set_title(label, fontsize=10, loc="left", color=MUTED, pad=16)
+        axes.grid(axis="y", visible=False)
+        axes.tick_params(axis="y", length=0)
+        _log_seconds(axes)
+        _target(axes, target, "target ")
+    panels[0].margins(x=0.22)
+    _rows(panels[0], material.names)
+    figure.supxlabel("seconds (log scale); ● median   ◆ 95th   ■ 99th percentile", fontsize=10)
+    return figure
+
+
+def latency_cdf(material: Material) -> Figure:
+    """Share of all arrivals that completed within t; a line that ends below 100 % never served the rest."""
+    figure = _figure(5.0, material, "How long requests take, end to end")
+    axes = figure.add_subplot()
+    ends, spans = log_bin_ends(), []
+    order = sorted(range(len(material.names)), key=lambda row: -material.summaries[row]["slo_attainment"])
+    for row in order:
+        summary = material.summaries[row]
+        counts = np.sum([run.e2e_counts for run in material.runs[summary["policy"]]], axis=0)
+        used = np.flatnonzero(counts)
+        if len(used) == 0:
+            continue
+        span = slice(max(0, used[0] - 1), used[-1] + 1)
+        share = 100 * np.cumsum(counts)[span] / summary["submitted"]
+        label = f"{summary['policy']}  {100 * summary['slo_attainment']:.1f} %"
+        axes.plot(ends[span], share, color=colour_of(row), linestyle=dash_of(row), linewidth=2, label=label)
+        spans.append((ends[np.searchsorted(np.cumsum(counts), 0.002 * counts.sum())], ends[used[-1]]))
+    if spans:
+        axes.set_xlim(min(low for low, _ in spans), 1.05 * max(high for _, high in spans))
+    axes.set_ylim(0, 101)
+    axes.set_ylabel("share of all arrivals completed, %")
+    axes.set_xlabel("end-to-end latency, seconds (log scale)")
+    _log_seconds(axes)
+    _target(axes, material.e2e_s, "target ")
+    legend = axes.legend(loc="best", frameon=False, title="met their SLO", alignment="left")
+    legend.get_title().set_color(MUTED)
+    for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True):
+        text.set_color(line.get_color())
+    return figure
+
+
+def misses_per_bin(material: Material) -> Figure:
+    """Share of misses in every bin: who pays for the average."""
+    used = [k for k, row in enumerate(material.summaries[0]["per_bin"]) if row["submitted"]]
+    shares = np.array([[100 * s["per_bin"][k]["miss_rate"] for k in used] for s in material.summaries])
+    figure = _figure(2.1 + 0.42 * len(material.names), material, "SLO misses by predicted output length")
+    axes = figure.add_subplot()
+    image = axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=2)
+    axes.invert_yaxis()
+    for (row, column), value in np.ndenumerate(shares):
+        dark = value > 55
+        axes.text(column + 0.5, row + 0.5, f"{value:.1f} %", ha="center", va="center", color="white" if dark else INK)
+        where = f"{material.names[row]}, bin {material.bins[used[column]]}"
+        mark(axes, column + 0.5, row + 0.5, f"{where}\n{value:.2f} % missed their SLO")
+    submitted = [material.summaries[0]["per_bin"][k]["submitted"] for k in used]
+    total = sum(submitted)
+    labels = [f"{material.bins[k]}\n{100 * n / total:.0f} % of requests" for k, n in zip(used, submitted, strict=True)]
+    axes.set_xticks(np.arange(len(used)) + 0.5, labels)
+    axes.set_yticks(np.arange(len(material.names)) + 0.5, material.names)
+    for tick, row in zip(axes.get_yticklabels(), range(len(material.names)), strict=True):
+        tick.set_color(colour_of(row))
+    axes.set_xlabel("bin, predicted output tokens")
+    axes.grid(False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    figure.colorbar(image, ax=axes, label="misses, % of the bin", pad=0.02).outline.set_visible(False)
+    return figure
+
+
+def timeline(material: Material) -> Figure | None:
+    """Waiting requests and batch size over time, under the first seed; None when no run kept a timeline."""
+    kept = {name: run.timeline for name, runs in material.runs.items() for run in runs[:1] if run.timeline is not None}
+    if not kept:
+        return None
+    seed = material.runs[next(iter(kept))][0].seed
+    figure = _figure(6.2, material, f"Queue and batch size over time, seed {seed}")
+    queue, batch = figure.subplots(2, 1, sharex=True)
+    for row, name in enumerate(material.names):
+        if name not in kept:
+            continue
+        line = kept[name]
+        look: dict[str, Any] = {"color": colour_of(row), "linestyle": dash_of(row), "linewidth": 1.6}
+        queue.plot(line.time_s / 60, _smooth(line.waiting), label=name, **look)
+        batch.plot(line.time_s / 60, _smooth(line.batch), label=name, **look)
+    queue.set_yscale("symlog", linthresh=10, linscale=0.5)
+    queue.yaxis.set_major_formatter("{x:,.0f}")
+    queue.set_ylabel("requests waiting (log above 10)")
+    batch.set_ylabel("mean size of running batches")
+    batch.set_xlabel(f"minutes since the first arrival (lines: means over {SMOOTH} of {TIMELINE_POINTS} samples)")
+    last = max(line.last_arrival_s for line in kept.values()) / 60
+    for axes in (queue, batch):
+        axes.axvline(last, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=0)
+        axes.set_ylim(bottom=0)
+        axes.margins(x=0)
+    _note(queue, last, "last arrival")
+    figure.legend(
+        *queue.get_legend_handles_labels(), loc="outside lower center", ncols=min(5, len(kept)), frameon=False
+    )
+    return figure
+
+
+def _figure(height: float, material: Material, headline: str) -> Figure:
+    return sheet(height, headline, material.title)
+
+
+def sheet(height: float, headline: str, title: str) -> Figure:
+    """A figure ``height`` inches high below its headline and the scenario, both flush left."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    subtitle = textwrap.wrap(title, 150)
+    head = 0.42 + 0.15 * len(subtitle)
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, height / (height + head)), w_pad=0.12, h_pad=0.08)
+    figure = Figure(figsize=(9.0, height + head), layout=layout)
+    figure.text(0.012, 1 - 0.10 / (height + head), headline, fontsize=13, fontweight="bold", va="top")
+    figure.text(0.012, 1 - 0.35 / (height + head), "\n".join(subtitle), fontsize=8, color=MUTED, va="top")
+    return figure
+
+
+def _rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    for tick, row in zip(axes.get_yticklabels(), range(len(names)), strict=True):
+        tick.set_color(colour_of(row))
+
+
+def _target(axes: Axes, seconds: float, label: str) -> None:
+    """A vertical line at an SLO target, named at its upper end."""
+    if not math.isfinite(seconds):
+        return
+    axes.axvline(seconds, color=TARGET, linewidth=1.2, linestyle=(0, (4, 3)), zorder=0)
+    _note(axes, seconds, f"{label}{_seconds(seconds)}", TARGET)
+
+
+def _note(axes: Axes, place: float, text: str, colour: str = MUTED) -> None:
+    """A small text above the axes at ``place`` on the x axis."""
+    at: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "xytext": (0, 3), "textcoords": "offset points"}
+    axes.annotate(text, (place, 1), color=colour, ha="center", va="bottom", fontsize=8.5, **at)
+
+
+def _log_seconds(axes: Axes) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Centred mean over SMOOTH samples, so that single batches do not hide the course."""
+    weight = np.ones(SMOOTH)
+    return np.convolve(values, weight, "same") / np.convolve(np.ones(len(values)), weight, "same")
+
+
+def _seconds(value: float) -> str:
+    if value >= 100:
+        return f"{value:.0f} s"
+    return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.0f} ms"
+
+
+def colour_of(row: int) -> str:
+    """The colour of the policy in this row."""
+    return PALETTE[row % len(PALETTE)]
+
+
+def dash_of(row: int) -> Any:
+    """The dashes of the policy in this row."""
+    return DASHES[(row // len(PALETTE)) % len(DASHES)]

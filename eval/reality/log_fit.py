@@ -1,0 +1,183 @@
+"""A server's coefficients from logged runs: simulate the runs, compare what a client sees, and adjust.
+
+A logged run is replayed by the engine `continuous` with the server's own settings; the client sees every token a
+constant later than the engine makes it.  The fit is deterministic: a start from the log alone (engine_log_start), then
+Nelder-Mead on the simulated times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.optimize import minimize
+
+from llmsched.eval.reality.fidelity_replay import measures
+from llmsched.eval.reality.log_data import Floats, Run
+from llmsched.eval.reality.log_start import start
+from llmsched.policies import parse
+from llmsched_env.config import SLO, Continuous, Server, SimConfig
+from llmsched_env.profiles import Profile
+from llmsched_env.requests import Requests
+from llmsched_env.simulation.simulator import simulate
+
+METRICS = ("e2e_p50", "e2e_p95", "e2e_p99", "ttft_p50", "ttft_p95", "ttft_p99", "makespan")
+
+LEVELS = (*range(5, 100, 5), 99)
+"""Percentiles of TTFT and E2E that the fit compares."""
+
+TOLERANCE = 0.05
+"""Relative error up to which the loss is quadratic; beyond it is linear, so that no single percentile rules."""
+
+STEPS = (0.3, 0.1, 0.1)
+"""Size of the first simplex of each search, in logarithms."""
+
+MOST_TRIALS = 150
+"""Trials of each search."""
+
+CORRECTIONS = (1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5)
+"""Share of the difference that each correction of the start takes; smaller ones end between the jumps."""
+
+MOST_CORRECTION = 0.7
+"""Most that one of them moves a logarithm."""
+
+LEAST = (1.0, 1e-3, 6e-7, 2e-3, 0.1)
+"""Least coefficients, in d0, from which Nelder-Mead starts: the logarithm of nearly nothing moves nothing."""
+
+CONTEXT = 700.0
+"""Tokens of a sequence at which the search trades d1 for d2."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The settings of the server: sequences at once, tokens of an iteration, KV memory in tokens."""
+
+    max_seqs: int = 256
+    token_budget: float = 512
+    kv_tokens: float = 580512
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """A server, in ms: a decode step max(d0, d1 b) + d2 KV, prompts p1 a token; ``offset``, what the client adds."""
+
+    d0: float
+    d1: float
+    d2: float
+    p1: float
+    offset: float
+
+    @property
+    def values(self) -> Floats:
+        """In the order of the fields."""
+        return np.array([self.d0, self.d1, self.d2, self.p1, self.offset])
+
+    def profile(self, engine: Engine, name: str = "fitted") -> Profile:
+        """The latency profile of the server, without the offset.  No iteration is shorter than ``d0``."""
+        own = {"d0": self.d0, "d1": self.d1, "d2": self.d2, "p0": self.d0, "p1": self.p1, "p2": 0.0}
+        return Profile(name, "floor", own, engine.kv_tokens)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Times (s, on the clock of the arrivals) of first token and end of each request, at the client."""
+
+    first_s: Floats
+    done_s: Floats
+
+
+def predict(requests: Requests, found: Coefficients, engine: Engine) -> Seen:
+    """What the client of such a server would see."""
+    bound = parse(f"static:batch={engine.max_seqs}")
+    config = SimConfig(
+        servers=(Server(found.profile(engine)),),
+        max_batch=engine.max_seqs,
+        slos=(SLO(e2e_s=1e9),),
+        engine="continuous",
+        continuous=Continuous(admission="prompt", prefill="chunked", token_budget=engine.token_budget),
+    )
+    rows = simulate(bound.configure(config), requests, bound.decide, **bound.options).requests
+    return Seen(rows["first_token"] + found.offset / 1e3, rows["completion"] + found.offset / 1e3)
+
+
+def metrics(requests: Requests, first_s: Floats, done_s: Floats) -> dict[str, float]:
+    """The METRICS of a run, in seconds."""
+    late = np.percentile(first_s - requests.arrival_s, 99)
+    found = measures(requests, first_s, done_s) | {"ttft_p99": float(late)}
+    return {name: found[name] for name in METRICS}
+
+
+def miss(run: Run, found: Coefficients, engine: Engine) -> float:
+    """How far the prediction of ``run`` is off: E2E, TTFT and makespan weigh the same."""
+    seen = predict(run.requests, found, engine)
+    sent = run.requests.arrival_s
+    return (
+        _size(np.percentile(seen.done_s - sent, LEVELS) / np.percentile(run.e2e_s, LEVELS))
+        + _size(np.percentile(seen.first_s - sent, LEVELS) / np.percentile(run.ttft_s, LEVELS))
+        + _size(seen.done_s.max() / run.done_s.max())
+    )
+
+
+def _size(ratio: Floats) -> float:
+    """Mean size of the logarithms of predicted over logged (pseudo-Huber)."""
+    return float(np.mean(2.0 * np.sqrt(1.0 + (np.log(ratio) / TOLERANCE) ** 2) - 2.0))
+
+
+def fit(runs: Sequence[Run], engine: Engine) -> Coefficients:
+    """The coefficients that predict ``runs`` best: searched from two starts, what regressions on the log give and
+    what corrections make of it."""
+
+    def loss(place: Floats) -> float:
+        found = Coefficients(*np.exp(place).tolist())
+        return sum(miss(run, found, engine) for run in runs)
+
+    ends = [_searched(loss, place) for place in (corrected(runs, engine), np.log(start(runs)))]
+    return Coefficients(*np.exp(min(ends, key=loss)).tolist())
+
+
+def _searched(loss: Callable[[Floats], float], place: Floats) -> Floats:
+    """Where Nelder-Mead on logarithms ends, started anew with smaller simplices.
+
+    A simulation is a step function of the coefficients here and there, on which derivatives mislead.
+    """
+    place = np.maximum(place, place[0] + np.log(LEAST))
+    for step in STEPS:
+        limits: Any = {"initial_simplex": simplex(place, step), "maxfev": MOST_TRIALS, "xatol": 1e-4, "fatol": 1e-5}
+        place = minimize(loss, place, method="Nelder-Mead", options=limits).x
+    return place
+
+
+def corrected(runs: Sequence[Run], engine: Engine) -> Floats:
+    """Logarithms of coefficients whose simulated log leads the regressions to what the real one leads them to.
+
+    Indirect inference (Gourieroux, Monfort and Renault, Journal of Applied Econometrics 8, 1993): what the
+    regressions neglect, they neglect in both.
+    """
+    told = np.log(start(runs))
+    place = told
+    for share in CORRECTIONS:
+        found = Coefficients(*np.exp(place).tolist())
+        again = np.log(start([replayed(run, found, engine) for run in runs]))
+        place = place + share * np.clip(told - again, -MOST_CORRECTION, MOST_CORRECTION)
+    return place
+
+
+def replayed(run: Run, found: Coefficients, engine: Engine) -> Run:
+    """The log that such a server would have left of the requests of ``run``."""
+    seen, sent = predict(run.requests, found, engine), run.requests.arrival_s
+    return Run(run.label, run.requests, seen.first_s - sent, seen.done_s - sent)
+
+
+def simplex(place: Floats, step: float) -> Floats:
+    """The first simplex round ``place``: logarithms of the coefficients, moved by about ``step``.
+
+    d1 and d2 stand in for each other, so one direction changes what a sequence costs as a whole, another the share
+    of it that grows with its context, at about the same cost.
+    """
+    moves = step * np.eye(len(place))
+    costs = np.exp(place[1:3]) * np.array([1.0, CONTEXT])
+    moves[1, 2] = step
+    moves[2, 1:3] = np.clip(np.array([-0.5, 0.5]) * costs.sum() * step / costs, -1.0, 1.0)
+    return np.vstack([place, place + moves])

@@ -1,0 +1,1 @@
+"""What is written down: tables, files, pages, timelines."""

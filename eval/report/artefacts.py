@@ -1,0 +1,158 @@
+"""The files an experiment leaves: results.csv, summary.json, manifest.json."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from llmsched.eval.runs.outcome import Outcome
+from llmsched_env.simulation.metrics import KEYS
+
+PACKAGES = ("llmsched", "gymnasium", "numba", "numpy", "scipy", "pandas", "matplotlib")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def prepare(folder: Path) -> None:
+    """Make ``folder`` and write into it once; ``ValueError`` with a line for the user if that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"--out {str(folder)!r} cannot be written ({reason}): give a folder that can.") from error
+
+
+def prepare_file(option: str, path: Path) -> None:
+    """See that ``path`` can be written, whatever is there stays; ``ValueError`` with a line for the user if not."""
+    try:
+        with path.open("ab"):
+            pass
+        if path.stat().st_size == 0:
+            path.unlink()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ValueError(f"{option} {str(path)!r} cannot be written ({reason}): give a file that can.") from error
+
+
+class ResultsFile:
+    """results.csv, a row per policy and seed: appended as runs finish, put in order at the end."""
+
+    def __init__(self, path: Path, bins: int) -> None:
+        self._path = path
+        self._columns = ["policy", "seed", *(key for key in KEYS if key != "per_bin")]
+        self._columns += [f"bin{k}_{name}" for k in range(bins) for name in ("submitted", "misses")]
+        self._write([])
+
+    def append(self, outcome: Outcome) -> None:
+        """Add a run at once, so that an interrupted experiment keeps it."""
+        text = io.StringIO()
+        self._writer(text).writerow(result_row(outcome))
+        with self._path.open("a", encoding="utf-8", newline="") as file:
+            file.write(text.getvalue())
+
+    def finish(self, outcomes: Sequence[Outcome], policies: Sequence[str]) -> None:
+        """Rewrite the file by policy and seed."""
+        place = {policy: row for row, policy in enumerate(policies)}
+        self._write(sorted(outcomes, key=lambda outcome: (place[outcome.policy], outcome.seed)))
+
+    def _writer(self, file: io.StringIO) -> csv.DictWriter:
+        return csv.DictWriter(file, self._columns, lineterminator="\n")
+
+    def _write(self, outcomes: Sequence[Outcome]) -> None:
+        text = io.StringIO()
+        writer = self._writer(text)
+        writer.writeheader()
+        writer.writerows(result_row(outcome) for outcome in outcomes)
+        write_text(self._path, text.getvalue())
+
+
+def result_row(outcome: Outcome) -> dict[str, Any]:
+    """A run as a row of results.csv: policy, seed, metrics.KEYS, the bins as ``bin0_submitted`` and so on."""
+    row: dict[str, Any] = {"policy": outcome.policy, "seed": outcome.seed}
+    for key, value in outcome.summary.items():
+        if key == "per_bin":
+            for entry in value:
+                row |= {f"bin{entry['bin']}_{name}": entry[name] for name in ("submitted", "misses")}
+        else:
+            row[key] = "" if isinstance(value, float) and math.isnan(value) else value
+    return row
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}.part")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+def as_json(value: Any) -> str:
+    """JSON with two spaces; what is undefined (NaN) is null."""
+    return json.dumps(_defined(value), indent=2, allow_nan=False)
+
+
+def _defined(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _defined(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_defined(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def manifest(command: Sequence[str], seeds: Sequence[int], began: str, seconds: float) -> dict[str, Any]:
+    """How the results were made: command, versions, seeds, git commit, machine; ``began`` in ISO form."""
+    return {
+        "command": list(command),
+        "began": began,
+        "seconds": round(seconds, 3),
+        "seeds": list(seeds),
+        "git": _commit(),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "machine": {
+            "system": platform.system(),
+            "release": platform.release(),
+            "architecture": platform.machine(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+        },
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> dict[str, Any] | None:
+    """The commit of the checkout and whether files differ from it; None outside a checkout or without git."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

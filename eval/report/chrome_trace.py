@@ -1,0 +1,85 @@
+"""Batches on servers as a trace that Perfetto (ui.perfetto.dev) and chrome://tracing open.
+
+A process per policy, a thread per server, a slice per batch; beside them the number of requests that wait.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmsched.eval.report.artefacts import write_text
+from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell
+from llmsched_env.core.layout import PENDING, REJECTED
+from llmsched_env.simulation.result import RunResult
+
+US = 1e6
+"""Microseconds per second: the unit of the format."""
+
+
+def write_timeline(cells: Sequence[Cell], path: Path) -> None:
+    """Run ``cells`` once more, their batches logged, and write all of them into one trace at ``path``."""
+    logged = [Cell(c.label, c.policy, c.scenario, c.seed, c.split, timeline=True) for c in cells]
+    arrivals = SharedArrivals(logged)
+    events = []
+    for number, cell in enumerate(logged, start=1):
+        events += events_of(number, f"{cell.label}, seed {cell.seed}", run_cell(cell, arrivals.take(cell)))
+    text = ",\n".join(json.dumps(event, separators=(",", ":")) for event in events)
+    write_text(path, f'{{"displayTimeUnit":"ms","traceEvents":[\n{text}\n]}}\n')
+
+
+def events_of(process: int, name: str, result: RunResult) -> list[dict[str, Any]]:
+    """The trace events of one run, whose batches were logged, as process number ``process``."""
+    events = [_name("process_name", process, 0, name)]
+    events += [_name("thread_name", process, k + 1, f"server {k}") for k in range(len(result.servers))]
+    for batch in result.batches[np.isfinite(result.batches["end"])]:
+        kind = _kind(int(batch["choice"]), result.config.queueing.num_bins)
+        start, end = float(batch["start"]), float(batch["end"])
+        events.append(
+            {
+                "name": f"{kind}: {batch['size']}",
+                "cat": kind,
+                "ph": "X",
+                "ts": US * start,
+                "dur": US * (end - start),
+                "pid": process,
+                "tid": int(batch["server"]) + 1,
+                "args": {
+                    "size": int(batch["size"]),
+                    "evictions": int(batch["evictions"]),
+                    "kv_peak_tokens": float(batch["kv_peak"]),
+                },
+            }
+        )
+    return events + _waiting(process, result)
+
+
+def _kind(choice: int, bins: int) -> str:
+    """Where a batch came from; in the continuous engine a slice is a stretch of a running set, from no one bin."""
+    if choice < 0:
+        return "running"
+    return "any" if choice == bins else f"bin {choice}"
+
+
+def _waiting(process: int, result: RunResult) -> list[dict[str, Any]]:
+    """A counter of the requests that wait for their first dispatch, a value per change."""
+    rows = result.requests
+    entered = rows["arrival"][(rows["status"] != PENDING) & (rows["status"] != REJECTED)]
+    left = rows["dispatch"][np.isfinite(rows["dispatch"])]
+    times = np.concatenate([entered, left])
+    order = np.argsort(times, kind="stable")
+    steps = np.concatenate([np.ones(len(entered), np.int64), -np.ones(len(left), np.int64)])
+    times, level = times[order], np.cumsum(steps[order])
+    last = np.append(times[1:] != times[:-1], True) if len(times) else np.zeros(0, bool)
+    return [
+        {"name": "waiting requests", "ph": "C", "ts": US * float(t), "pid": process, "args": {"requests": int(n)}}
+        for t, n in zip(times[last], level[last], strict=True)
+    ]
+
+
+def _name(kind: str, process: int, thread: int, name: str) -> dict[str, Any]:
+    return {"name": kind, "ph": "M", "pid": process, "tid": thread, "args": {"name": name}}

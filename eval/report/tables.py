@@ -1,0 +1,103 @@
+"""Tables of experiments: one description, written as text, CSV, JSON and (llmsched.eval.report.page) HTML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llmsched.eval.report.textual import folded
+from llmsched.eval.runs.intervals import Interval
+
+Value = Interval | float | int | str | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: ``key`` in the rows and in files, the two lines of its heading, and how numbers are shown:
+    times ``factor``, with ``digits`` decimals, ``signed`` or not.  Files hold the numbers as they are."""
+
+    key: str
+    title: str
+    unit: str = ""
+    digits: int = 1
+    factor: float = 1.0
+    signed: bool = False
+
+    def shown(self, value: Value) -> str:
+        """``value`` as it is printed; ``-`` for what does not exist."""
+        if value is None or isinstance(value, str):
+            return value or "-"
+        mean, half = (value.mean, value.half) if isinstance(value, Interval) else (float(value), None)
+        if not math.isfinite(mean):
+            return "-" if math.isnan(mean) else "inf"
+        sign = "+" if self.signed else ""
+        scaled = round(mean * self.factor, self.digits) + 0.0  # no -0.0
+        text = f"{scaled:{sign},.{self.digits}f}"
+        return text if half is None else f"{text} ± {half * self.factor:,.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows (by column key) under a title; ``name`` is that of its file, ``note`` stands below."""
+
+    name: str
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Value]]
+    note: str = ""
+
+
+def text(table: Table) -> str:
+    """The table for a terminal: words flush left, numbers flush right."""
+    cells = [[c.title for c in table.columns], [c.unit for c in table.columns]]
+    cells += [[c.shown(row.get(c.key)) for c in table.columns] for row in table.rows]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(table.columns))]
+    left = [_is_text(table, column) for column in table.columns]
+    lines = [_line(row, widths, left) for row in cells if any(row)]
+    head = 2 if any(cells[1]) else 1
+    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+    note = [folded(table.note)] if table.note else []
+    return "\n".join([folded(table.title), *lines[:head], rule, *lines[head:], *note])
+
+
+def _is_text(table: Table, column: Column) -> bool:
+    return any(isinstance(row.get(column.key), str) for row in table.rows)
+
+
+def _line(row: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:
+    cells = zip(row, widths, left, strict=True)
+    return "  ".join(f"{cell:<{width}}" if first else f"{cell:>{width}}" for cell, width, first in cells).rstrip()
+
+
+def records(table: Table) -> list[dict[str, Any]]:
+    """The rows as plain numbers and words: an interval becomes its mean and ``KEY_ci95``, its half width."""
+    found = []
+    for row in table.rows:
+        record: dict[str, Any] = {}
+        for column in table.columns:
+            value = row.get(column.key)
+            if isinstance(value, Interval):
+                record |= {column.key: value.mean, f"{column.key}_ci95": value.half}
+            else:
+                record[column.key] = value
+        found.append(record)
+    return found
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, columns in the order in which they first appear; what is undefined is empty."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: "" if _undefined(value) else value for key, value in row.items()})
+    return out.getvalue()
+
+
+def _undefined(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -1,0 +1,82 @@
+"""From runs to the summary of an experiment: one dictionary per policy, over seeds, against the first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmsched.eval.runs.intervals import Interval, interval, paired
+from llmsched.eval.runs.outcome import Outcome
+from llmsched_env.simulation.metrics import COUNTS, KEYS
+
+SUMMED = (*COUNTS, "wall_s")
+"""Keys that are summed over seeds; the others are averaged and have intervals."""
+
+PER_BIN = ("per_bin", "worst_bin", "worst_bin_miss_rate")
+
+AVERAGED = tuple(key for key in KEYS if key not in SUMMED and key not in PER_BIN)
+
+
+def by_policy(outcomes: Sequence[Outcome], policies: Sequence[str]) -> dict[str, list[Outcome]]:
+    """Outcomes of each policy, in the order of ``policies`` and of the seeds; policies without any are left out."""
+    ordered = sorted(outcomes, key=lambda outcome: outcome.seed)
+    grouped = {policy: [outcome for outcome in ordered if outcome.policy == policy] for policy in policies}
+    return {policy: found for policy, found in grouped.items() if found}
+
+
+def policy_summary(policy: str, runs: Sequence[Outcome], baseline: Sequence[Outcome] | None) -> dict[str, Any]:
+    """The summary of one policy: counts and ``wall_s`` summed over seeds, the rest averaged.
+
+    ``ci95`` has the half width of the 95 % interval of every averaged key, None with a single seed.
+    ``paired`` has, per averaged key, the mean difference from ``baseline`` over common seeds and its half
+    width; empty where ``baseline`` is None (the policy itself is the first).
+    """
+    found: dict[str, Any] = {"policy": policy, "seeds": [run.seed for run in runs]}
+    for key in SUMMED:
+        found[key] = math.fsum(run.summary[key] for run in runs) if key == "wall_s" else _total(runs, key)
+    spread = {key: interval([run.summary[key] for run in runs]) for key in AVERAGED}
+    found |= {key: spread[key].mean for key in AVERAGED}
+    found |= _bins(runs)
+    found["ci95"] = {key: spread[key].half for key in AVERAGED}
+    found["paired"] = {}
+    if baseline is not None:
+        for key in AVERAGED:
+            gap = paired(_by_seed(runs, key), _by_seed(baseline, key))
+            found["paired"][key] = {"difference": gap.mean, "ci95": gap.half}
+    return found
+
+
+def policy_summaries(outcomes: Sequence[Outcome], policies: Sequence[str]) -> list[dict[str, Any]]:
+    """Summaries of all policies that have a run, in order; the first of ``policies`` is the baseline."""
+    grouped = by_policy(outcomes, policies)
+    baseline = grouped.get(policies[0], [])
+    return [
+        policy_summary(policy, runs, None if policy == policies[0] else baseline) for policy, runs in grouped.items()
+    ]
+
+
+def difference(summary: Mapping[str, Any], key: str) -> Interval | None:
+    """The paired difference of one key from the first policy, None for the first itself."""
+    gap = summary["paired"].get(key)
+    return None if gap is None else Interval(gap["difference"], gap["ci95"])
+
+
+def _by_seed(runs: Sequence[Outcome], key: str) -> dict[int, float]:
+    return {run.seed: float(run.summary[key]) for run in runs}
+
+
+def _total(runs: Sequence[Outcome], key: str) -> int:
+    return sum(int(run.summary[key]) for run in runs)
+
+
+def _bins(runs: Sequence[Outcome]) -> dict[str, Any]:
+    """Per-bin counts summed over seeds, their shares, and the bin that fares worst."""
+    rows = []
+    for k in range(len(runs[0].summary["per_bin"])):
+        submitted, misses = (sum(run.summary["per_bin"][k][name] for run in runs) for name in ("submitted", "misses"))
+        rate = misses / submitted if submitted else math.nan
+        rows.append({"bin": k, "submitted": submitted, "misses": misses, "miss_rate": rate})
+    used = [row for row in rows if row["submitted"]]
+    worst = max(used, key=lambda row: row["miss_rate"], default={"bin": 0, "miss_rate": math.nan})
+    return {"per_bin": rows, "worst_bin": worst["bin"], "worst_bin_miss_rate": worst["miss_rate"]}

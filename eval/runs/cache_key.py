@@ -1,0 +1,120 @@
+"""What determines the outcome of a run, and a key of it: equal keys, equal results.
+
+The key covers the configuration that is simulated, the law of the arrivals (a trace by its rows), the policy's code
+and numbers, the seed and its split, what is kept of the run, and the version of the source.  It covers neither the
+label of the run nor how many run at a time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from llmsched.eval.runs.runner import Cell
+from llmsched.policies import Bound
+from llmsched.policies.registry import OURS
+from llmsched_env import datafiles
+from llmsched_env.workload.traces import Trace
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SOURCES = ("llmsched_env/**/*.py", "policies/**/*.py", "eval/runs/runner.py", "eval/runs/outcome.py")
+"""What a result depends on, besides the data files; tables, figures and pages may change without it."""
+
+LIBRARIES = ("numba", "numpy", "scipy")
+
+
+def cell_key(cell: Cell) -> str:
+    """The key of ``cell``: 32 hexadecimal digits.
+
+    A policy from a user's file counts with all of that file, but not with what that file imports.
+    """
+    workload = cell.scenario.workload
+    source = workload.name if workload.trace is None else trace_digest(workload.trace)
+    facts = {
+        "version": source_version(),
+        "config": _plain(cell.policy.configure(cell.scenario.config)),
+        "workload": _plain(workload) | {"source": source},
+        "policy": _policy(cell.policy),
+        "cut": list(cell.scenario.cut),
+        "seed": cell.seed,
+        "split": cell.split,
+        "timeline": cell.timeline,
+        "streamed": cell.streamed,
+    }
+    return _digest(json.dumps(facts, sort_keys=True).encode())
+
+
+@cache
+def source_version() -> str:
+    """Digest of the simulator's source, of its data files and of the libraries that compile and draw."""
+    digest = hashlib.sha256()
+    files = [file for pattern in SOURCES for file in sorted(ROOT.glob(pattern))]
+    for kind in ("generators", "profiles"):
+        files += sorted(datafiles.data_dir(kind).glob("*.json"))
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    versions = [platform.python_version(), *(metadata.version(name) for name in LIBRARIES)]
+    digest.update(" ".join(versions).encode())
+    return digest.hexdigest()[:32]
+
+
+_TRACES: dict[int, tuple[Trace, str]] = {}
+
+
+def trace_digest(trace: Trace) -> str:
+    """Digest of the rows of a trace; its name and notes change no result."""
+    if id(trace) not in _TRACES:  # the trace is kept with it, so that no other takes its id
+        columns = (trace.arrival_s, trace.prompt_tokens, trace.output_tokens)
+        _TRACES[id(trace)] = trace, _digest(*(np.ascontiguousarray(column).tobytes() for column in columns))
+    return _TRACES[id(trace)][1]
+
+
+def _policy(policy: Bound) -> dict[str, Any]:
+    file = policy.policy.file
+    code = "ours" if file.is_relative_to(OURS) else _file_digest(file, file.stat().st_mtime_ns)  # ours: source_version
+    return {
+        "function": policy.policy.function.__qualname__,
+        "file": file.name,
+        "code": code,
+        "params": _digest(np.ascontiguousarray(policy.params, dtype=np.float64).tobytes()),
+        "memory": policy.memory,
+        "details": policy.details,
+    }
+
+
+@cache
+def _file_digest(file: Path, modified_ns: int) -> str:
+    return _digest(file.read_bytes())
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses and mappings as dictionaries of what can be compared, numbers as JSON writes them (exactly)."""
+    if isinstance(value, Trace):
+        return None  # by trace_digest
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.compare}
+        return {"is": type(value).__name__} | fields
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if isinstance(value, (str, int, float, type(None))) else repr(value)
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()[:32]

@@ -1,0 +1,99 @@
+"""What one run of one policy under one seed leaves for tables and figures; small, whatever the run was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched_env.core.layout import COMPLETED, ITL_BINS, PENDING, REJECTED
+from llmsched_env.simulation.metrics import PER_REQUEST, STATISTICS, Accumulator, count_log_bins, summarize
+from llmsched_env.simulation.result import RunResult
+
+TIMELINE_POINTS = 600
+
+RATES = ("request_goodput", "request_throughput", "output_throughput", "total_token_throughput")
+"""Keys of a summary that are per second of ``duration_s``."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """State of a run on a regular grid of times: ``time_s``; requests ``waiting`` for their first dispatch;
+    ``batch``, mean size of the batches running (0: all servers idle).  Times count from the first arrival."""
+
+    time_s: NDArray[np.float64]
+    waiting: NDArray[np.int64]
+    batch: NDArray[np.float64]
+    last_arrival_s: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run: policy and seed, ``summary`` (metrics.KEYS), ``e2e_counts`` = completed requests by
+    end-to-end latency in the log bins of ``metrics.log_bin_ends``, and a timeline where asked for."""
+
+    policy: str
+    seed: int
+    summary: Mapping[str, Any]
+    e2e_counts: NDArray[np.int64]
+    timeline: Timeline | None = None
+
+
+def outcome_of(policy: str, seed: int, result: RunResult, *, timeline: bool = False, end: int | None = None) -> Outcome:
+    """Reduce a run; ``timeline`` needs its batches logged; requests from number ``end`` on are not scored."""
+    scored = result.requests[result.warmup : end]
+    done = scored[scored["status"] == COMPLETED]
+    counts = np.zeros(ITL_BINS, np.int64)
+    count_log_bins(done["completion"] - done["arrival"], counts)
+    summary = summarize(result) if end is None or end >= len(result.requests) else summary_until(result, end)
+    return Outcome(policy, seed, summary, counts, timeline_of(result) if timeline else None)
+
+
+def summary_until(result: RunResult, end: int) -> dict[str, Any]:
+    """The summary of the requests before number ``end``, with servers busy for the others to the end of the run.
+
+    Rates are per second of the time in which the scored requests arrived: the last completion among them may come
+    long after it, while others are served.  Gaps between tokens, which a run counts as it goes, are undefined.
+    """
+    summary = summarize(replace(result, requests=result.requests[:end]))
+    arrival = result.requests["arrival"]
+    window_s = float(arrival[end] - arrival[result.warmup])
+    stretch = summary["duration_s"] / window_s if window_s > 0 else np.nan
+    for key in RATES:
+        summary[key] *= stretch
+    for statistic in STATISTICS:
+        summary[f"{statistic}_itl_ms"] = np.nan
+    return {**summary, "duration_s": window_s}
+
+
+def outcome_of_stream(policy: str, seed: int, pieces: Iterable[RunResult]) -> Outcome:
+    """Reduce a run that comes in pieces (streaming.simulate_stream); percentiles to 0.5 %."""
+    totals = Accumulator()
+    for piece in pieces:
+        totals.add(piece)
+    return Outcome(policy, seed, totals.summary(), totals.histograms[PER_REQUEST.index("e2el")].copy())
+
+
+def timeline_of(result: RunResult, points: int = TIMELINE_POINTS) -> Timeline:
+    """Sample the queue and the running batches at ``points`` times from the first arrival to the end."""
+    requests, batches = result.requests, result.batches
+    time = np.linspace(float(requests["arrival"].min()), float(result.lane["now"]), points)
+    left = np.sort(requests["dispatch"][np.isfinite(requests["dispatch"])])
+    entered = np.sort(requests["arrival"][_ever_waited(requests)])
+    waiting = np.searchsorted(entered, time, side="right") - np.searchsorted(left, time, side="right")
+    started, ended = np.argsort(batches["start"]), np.argsort(batches["end"])
+    running, members = np.zeros(points), np.zeros(points)
+    for order, stamp, sign in ((started, "start", 1), (ended, "end", -1)):
+        place = np.searchsorted(batches[stamp][order], time, side="right")
+        running += sign * place
+        members += sign * np.concatenate([[0], np.cumsum(batches["size"][order])])[place]
+    mean = np.divide(members, running, out=np.zeros(points), where=running > 0)
+    return Timeline(time - time[0], waiting, mean, float(requests["arrival"].max()) - time[0])
+
+
+def _ever_waited(requests: NDArray) -> NDArray[np.bool_]:
+    """Arrived and were not turned away: everything that was dispatched or still waits."""
+    return (requests["status"] != PENDING) & (requests["status"] != REJECTED)

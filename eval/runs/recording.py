@@ -1,0 +1,139 @@
+"""A run seen decision by decision: the record that the scheduler was given every time, and whether it waited."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched.eval.runs.runner import Cell
+from llmsched_env.config import SimConfig
+from llmsched_env.core.layout import BAD_BIN, BAD_SIZE, DECIDE, RECORD
+from llmsched_env.requests import Requests
+from llmsched_env.simulation.metrics import measure, targets_of
+from llmsched_env.simulation.result import RunResult
+from llmsched_env.simulation.simulator import LOGGED, Simulator, finish, kernel_of
+from llmsched_env.workload.streams import streams
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A run and its D decisions: ``free`` (D,) servers, ``waited`` (D,) whether the answer was to wait, and where they
+    were kept ``records`` (D,) layout.RECORD and ``memories`` (D, M) of the policy before the decision."""
+
+    result: RunResult
+    free: NDArray[np.int64]
+    waited: NDArray[np.bool_]
+    records: NDArray
+    memories: NDArray[np.float64]
+
+
+def recorded(cell: Cell, requests: Requests, *, keep: bool = False) -> Recording:
+    """The run of ``cell`` one decision at a time, batches logged; ``keep``: with the records.
+
+    The same run as that of runs.runner to the bit, but that the costly fields of the record are always written.
+    """
+    policy, config = cell.policy, cell.policy.configure(cell.scenario.config)
+    rngs = streams(cell.seed, cell.split)
+    simulator = Simulator(config, len(requests), log=LOGGED[config.engine] * len(requests), gaps=True)
+    warmup = cell.scenario.workload.warmup
+    simulator.load(0, requests, noise_key=int(rngs["noise"].integers(2**63)), warmup=warmup)
+    memory, lane, row = np.zeros(max(1, policy.memory)), simulator.lane[0], simulator.record
+    run, asked = kernel_of(config.engine), (policy.decide, np.asarray(policy.params), memory, rngs["policy"])
+    free, waited, records, memories = [], [], [], []
+    waits = 0
+    while True:
+        before = memory.copy() if keep else memory
+        if (status := run(simulator.arrays, row, *asked, True, 1)) != DECIDE:
+            break
+        free.append(int(row[0]["free_servers"]))
+        waited.append(int(lane["waits"]) > waits)
+        waits = int(lane["waits"])
+        if keep:
+            records.append(row[0].copy())
+            memories.append(before)
+    if status in (BAD_BIN, BAD_SIZE):
+        raise ValueError(f"{cell.label}: the policy answered a bin or a size that does not exist.")
+    finish(simulator.requests[0], simulator.servers[0], float(lane["now"]))
+    return Recording(
+        _result(simulator, warmup),
+        np.array(free, np.int64),
+        np.array(waited, np.bool_),
+        np.array(records, RECORD),
+        np.array(memories, np.float64).reshape(len(memories), len(memory)),
+    )
+
+
+def _result(simulator: Simulator, warmup: int) -> RunResult:
+    lane = simulator.lane[0].copy()
+    return RunResult(
+        config=simulator.config,
+        requests=simulator.requests[0],
+        batches=simulator.log[0][: int(lane["logged"])],
+        bins=simulator.bins[0],
+        servers=simulator.servers[0],
+        lane=lane,
+        itl_histogram=simulator.gaps[0],
+        wall_s=0.0,
+        warmup=warmup,
+    )
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How a run shared its servers, by bin (K,): ``time`` as share of all server time, mean ``batch`` (NaN: none),
+    ``missed`` as share of the requests whose predicted length belongs there (NaN: none).  A batch of `any` counts in
+    the bins of its members, in proportion."""
+
+    time: NDArray[np.float64]
+    batch: NDArray[np.float64]
+    missed: NDArray[np.float64]
+
+
+def sharing_of(result: RunResult) -> Sharing:
+    """The sharing of a run whose batches were logged."""
+    batches, weights = result.batches, batch_weights(result)
+    spent = weights.T @ (batches["end"] - batches["start"])
+    number = weights.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        batch = weights.T @ batches["size"] / number
+    whole = float(result.lane["now"]) * len(result.servers)
+    return Sharing(spent / whole, batch, missed_by_length(result))
+
+
+def batch_weights(result: RunResult) -> NDArray[np.float64]:
+    """Share of every batch that belongs to every bin, (batches, K)."""
+    bins, batches, requests = result.config.queueing.num_bins, result.batches, result.requests
+    weights = np.zeros((len(batches), bins))
+    served = requests[requests["batch"] >= 0]
+    np.add.at(weights, (served["batch"], served["bin"]), 1.0)
+    weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
+    chosen = batches["choice"]
+    own = chosen < bins
+    weights[own] = np.eye(bins)[chosen[own]]
+    return weights
+
+
+def missed_by_length(result: RunResult) -> NDArray[np.float64]:
+    """Share of the scored requests of every bin (by predicted length) that missed their SLO, (K,)."""
+    scored = result.requests[result.warmup :]
+    _, met = measure(scored, targets_of(result.config.slos))
+    queueing = result.config.queueing
+    place = np.searchsorted(np.asarray(queueing.edges), scored["predicted"], side="right")
+    arrived = np.bincount(place, minlength=queueing.num_bins)
+    with np.errstate(invalid="ignore"):
+        return np.bincount(place, weights=~met, minlength=queueing.num_bins) / arrived
+
+
+def bin_names(config: SimConfig) -> list[str]:
+    """Names of the bins 0 to K - 1 of ``config`` as they stand in legends: predicted output tokens, then what is late.
+
+    A bin that follows those of predicted lengths holds what can no longer be in time.
+    """
+    bounds = [0, *config.queueing.edges]
+    names = [f"{low} to {high - 1}" for low, high in pairwise(bounds)]
+    names.append(f"{bounds[-1]} and more" if len(bounds) > 1 else "all")
+    more = config.queueing.num_bins - len(names)
+    return names + (["late"] if more == 1 else [f"late {i + 1}" for i in range(more)])

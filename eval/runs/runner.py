@@ -1,0 +1,182 @@
+"""Runs of policies over seeds, several at a time; what comes out does not depend on how many.
+
+Threads suffice: the compiled kernel runs outside Python's lock, arrivals are drawn once per seed and shared
+by all policies (common random arrivals), and nothing has to be started or sent to another process.  Runs that
+survive a kill, and runs on other machines: llmsched.eval.runs.cells.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from llmsched.eval.runs.outcome import Outcome, outcome_of, outcome_of_stream
+from llmsched.eval.runs.scenario import Scenario
+from llmsched.policies import Bound
+from llmsched_env.config import SimConfig
+from llmsched_env.requests import Requests
+from llmsched_env.simulation.result import RunResult
+from llmsched_env.simulation.simulator import simulate
+from llmsched_env.simulation.streaming import simulate_stream
+from llmsched_env.workload.streams import streams
+from llmsched_env.workload.workload import Workload
+
+T = TypeVar("T")
+
+CHUNK = 1_000_000
+"""Requests in memory at a time, those in the system apart, of a run that is streamed."""
+
+LOOK_S = 0.2
+"""How often the waiting main thread looks for Ctrl-C where the system does not interrupt it."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run to make: its ``label`` in the outcome, the policy, the seed, the split the arrivals come from, whether
+    a timeline is kept, and whether it is ``streamed`` (fixed memory, percentiles to 0.5 %, no timeline)."""
+
+    label: str
+    policy: Bound
+    scenario: Scenario
+    seed: int
+    split: str = "test"
+    timeline: bool = False
+    streamed: bool = False
+
+    @property
+    def arrivals(self) -> tuple[Workload, int, str]:
+        """What the arrivals depend on, and nothing else."""
+        return self.scenario.workload, self.seed, self.split
+
+
+class SharedArrivals:
+    """Arrivals drawn once for all cells that share (workload, seed, split), given back after the last use."""
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self._lock = threading.Lock()
+        self._left: dict[tuple[Workload, int, str], int] = {}
+        self._drawn: dict[tuple[Workload, int, str], tuple[threading.Lock, list[Requests]]] = {}
+        for cell in cells:
+            key = cell.arrivals
+            self._left[key] = self._left.get(key, 0) + 1
+            self._drawn.setdefault(key, (threading.Lock(), []))
+
+    def take(self, cell: Cell) -> Requests:
+        """The arrivals of ``cell``."""
+        key = cell.arrivals
+        lock, kept = self._drawn[key]
+        with lock:
+            if not kept:
+                kept.append(cell.scenario.draw(cell.seed, cell.split))
+            requests = kept[0]
+        with self._lock:
+            self._left[key] -= 1
+            if self._left[key] == 0:
+                del self._drawn[key]
+        return requests
+
+
+def run_cell(cell: Cell, requests: Requests) -> RunResult:
+    """Simulate one cell; the policy's and the noise's random numbers come from its own seed.
+
+    Raises ``ValueError`` that names the policy when its code fails or answers nonsense.
+    """
+    with _named(cell):
+        warmup = cell.scenario.scored(len(requests)).start
+        return simulate(
+            _config(cell), requests, cell.policy.decide, log_batches=cell.timeline, warmup=warmup, **_common(cell)
+        )
+
+
+def run_stream(cell: Cell) -> Iterator[RunResult]:
+    """The same run, arrivals drawn and ended requests yielded in pieces."""
+    if any(cell.scenario.cut):
+        raise ValueError("a streamed run does not know where its last requests begin: do not cut it.")
+    with _named(cell):
+        warmup = cell.scenario.workload.warmup
+        chunks = cell.scenario.workload.chunks(cell.seed, CHUNK, cell.split)
+        yield from simulate_stream(_config(cell), chunks, cell.policy.decide, warmup=warmup, **_common(cell))
+
+
+def _config(cell: Cell) -> SimConfig:
+    return cell.policy.configure(cell.scenario.config)
+
+
+def _common(cell: Cell) -> dict[str, Any]:
+    rngs = streams(cell.seed, cell.split)
+    return {**cell.policy.options, "rng": rngs["policy"], "noise_key": int(rngs["noise"].integers(2**63))}
+
+
+@contextmanager
+def _named(cell: Cell) -> Iterator[None]:
+    """A failing policy is named."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{cell.label}: {error}") from None
+
+
+def outcome_of_cell(cell: Cell, arrivals: SharedArrivals) -> Outcome:
+    """Make the run and reduce it."""
+    if cell.streamed:
+        return outcome_of_stream(cell.label, cell.seed, run_stream(cell))
+    result = run_cell(cell, arrivals.take(cell))
+    end = cell.scenario.scored(len(result.requests)).stop
+    return outcome_of(cell.label, cell.seed, result, timeline=cell.timeline, end=end)
+
+
+def numbered(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[int, Outcome]]:
+    """(place in ``cells``, outcome) as they finish, ``jobs`` at a time; the first error of a run is raised."""
+    arrivals = SharedArrivals([cell for cell in cells if not cell.streamed])
+
+    def task(place: int, cell: Cell) -> Callable[[], tuple[int, Outcome]]:
+        return lambda: (place, outcome_of_cell(cell, arrivals))
+
+    return as_finished([task(place, cell) for place, cell in enumerate(cells)], jobs)
+
+
+def as_finished(tasks: Sequence[Callable[[], T]], jobs: int) -> Iterator[T]:
+    """Results of ``tasks`` as they finish, ``jobs`` threads at a time, begun in order.
+
+    The threads are daemons: whoever stops listening, Ctrl-C above all, waits for none of them.  The main thread
+    calls no compiled code meanwhile, which an interrupt could leave with an exception half raised.
+    """
+    waiting: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+    for task in tasks:
+        waiting.put(task)
+    stop = threading.Event()
+    for _ in range(min(jobs, len(tasks))):
+        threading.Thread(target=_work, args=(waiting, done, stop), daemon=True).start()
+    try:
+        for _ in tasks:
+            result, error = _next(done)
+            if error is not None:
+                raise error
+            yield result
+    finally:
+        stop.set()
+
+
+def _work(waiting: queue.SimpleQueue, done: queue.SimpleQueue, stop: threading.Event) -> None:
+    while not stop.is_set():
+        try:
+            task = waiting.get_nowait()
+        except queue.Empty:
+            return
+        try:
+            done.put((task(), None))
+        except Exception as error:
+            done.put((None, error))
+
+
+def _next(done: queue.SimpleQueue) -> tuple:
+    while True:
+        try:
+            return done.get(timeout=LOOK_S)
+        except queue.Empty:
+            continue

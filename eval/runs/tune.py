@@ -1,0 +1,194 @@
+"""Choices made on validation seeds, never on those that are scored: `=auto` parameters, D, and `--load`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmsched.eval.cli.progress import Progress
+from llmsched.eval.runs.cells import Crew, crew_of
+from llmsched.eval.runs.outcome import Outcome
+from llmsched.eval.runs.runner import Cell
+from llmsched.eval.runs.scenario import Scenario
+from llmsched.policies import Bound, parse
+from llmsched_env.simulation.simulator import safe_tbt_s
+
+VALIDATION_SEEDS = range(3)
+"""Seeds of the split "validation", which is independent of the scored seeds of equal number."""
+
+VALIDATED = f"validation seeds {VALIDATION_SEEDS[0]} to {VALIDATION_SEEDS[-1]}"
+
+CAPACITY_ATTAINMENT = 0.95
+"""A rate is within capacity when at least this share of all arrivals meets its SLO."""
+
+RATE_TOLERANCE = 0.01
+"""The capacity is known to this relative precision."""
+
+REFERENCE = "static:batch=auto"
+"""The policy whose capacity is the unit of --load."""
+
+TBT_GRID_S = (0.025, 0.030, 0.035, 0.040, 0.050, 0.060, 0.080, 0.100, 0.150, 0.200)
+"""Targets between tokens that `tbt=auto` tries."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean over validation seeds; better = higher attainment, then lower mean E2E (ms)."""
+
+    attainment: float
+    mean_e2e_ms: float
+
+    @property
+    def order(self) -> tuple[float, float]:
+        """Sorts the better last."""
+        return self.attainment, -self.mean_e2e_ms if math.isfinite(self.mean_e2e_ms) else -math.inf
+
+
+def scores(trials: Sequence[tuple[Bound, Scenario]], jobs: int | Crew, label: str) -> list[Score]:
+    """Scores of (policy, scenario) pairs on the validation seeds, common arrivals for equal workloads."""
+    cells = [
+        Cell(str(row), policy, scenario, seed, "validation")
+        for seed in VALIDATION_SEEDS
+        for row, (policy, scenario) in enumerate(trials)
+    ]
+    found: dict[str, list[Outcome]] = {}
+    with Progress(label, len(cells)) as progress:
+        for done in crew_of(jobs).made(cells):
+            found.setdefault(done.outcome.policy, []).append(done.outcome)
+            progress.step(kept=done.kept)
+    return [_score(found[str(row)]) for row in range(len(trials))]
+
+
+def _score(runs: Sequence[Outcome]) -> Score:
+    attainment = math.fsum(run.summary["slo_attainment"] for run in runs) / len(runs)
+    return Score(attainment, math.fsum(run.summary["mean_e2el_ms"] for run in runs) / len(runs))
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A policy ready to run in its scenario, and what was chosen for it (one line, "" where nothing was)."""
+
+    policy: Bound
+    scenario: Scenario
+    chosen: str = ""
+
+    @property
+    def label(self) -> str:
+        """What the user typed."""
+        return self.policy.label
+
+
+def resolve(policies: Sequence[Bound], scenario: Scenario, jobs: int | Crew) -> list[Entrant]:
+    """Fill in every `=auto`: the best of each grid on the validation seeds, D included when it is auto."""
+    entrants = []
+    for policy in policies:
+        choices = candidates(policy, scenario)
+        if len(choices) == 1:
+            entrants.append(Entrant(*choices[0]))
+            continue
+        marks = scores(choices, jobs, f"choosing for {policy.label}")
+        if len(set(marks)) == 1 and not policy.autos:  # it does not read D: as if nothing had been asked
+            entrants.append(Entrant(policy, scenario))
+            continue
+        best = max(range(len(choices)), key=lambda row: marks[row].order)
+        entrants.append(Entrant(*choices[best], chosen=_chosen(policy, choices[best], marks[best])))
+    return entrants
+
+
+def candidates(policy: Bound, scenario: Scenario) -> list[tuple[Bound, Scenario]]:
+    """Every way to fill in what is `auto` in ``policy`` and in the controllers of ``scenario``."""
+    grids = policy.autos
+    corners = itertools.product(*grids.values())
+    points: list[dict[str, Any]] = [dict(zip(grids, corner, strict=True)) for corner in corners]
+    filled = [policy.with_params(**point) for point in points]
+    return [(bound, world) for bound in filled for world in _with_tbt(scenario)]
+
+
+def _with_tbt(scenario: Scenario) -> list[Scenario]:
+    """The scenario under every D of the grid that no band can ratchet down, or itself when D is given."""
+    if not scenario.tune_tbt:
+        return [scenario]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is refused is lifted to the least D allowed
+        grid = sorted({safe_tbt_s(_tbt(scenario, d).config) for d in TBT_GRID_S})
+    return [_tbt(scenario, d) for d in grid]
+
+
+def _tbt(scenario: Scenario, seconds: float) -> Scenario:
+    controller = replace(scenario.config.controller, tbt_s=seconds)
+    return replace(scenario, config=replace(scenario.config, controller=controller))
+
+
+def _chosen(asked: Bound, choice: tuple[Bound, Scenario], score: Score) -> str:
+    policy, scenario = choice
+    tbt = f", tbt={1000 * scenario.config.tbt_s:.4g} ms" if scenario.tune_tbt else ""
+    return f"{asked.label} -> {policy.text}{tbt} ({100 * score.attainment:.1f} % met their SLO on {VALIDATED})"
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Highest rate (requests/s) at which ``policy`` keeps CAPACITY_ATTAINMENT, its free parameters the best there;
+    ``scenario`` is at that rate, with the D that was best."""
+
+    rate: float
+    policy: str
+    scenario: Scenario
+
+
+def capacity(policy: Bound, scenario: Scenario, jobs: int | Crew) -> Capacity:
+    """Capacity by bracketing and bisection, with common arrivals at every rate, on the validation seeds.
+
+    Raises ``ValueError`` when even a nearly empty system does not keep the SLO, or when nothing breaks it.
+    """
+    choices = candidates(policy, scenario)
+    last = [0]  # the choice that did best where it was last enough: tried first
+
+    def keeps(rate: float) -> bool:
+        order = [last[0], *(row for row in range(len(choices)) if row != last[0])]
+        for group in (order[:1], order[1:]):
+            trials = [(choices[row][0], choices[row][1].at_rate(rate)) for row in group]
+            found = scores(trials, jobs, f"capacity of {policy.label}, {rate:.3g} requests/s") if trials else []
+            for row, score in sorted(zip(group, found, strict=True), key=lambda pair: pair[1].order, reverse=True):
+                if score.attainment >= CAPACITY_ATTAINMENT:
+                    last[0] = row
+                    return True
+        return False
+
+    rate = _highest(keeps, scenario.workload.mean_rate, policy.label)
+    bound, world = choices[last[0]]
+    return Capacity(rate, bound.text, world.at_rate(rate))
+
+
+def _highest(keeps: Callable[[float], bool], start: float, name: str) -> float:
+    """The largest rate that ``keeps`` accepts, to RATE_TOLERANCE, searched from ``start``."""
+    low, high, rate = 0.0, math.inf, start
+    while low == 0.0 or math.isinf(high):
+        if keeps(rate):
+            low, rate = rate, 2 * rate
+        else:
+            high, rate = rate, rate / 2
+        if rate > 1e6 * start:
+            raise ValueError(f"--load: {name} keeps its SLO at any rate, so its capacity is unbounded; give --rate.")
+        if rate < 1e-4 * start:
+            raise ValueError(
+                f"--load: {name} misses the SLO of more than {100 * (1 - CAPACITY_ATTAINMENT):.0f} % at any rate, "
+                f"so it has no capacity; loosen --goodput, or give --rate."
+            )
+    while high > (1 + RATE_TOLERANCE) * low:
+        middle = math.sqrt(low * high)
+        if keeps(middle):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def at_load(scenario: Scenario, jobs: int | Crew) -> tuple[Scenario, Capacity]:
+    """The scenario at ``scenario.load`` times the capacity of REFERENCE."""
+    assert scenario.load is not None
+    found = capacity(parse(REFERENCE), scenario, jobs)
+    return scenario.at_rate(scenario.load * found.rate), found

@@ -1,0 +1,163 @@
+"""Steps per second of LLMSched-v0, scalar and native vector, beside CartPole-v1."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from llmsched.eval.speed.table import Row, number
+
+ENV, ANCHOR = "llmsched_env:LLMSched-v0", "CartPole-v1"
+DRAWN = 4096
+"""Random actions drawn before the clock starts."""
+
+
+def rate(work: Callable[[], int], seconds: float, repeats: int) -> float:
+    """Steps per CPU-second of ``work``, which returns the steps it made: the best of ``repeats`` windows."""
+    work()
+    best = 0.0
+    for _ in range(repeats):
+        steps, began, spent = 0, time.process_time(), 0.0
+        while spent < seconds:
+            steps += work()
+            spent = time.process_time() - began
+        best = max(best, steps / spent)
+    return best
+
+
+def drawn_actions(env: gym.Env) -> Callable[[], int]:
+    """Steps with actions drawn before from the whole space, as CartPole takes them; resets included."""
+    env.action_space.seed(0)
+    actions = [env.action_space.sample() for _ in range(DRAWN)]
+    env.reset(seed=0)
+
+    def work() -> int:
+        step = env.step
+        for action in actions:
+            _, _, terminated, truncated, _ = step(action)
+            if terminated or truncated:
+                env.reset()
+        return DRAWN
+
+    return work
+
+
+def valid_actions(env: gym.Env) -> Callable[[], int]:
+    """The same with actions that the mask allows: an empty bin becomes `any`, a wait that cannot be a batch of one."""
+    inner: Any = env.unwrapped
+    env.action_space.seed(0)
+    actions = [env.action_space.sample().tolist() for _ in range(DRAWN)]
+    env.reset(seed=0)
+    everything = int(env.action_space.nvec[0]) - 1  # type: ignore[attr-defined]
+
+    def work() -> int:
+        step, masks = env.step, inner.action_masks
+        for choice, size in actions:
+            mask = masks()
+            choice = choice if mask[choice] else everything
+            size = size if size or mask[everything + 1] else 1
+            _, _, terminated, truncated, _ = step((choice, size))
+            if terminated or truncated:
+                env.reset()
+        return DRAWN
+
+    return work
+
+
+@dataclass
+class Tally:
+    """What happened in the lanes while the clock ran."""
+
+    steps: int = 0
+    episodes: int = 0
+
+
+def valid_vector_actions(envs: gym.vector.VectorEnv, tally: Tally) -> Callable[[], int]:
+    """Masked random actions in all lanes at once, resets included."""
+    lanes, inner = envs.num_envs, envs.unwrapped
+    rng = np.random.default_rng(0)
+    everything, most = (int(n) - 1 for n in envs.single_action_space.nvec)  # type: ignore[attr-defined]
+    drawn = np.stack([rng.integers(0, everything + 1, (64, lanes)), rng.integers(0, most + 1, (64, lanes))], axis=2)
+    rows, places = np.arange(lanes), cycle(range(64))
+    envs.reset(seed=0)
+
+    def work() -> int:
+        actions = drawn[next(places)].copy()
+        mask = inner.action_masks()  # type: ignore[attr-defined]
+        actions[~mask[rows, actions[:, 0]], 0] = everything
+        actions[(actions[:, 1] == 0) & ~mask[:, everything + 1], 1] = 1
+        _, _, terminated, truncated, _ = envs.step(actions)
+        tally.steps += lanes
+        tally.episodes += int(np.count_nonzero(terminated | truncated))
+        return lanes
+
+    return work
+
+
+def drawn_vector_actions(envs: gym.vector.VectorEnv) -> Callable[[], int]:
+    """Actions drawn before in all lanes at once."""
+    envs.action_space.seed(0)
+    actions = cycle([envs.action_space.sample() for _ in range(64)])
+    envs.reset(seed=0)
+
+    def work() -> int:
+        envs.step(next(actions))
+        return envs.num_envs
+
+    return work
+
+
+def envpool_row(seconds: float, repeats: int, lanes: int) -> Row:
+    """CartPole-v1 of envpool on one thread, or why there is none."""
+    name = f"{ANCHOR} envpool, {lanes} lanes, one thread"
+    try:
+        import envpool
+    except Exception as error:  # also what a wheel for another system or another NumPy raises
+        reason = f"envpool does not load here ({type(error).__name__}: {error})"
+        return Row("env", name, math.nan, "steps/s", note=reason.replace("|", "/").splitlines()[0])
+    envs = envpool.make_gymnasium(ANCHOR, num_envs=lanes, num_threads=1, seed=0)
+    actions = cycle(list(np.random.default_rng(0).integers(0, 2, (64, lanes))))
+    envs.reset()
+
+    def work() -> int:
+        envs.step(next(actions))
+        return lanes
+
+    return Row("env", name, rate(work, seconds, repeats), "steps/s", note="actions drawn before")
+
+
+def measure(seconds: float, repeats: int, lanes: int) -> list[Row]:
+    """Scalar and vector steps/s of ours and of CartPole, resets included."""
+    scalar, vector = f"{ANCHOR} gym.make", f"{ANCHOR} native, {lanes} lanes"
+    before, masked, unit = "actions drawn before", "mask read at every step", "steps/s"
+    native = "vector_entry_point"
+    pole = rate(drawn_actions(gym.make(ANCHOR)), seconds, repeats)
+    poles = rate(drawn_vector_actions(gym.make_vec(ANCHOR, lanes, native)), seconds, repeats)
+    any_action = rate(drawn_actions(gym.make(ENV)), seconds, repeats)
+    valid = rate(valid_actions(gym.make(ENV)), seconds, repeats)
+    envs, tally = gym.make_vec(ENV, lanes, native), Tally()
+    valid_lanes = rate(valid_vector_actions(envs, tally), seconds, repeats)
+    requests = valid_lanes * tally.episodes / tally.steps * envs.unwrapped.options.requests  # type: ignore[attr-defined]
+    return [
+        Row("env", scalar, pole, unit, note=before),
+        Row("env", "LLMSched-v0 gym.make, any action", any_action, unit, pole, scalar, before),
+        Row("env", "LLMSched-v0 gym.make, valid actions", valid, unit, pole, scalar, masked),
+        Row("env", vector, poles, unit, note=before),
+        envpool_row(seconds, repeats, lanes),
+        Row(
+            "env",
+            f"LLMSched-v0 native, {lanes} lanes, valid actions",
+            valid_lanes,
+            unit,
+            pole,
+            scalar,
+            f"{number(requests)} requests/s; {masked}",
+        ),
+    ]

@@ -1,0 +1,115 @@
+"""Speed of the compiled kernel, beside a plain-Python event loop of the same rules."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import numpy as np
+
+from llmsched.eval.cli.options import parser_for
+from llmsched.eval.runs.scenario import Scenario, scenario_from
+from llmsched.eval.speed.python_loop import PythonLoop
+from llmsched.eval.speed.table import Row
+from llmsched.policies import Bound, parse
+from llmsched_env.requests import Requests
+from llmsched_env.simulation.simulator import Simulator, simulate
+from llmsched_env.workload import Workload
+
+PAPER_POLICIES = ("static", "dynamic", "multibin", "multibin-fixed")
+LOADS = {"default load": 2.5, "overload": 10.0}
+"""Requests/s on the four servers of the default scenario."""
+
+PYTHON_BATCH = 8
+PYTHON_REQUESTS = 100_000
+"""Requests it is timed on: its speed does not depend on their number."""
+
+CHECKED = 20_000
+"""Requests on which the plain-Python loop must give the kernel's stamps before it is timed."""
+
+
+CONTINUOUS = (("sarathi", "chunks"), ("fcfs", "prompts first"), ("dynamic", "reservations"))
+"""Policies of the engine `continuous`, and what each exercises."""
+
+CONTINUOUS_RATES = {"default load": 10.0, "overload": 20.0}
+FLATNESS = (10_000, 1_000_000)
+"""Numbers of requests between which the cost of one should not change."""
+
+
+def default_scenario(*words: str) -> Scenario:
+    """The scenario that `compare` runs when nothing is asked for, or with the options ``words``."""
+    return scenario_from(parser_for("bench.py", "").read(list(words)))
+
+
+def sized(scenario: Scenario, requests: int) -> Workload:
+    """The workload of ``scenario`` with another number of requests."""
+    return dataclasses.replace(scenario.workload, requests=requests)
+
+
+def check_python(scenario: Scenario, requests: Requests) -> None:
+    """``RuntimeError`` unless both simulators give the same stamps, to 1e-9 of the time."""
+    bound = parse(f"static:batch={PYTHON_BATCH}")
+    ours = simulate(bound.configure(scenario.config), requests, bound.decide, **bound.options).requests
+    theirs = PythonLoop(scenario.config, requests, PYTHON_BATCH).run()
+    for name in ("dispatch", "first_token", "last_token", "completion"):
+        if not np.allclose(ours[name], getattr(theirs, name), rtol=1e-9, atol=0.0):
+            raise RuntimeError(f"the plain-Python loop and the kernel disagree about {name}: nothing was timed.")
+
+
+def python_rate(scenario: Scenario, requests: Requests, repeats: int) -> float:
+    """Requests per CPU-second of the plain-Python loop, the best of ``repeats``."""
+    best = 0.0
+    for _ in range(repeats):
+        loop = PythonLoop(scenario.config, requests, PYTHON_BATCH)
+        began = time.process_time()
+        loop.run()
+        best = max(best, len(requests) / (time.process_time() - began))
+    return best
+
+
+def kernel_rate(scenario: Scenario, requests: Requests, bound: Bound, repeats: int) -> tuple[float, float]:
+    """Requests per CPU-second of the kernel alone, the best of ``repeats``; and the mean batch size."""
+    simulator = Simulator(bound.configure(scenario.config), len(requests), gaps=True)
+    best = 0.0
+    for _ in range(repeats):
+        simulator.load(0, requests)
+        memory, rng = np.zeros(max(1, bound.memory)), np.random.default_rng(0)
+        began = time.process_time()
+        simulator.run(bound.decide, bound.params, memory, rng, details=bound.details)
+        best = max(best, len(requests) / (time.process_time() - began))
+    lane = simulator.lane[0]
+    return best, float(lane["launched"]) / float(lane["batches"])
+
+
+def measure(requests: int, repeats: int) -> list[Row]:
+    """Every paper scheduler at both loads."""
+    rows = []
+    for load, rate in LOADS.items():
+        scenario = default_scenario().at_rate(rate)
+        check_python(scenario, sized(scenario, CHECKED).draw(0))
+        python = python_rate(scenario, sized(scenario, min(requests, PYTHON_REQUESTS)).draw(0), repeats)
+        anchor = f"plain-Python loop, {load}"
+        drawn = sized(scenario, requests).draw(0)
+        rows.append(Row("kernel", anchor, python, "requests/s", note=f"static, batch {PYTHON_BATCH}"))
+        for name in PAPER_POLICIES:
+            best, size = kernel_rate(scenario, drawn, parse(name), repeats)
+            note = f"mean batch {size:.1f}"
+            rows.append(Row("kernel", f"{name}, {load}", best, "requests/s", python, anchor, note))
+    return rows
+
+
+def measure_continuous(requests: int, repeats: int) -> list[Row]:
+    """The engine `continuous` at two loads, and its cost per request at two lengths of the run."""
+    rows = []
+    for load, rate in CONTINUOUS_RATES.items():
+        scenario = default_scenario("--engine", "continuous").at_rate(rate)
+        drawn = sized(scenario, requests).draw(0)
+        for name, what in CONTINUOUS:
+            best, size = kernel_rate(scenario, drawn, parse(name), repeats)
+            note = f"{what}; mean iteration {size:.1f} sequences"
+            rows.append(Row("continuous", f"{name}, {load}", best, "requests/s", note=note))
+    scenario = default_scenario("--engine", "continuous")
+    for count in FLATNESS:
+        best, _ = kernel_rate(scenario, sized(scenario, count).draw(0), parse("sarathi"), repeats)
+        rows.append(Row("continuous", f"sarathi, {count:,} requests", best, "requests/s"))
+    return rows

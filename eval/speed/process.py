@@ -1,0 +1,98 @@
+"""What is measured in processes of its own: long streamed runs, the second `compare`, the import."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from llmsched.eval.speed.kernel import default_scenario, sized
+from llmsched.eval.speed.table import Row
+from llmsched.policies import parse
+from llmsched_env.simulation.metrics import Accumulator
+from llmsched_env.simulation.streaming import simulate_stream
+
+ROOT = Path(__file__).resolve().parents[2]
+GIB = 2.0**30
+STREAM_POLICY = "multibin"
+"""A scheduler that the default load does not overload: the queue stays short however long the run."""
+
+
+def stream(requests: int, chunk: int = 100_000) -> dict[str, float]:
+    """Generate and simulate ``requests`` of the default scenario, chunk by chunk: times, peak memory, totals.
+
+    To be called in a fresh process, whose peak memory it reports.
+    """
+    scenario, bound = default_scenario(), parse(STREAM_POLICY)
+    config, workload = bound.configure(scenario.config), sized(scenario, requests)
+    for part in simulate_stream(config, sized(scenario, 1000).chunks(1), bound.decide, **bound.options):
+        Accumulator().add(part)  # compiles what is not on disk yet
+    totals, kernel_s, began, cpu = Accumulator(), 0.0, time.perf_counter(), time.process_time()
+    for part in simulate_stream(config, workload.chunks(0, chunk), bound.decide, **bound.options):
+        totals.add(part)
+        kernel_s += part.wall_s
+    summary = totals.summary()
+    return {
+        "wall_s": time.perf_counter() - began,
+        "cpu_s": time.process_time() - cpu,
+        "kernel_s": kernel_s,
+        "peak_bytes": 1024.0 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "completed": summary["completed"],
+        "mean_queue_ms": summary["mean_queue_ms"],
+    }
+
+
+def python(code: str, *arguments: str) -> str:
+    """Standard output of a fresh interpreter in the checkout."""
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+def measure_stream(requests: int) -> list[Row]:
+    """Requests generated, simulated and summarised per CPU-second, in fixed memory."""
+    code = (
+        "import json, sys; from llmsched.eval.speed.process import stream; print(json.dumps(stream(int(sys.argv[1]))))"
+    )
+    found = json.loads(python(code, str(requests)))
+    if found["completed"] != requests:
+        raise RuntimeError(f"{found['completed']:,} of {requests:,} streamed requests completed: nothing was timed.")
+    name = f"{requests / 1e6:g} M requests generated and streamed ({STREAM_POLICY})"
+    rate = requests / found["cpu_s"]
+    memory, share = found["peak_bytes"] / GIB, found["kernel_s"] / found["wall_s"]
+    note = f"{found['wall_s']:.1f} s, peak memory {memory:.2f} GiB, {share:.0%} of the time in the kernel"
+    return [Row("stream", name, rate, "requests/s", note=note)]
+
+
+def measure_compare() -> list[Row]:
+    """Wall time of the default `compare`, the second time."""
+    command = [sys.executable, str(ROOT / "eval" / "compare.py")]
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        times.append(time.perf_counter() - began)
+    note = f"the first took {times[0]:.3g} s; {os.cpu_count()} cores"
+    return [Row("compare", "eval/compare.py, default, second run", min(times[1:]), "s", note=note)]
+
+
+def measure_import(repeats: int = 7) -> list[Row]:
+    """Wall time of `import llmsched_env` in a fresh process, without that of the bare interpreter."""
+
+    def best(code: str) -> float:
+        times = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            python(code)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    bare = best("pass")
+    gymnasium = best("import gymnasium") - bare
+    return [
+        Row("import", "import gymnasium", gymnasium, "s"),
+        Row("import", "import llmsched_env", best("import llmsched_env") - bare, "s", gymnasium, "import gymnasium"),
+    ]

@@ -1,0 +1,1 @@
+"""How the simulator is compiled: inlined parts, borrowed arrays, prefetching.  Knows nothing of scheduling."""

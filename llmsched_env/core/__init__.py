@@ -1,0 +1,1 @@
+"""The simulator's core, which knows no engine: state, queues, clock, controllers, the run loop and the step loop."""

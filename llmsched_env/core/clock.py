@@ -1,0 +1,217 @@
+"""The clock: which event comes next, what it does, and who is asked.
+
+Order at one instant, written here and nowhere else: server events by server number (on one server evictions or
+tokens, then completions), arrivals by request number, timers, decisions by server number.
+"""
+
+from __future__ import annotations
+
+import math
+
+from llmsched_env.compiler.parts import part
+from llmsched_env.core.costs import accrue, charge
+from llmsched_env.core.layout import (
+    BAD_BIN,
+    BAD_SIZE,
+    DECIDE,
+    DRAINED,
+    HORIZON,
+    LAST,
+    NEED_MORE,
+    NONE,
+    REJECTED,
+    WAITING,
+)
+from llmsched_env.core.overdue import retire, watch
+from llmsched_env.core.queues import oldest_waiting, push
+from llmsched_env.engines.continuous.routing import route
+
+
+@part
+def next_server_event(state):
+    """Time of the first eviction or completion, inf when all servers are free."""
+    time = math.inf
+    for s in range(state.lane.num_servers):
+        time = min(time, state.servers[s].next_event)
+    return time
+
+
+@part
+def next_timer(state):
+    """Time of the next hold timer or tick, inf when there is none; only while something waits
+    (engine `batch`: and a server is free)."""
+    lane = state.lane
+    time = math.inf
+    if lane.waiting == 0 or lane.free == 0 and not lane.continuous:
+        return time
+    if lane.hold < math.inf:
+        oldest = oldest_waiting(state)
+        due = state.requests[oldest].arrival + lane.hold if oldest != NONE else math.inf
+        if due > lane.now:
+            time = due
+    if lane.tick < math.inf and not lane.tick_spent:
+        lane.next_tick = int(math.floor(lane.now / lane.tick))
+        while lane.next_tick * lane.tick <= lane.now:
+            lane.next_tick += 1
+        time = min(time, lane.next_tick * lane.tick)
+    return time
+
+
+@part
+def can_wait(state):
+    """Whether any event can come if all free servers are parked."""
+    lane = state.lane
+    if lane.free < lane.num_servers or lane.next_arrival < lane.loaded or not lane.final:
+        return True
+    return next_timer(state) < math.inf
+
+
+@part
+def understood(state, choice, size, first):
+    """What an answer means where the asked server's bins begin at row ``first``: (status, bin, size, is it wait).
+
+    BAD_BIN and BAD_SIZE change nothing.  An empty bin means `any`, and is counted; waiting where no event can
+    come means `any` with the largest size.
+    """
+    lane = state.lane
+    if choice < 0 or choice > lane.num_bins:
+        return BAD_BIN, choice, size, False
+    if size < 0:
+        return BAD_SIZE, choice, size, False
+    lane.decisions += 1
+    if size == 0:
+        if can_wait(state):
+            lane.waits += 1
+            return DECIDE, choice, size, True
+        return DECIDE, lane.num_bins, lane.max_batch, False
+    if choice < lane.num_bins and state.bins[first + choice].length == 0:
+        lane.empty_choices += 1
+        choice = lane.num_bins
+    return DECIDE, choice, min(size, lane.max_batch), False
+
+
+@part
+def arrive(state):
+    """The next request arrives: rejected when it can fit nowhere, else it waits in its bin."""
+    lane = state.lane
+    i = lane.next_arrival
+    request = state.requests[i]
+    lane.next_arrival = i + 1
+    if math.isnan(lane.last_arrival):
+        lane.last_arrival = request.arrival
+    else:
+        gap = request.arrival - lane.last_arrival
+        lane.last_arrival = request.arrival
+        if math.isnan(lane.gap_fast):
+            lane.gap_fast = lane.gap_slow = gap
+        else:
+            lane.gap_fast += (gap - lane.gap_fast) / 16.0
+            lane.gap_slow += (gap - lane.gap_slow) / 256.0
+    if not route(state, i):
+        request.status = REJECTED
+        lane.rejected += 1
+        charge(state, request)
+        return
+    request.status = WAITING
+    push(state, i)
+    if lane.late_bin:
+        watch(state, i)
+
+
+@part
+def is_tick(lane):
+    """Whether now is a multiple of the tick."""
+    return lane.tick < math.inf and lane.now == math.floor(lane.now / lane.tick + 0.5) * lane.tick
+
+
+@part
+def arrivals_before(state, limit):
+    """Let all requests arrive that come before ``limit`` where nobody would be asked (all servers are busy or full)."""
+    lane = state.lane
+    moved = False
+    while lane.next_arrival < lane.loaded:
+        time = state.requests[lane.next_arrival].arrival
+        if not time < limit or time > lane.horizon:
+            break
+        accrue(state, time)
+        lane.now = time
+        arrive(state)
+        lane.tick_spent = lane.continuous and is_tick(lane)
+        moved = True
+    if moved:
+        lane.events += 1
+
+
+@part
+def ring(state, changed, timer):
+    """Set the flags of the tick, after the events of this instant: ``changed`` if there were any."""
+    lane = state.lane
+    lane.at_tick = is_tick(lane)
+    if lane.at_tick and lane.waiting > 0 and (lane.free > 0 or lane.continuous):
+        lane.tick_spent = 1
+    elif changed:
+        lane.tick_spent = 0
+    lane.rung = changed or lane.now == timer
+    lane.events += lane.rung
+    lane.turn = 0
+
+
+def clock(server_event, may_ask, go_on, cut_off):
+    """The ``advance`` of an engine, made of what it alone knows.
+
+    ``server_event(state, s)``: what is due on server s now; whether anything changed.  ``may_ask(state, s)``: whether
+    server s is to be asked now.  ``go_on(state)``: all decisions of this instant are made.  ``cut_off(state)``: the
+    run ends at the horizon.
+    """
+
+    @part
+    def happen(state, time, timer):
+        """All events of the instant ``time``, in order; ``timer`` is when the next timer was due."""
+        lane = state.lane
+        accrue(state, time)
+        lane.now = time
+        changed = False
+        for s in range(lane.num_servers):
+            while state.servers[s].next_event <= time:
+                changed |= server_event(state, s)
+        while lane.next_arrival < lane.loaded and state.requests[lane.next_arrival].arrival <= time:
+            changed = True
+            arrive(state)
+        if lane.late_bin:
+            retire(state)
+        ring(state, changed, timer)
+
+    @part
+    def advance(state):
+        """Run events until a server must be asked (DECIDE) or the run stops (DRAINED, HORIZON, NEED_MORE)."""
+        lane = state.lane
+        while True:
+            if lane.waiting > 0:
+                while lane.turn < lane.num_servers:
+                    if may_ask(state, lane.turn):
+                        lane.asked = lane.turn
+                        return DECIDE
+                    lane.turn += 1
+            lane.asked = NONE
+            go_on(state)
+            time = next_server_event(state)
+            if lane.closed or lane.free == 0 and not lane.continuous:
+                arrivals_before(state, time)
+            if lane.next_arrival < lane.loaded:
+                time = min(time, state.requests[lane.next_arrival].arrival)
+            elif not lane.final:
+                return NEED_MORE
+            timer = next_timer(state)
+            time = min(time, timer)
+            if time == math.inf and lane.final == LAST:
+                return DRAINED
+            if time > lane.horizon:
+                accrue(state, lane.horizon)
+                lane.now = lane.horizon
+                cut_off(state)
+                return HORIZON
+            if time == math.inf:
+                return DRAINED
+            happen(state, time, timer)
+
+    return advance

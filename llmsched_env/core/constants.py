@@ -1,0 +1,16 @@
+"""Numbers that are compiled in: limits of the layout, and what a block of KV memory is."""
+
+MAX_BINS = 32
+"""Most bins a simulation can have (the layout of the decision record is fixed)."""
+
+MAX_SERVERS = 128
+"""Most servers a simulation can have."""
+
+BLOCK_TOKENS = 16
+"""Tokens in a block of KV memory (engine `continuous`)."""
+
+L0_EVERY = 10
+"""Recomputations of the memory target between two refreshes of its safety buffer L0."""
+
+ROUTINGS = ("pull", "round-robin", "least-outstanding", "join-shortest-kv")
+"""How an arrival finds its server, by its place here (engine `continuous`)."""

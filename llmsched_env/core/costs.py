@@ -1,0 +1,46 @@
+"""What a schedule costs while time passes: requests in the system, and SLO misses at the instant they happen."""
+
+from __future__ import annotations
+
+from llmsched_env.compiler.parts import part
+
+
+@part
+def accrue(state, until):
+    """Let time pass from now to ``until`` (nothing happens in between)."""
+    lane = state.lane
+    elapsed = until - lane.now
+    lane.holding += elapsed * (lane.waiting + lane.in_service)
+    if lane.track:
+        lane.late += elapsed * lane.late_now
+        for c in range(len(state.slos)):
+            slo = state.slos[c]
+            slo.next_ttft = _sweep(state, c, slo.next_ttft, slo.ttft, until, True)
+            slo.next_e2e = _sweep(state, c, slo.next_e2e, slo.e2e, until, False)
+
+
+@part
+def _sweep(state, c, i, target, until, ttft):
+    """Charge the requests of class ``c`` from number ``i`` on whose deadline passes by ``until``."""
+    lane, requests = state.lane, state.requests
+    while i < lane.next_arrival and requests[i].arrival + target <= until:
+        request = requests[i]
+        if lane.continuous and request.arrival + target == until:
+            break  # stamps of this instant are set after time has passed, and would meet it
+        i += 1
+        if request.slo_class != c or request.missed:
+            continue
+        deadline = request.arrival + target
+        stamp = request.first_token if ttft else request.completion
+        if not stamp <= deadline:  # NaN: not yet
+            charge(state, request)
+            lane.late_now += 1
+            lane.late += until - deadline
+    return i
+
+
+@part
+def charge(state, request):
+    """Count one SLO miss, once per request."""
+    request.missed = 1
+    state.lane.misses += 1

@@ -1,0 +1,98 @@
+"""Gaps between tokens (ITL), pooled by token into a histogram while batches are settled."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from llmsched_env.compiler.parts import part
+from llmsched_env.core.layout import ITL_BINS, ITL_LOW_S, ITL_RATIO
+
+_LOG_RATIO = math.log(ITL_RATIO)
+
+
+def gap_edges() -> np.ndarray:
+    """Upper ends of the histogram's bins, (ITL_BINS,) float64 seconds."""
+    return ITL_LOW_S * ITL_RATIO ** np.arange(ITL_BINS)
+
+
+@part
+def gap_bin(gap):
+    """Bin of a gap of ``gap`` seconds."""
+    if gap <= ITL_LOW_S:
+        return 0
+    return min(ITL_BINS - 1, int(math.ceil(math.log(gap / ITL_LOW_S) / _LOG_RATIO)))
+
+
+@part
+def _count(state, n, low, high):
+    """Gaps of the members of the batch at the steps low + 1, ..., high."""
+    count = 0
+    for m in range(n):
+        i = state.members[m]
+        if i >= state.lane.warmup:
+            count += max(0, min(state.requests[i].output - state.requests[i].generated - 1, high) - low)
+    return count
+
+
+@part
+def add_gaps(state, n, base, slope, first, last):
+    """Add the gaps of steps first, ..., last - 1; step j takes base + slope * j for each member still decoding."""
+    if len(state.gaps) == 0 or last <= first:
+        return
+    lane = state.lane
+    for m in range(n):
+        i = state.members[m]
+        if i >= lane.warmup:
+            top = float(min(state.requests[i].output - state.requests[i].generated - 1, last - 1))
+            low = first - 1.0
+            if top > low:
+                k, s1 = top - low, 0.5 * (top * (top + 1.0) - low * (low + 1.0))
+                s2 = (top * (top + 1.0) * (2.0 * top + 1.0) - low * (low + 1.0) * (2.0 * low + 1.0)) / 6.0
+                lane.itl_count += k
+                lane.itl_sum += k * base + slope * s1
+                lane.itl_sum2 += k * base * base + 2.0 * base * slope * s1 + slope * slope * s2
+    place, done = gap_bin(base + slope * first), first - 1
+    while done < last - 1:
+        upto = last - 1
+        if slope > 0.0 and place < ITL_BINS - 1:
+            edge = ITL_LOW_S * ITL_RATIO**place
+            upto = min(upto, max(done, int((edge - base) / slope)))
+        if upto > done:
+            state.gaps[place] += _count(state, n, done, upto)
+        done = upto
+        place += 1
+
+
+@part
+def add_stall(state, i, gap):
+    """Add the gap that an eviction tore between two tokens of request ``i``."""
+    if len(state.gaps) == 0 or i < state.lane.warmup:
+        return
+    state.lane.itl_count += 1.0
+    state.lane.itl_sum += gap
+    state.lane.itl_sum2 += gap * gap
+    state.gaps[gap_bin(gap)] += 1
+
+
+@part
+def add_run(state, count, first, growth, k):
+    """Add the gaps of ``count`` members over ``k`` iterations, which take first, first + growth, ..."""
+    if len(state.gaps) == 0 or count == 0 or k <= 0:
+        return
+    lane = state.lane
+    n, s1 = float(k), 0.5 * k * (k - 1.0)
+    s2 = k * (k - 1.0) * (2.0 * k - 1.0) / 6.0
+    lane.itl_count += count * n
+    lane.itl_sum += count * (n * first + growth * s1)
+    lane.itl_sum2 += count * (n * first * first + 2.0 * first * growth * s1 + growth * growth * s2)
+    place, done = gap_bin(first), 0
+    while done < k:
+        upto = k
+        if growth > 0.0 and place < ITL_BINS - 1:
+            edge = ITL_LOW_S * ITL_RATIO**place
+            upto = min(k, max(done, int((edge - first) / growth) + 1))
+        state.gaps[place] += count * (upto - done)
+        done = upto
+        place += 1

@@ -1,0 +1,342 @@
+"""The state of the simulator, once: every structured dtype, its units and its sentinels.
+
+A simulator of N lanes is five structured arrays (a row per lane, or per lane and bin, server, request)
+plus the decision record, one row per lane.  Kernels take these arrays and nothing else.  Times are
+float64 seconds, lengths tokens.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmsched_env.core.constants import BLOCK_TOKENS, MAX_BINS, MAX_SERVERS
+
+NONE = -1
+"""No request, no server: the end of every linked list and the value of an index that is not set."""
+
+# Status of a request.  What has not ended when a run stops (WAITING, IN_SERVICE) is unfinished.
+PENDING, WAITING, IN_SERVICE, COMPLETED, REJECTED, DROPPED = range(-1, 5)
+
+# What `advance` returns.
+DECIDE, DRAINED, HORIZON, NEED_MORE, BAD_BIN, BAD_SIZE = range(6)
+
+LAST = 2
+"""Value of ``final`` where the run is over with its last request, and not only at the horizon."""
+
+# What `step_lanes` does with a lane.
+SKIP, START, STEP = range(3)
+
+# Latency forms (profiles.FORMS in this order) and the two lengths of `batch-length`.
+SPLIT, TOKENS, BATCH_LENGTH, AFFINE, FLOOR = range(5)
+
+CHOICES = MAX_BINS + 1
+"""Rows of everything that exists per bin and for `any` (which is number K, after the K bins)."""
+
+REQUEST = np.dtype(
+    [
+        ("arrival", "f8"),
+        ("prompt", "i4"),
+        ("output", "i4"),  # the truth; no record shows it
+        ("predicted", "i4"),
+        ("generated", "i4"),  # output tokens from earlier batches (after an eviction)
+        ("next", "i4"),  # next in its bin, or NONE
+        ("prev", "i4"),  # the one before it there, where bins are lists
+        ("bin", "i1"),
+        ("slo_class", "i1"),
+        ("status", "i1"),
+        ("missed", "i1"),  # 1 once its SLO miss has been charged
+        ("late", "i1"),  # 1: it went to the late bin
+        ("group", "i2"),  # set of bins it waits in: its server where arrivals are routed, else 0
+        ("dispatch", "f8"),  # first dispatch; NaN: not yet
+        ("first_token", "f8"),  # end of its first prefill; NaN: not yet
+        ("last_token", "f8"),  # its own last token; NaN: not yet
+        ("completion", "f8"),  # release; NaN: not yet
+        ("key", "f8"),  # static order inside a bin (FIFO: the arrival)
+        ("evictions", "i4"),
+        ("batch", "i4"),  # number of its last batch, or of its last server in the engine `continuous`, or NONE
+    ],
+    align=True,
+)
+
+BIN = np.dtype(  # K bins, then `any`, which uses the controller part only
+    [
+        ("head", "i4"),  # first waiting request, or NONE
+        ("tail", "i4"),
+        ("returned", "i4"),  # last of the evicted ones that stand in front, or NONE
+        ("length", "i4"),  # waiting requests
+        ("heap_size", "i4"),  # waiting requests that are ordered by a key (not FIFO)
+        ("batches", "i4"),  # completed batches that fed this controller
+        ("mean_l", "f8"),  # average of prompt + output of completed requests, tokens
+        ("mean_l2", "f8"),
+        ("buffer", "f8"),  # L0, tokens
+        ("memory_target", "f8"),
+        ("memory_updates", "i4"),
+        ("decode_seen", "i4"),  # decode work since the memory target was last recomputed
+        ("tau", "f8"),  # average time between tokens, s
+        ("mean_batch", "f8"),  # average batch size in decode
+        ("low", "f8"),
+        ("high", "f8"),
+        ("sla_updates", "i4"),
+        ("target", "i4"),  # min of the two, what a scheduler reads
+    ],
+    align=True,
+)
+
+SERVER = np.dtype(
+    [
+        ("next_event", "f8"),  # its next eviction or completion; inf: free
+        ("end", "f8"),  # end of its batch; inf: free
+        ("predicted_end", "f8"),  # end of its batch if the predictions were true
+        ("eta", "f8"),  # KV capacity, tokens
+        ("form", "i4"),  # SPLIT, TOKENS, BATCH_LENGTH, AFFINE or FLOOR
+        ("total_length", "i4"),  # batch-length: 1 when L counts the prompt too
+        ("c", "f8", (6,)),  # coefficients in s and tokens, in the order of profiles.COEFFICIENTS
+        ("noise_sigma", "f8"),
+        ("batch", "i4"),  # number of the running batch, NONE: free
+        ("choice", "i4"),  # bin (or K) of the running batch
+        ("completing", "i4"),  # members of the running batch that complete in it
+        ("late", "i4"),  # ... of which this many complete after their deadline
+        ("tpot_misses", "i4"),  # ... of which this many miss their TPOT target only
+        ("drop", "i4"),  # the request that is dropped at its end, or NONE
+        ("sum_l", "f8"),  # sum of prompt + output of those members
+        ("sum_l2", "f8"),
+        ("worst_e2e", "f8"),  # largest E2E of those members, s
+        ("start", "f8"),
+        ("steps", "i4"),  # decode steps of the running batch
+        ("launched", "i4"),  # members at dispatch
+        ("member_steps", "f8"),
+        ("decode_s", "f8"),  # time of those steps
+        ("reserved", "f8"),  # KV reservation of the running batch, tokens
+        ("peak", "f8"),  # most KV tokens of the running batch
+        ("evict_head", "i4"),  # its evictions still to come, a list through REQUEST.next, or NONE
+        ("evict_tail", "i4"),
+        ("busy_s", "f8"),  # total
+        ("peak_ever", "f8"),
+        ("batches", "i4"),  # completed
+        ("last_size", "i4"),  # of the last completed batch
+        ("last_service", "f8"),
+        ("last_e2e", "f8"),
+        ("last_kv_share", "f8"),
+        # engine `continuous` only: the running set
+        ("running", "i4"),  # members
+        ("decoding", "i4"),  # ... of which this many decode; they lie in State.slots
+        ("scored", "i4"),  # ... of which this many are scored (not warm-up)
+        ("prefill_head", "i4"),  # the others, a list through REQUEST.next in order of admission, or NONE
+        ("prefill_tail", "i4"),
+        ("prefill_done", "i4"),  # tokens of the first of them that are prefilled
+        ("prefilling", "i4"),
+        ("waiting", "i4"),  # requests that wait for this server alone (routed)
+        ("queued_tokens", "f8"),  # ... and their prompt + generated
+        ("backlog", "f8"),  # tokens left to prefill
+        ("promised", "f8"),  # predicted tokens that the members still lack, in sum
+        ("context", "f8"),  # tokens of context of the decoding members at the start of the segment
+        ("capacity", "f8"),  # blocks
+        ("blocks", "f8"),  # ... that are held
+        ("residue", "i4", (BLOCK_TOKENS,)),  # decoding members by (context - iteration) mod 16
+        ("iteration", "i8"),  # iterations in which somebody decoded
+        ("last_step", "f8"),  # end of the last of them
+        ("stalled", "i4"),  # 1: a prefill came between two tokens of somebody
+        # ... its segment: iterations until something changes
+        ("kind", "i4"),  # IDLE, DECODING or PREFILLING
+        ("planned", "i8"),  # iterations
+        ("iteration_s", "f8"),  # the k-th takes iteration_s + growth_s * (k - 1)
+        ("growth_s", "f8"),
+        ("boundary", "i8"),  # iterations of it that are over at the boundary where the server stands or will be asked
+        ("at_boundary", "i4"),  # 1: may be asked now
+        ("changed", "i4"),  # 1: the segment is over
+        ("seen", "i8"),  # LANE.events when it was last parked
+        # ... its SLA controller
+        ("tau", "f8"),
+        ("mean_batch", "f8"),
+        ("low", "f8"),
+        ("high", "f8"),
+        ("sla_updates", "i4"),
+        ("window_start", "f8"),
+        ("window_time", "f8"),  # time, iterations and member-iterations since then
+        ("window_steps", "f8"),
+        ("window_members", "f8"),
+    ],
+    align=True,
+)
+
+IDLE, DECODING, PREFILLING = range(3)
+"""Kinds of a segment."""
+
+SLOT = np.dtype([("request", "i4"), ("finish", "i8")], align=True)
+"""A decoding member: the iteration of its server that gives its last token.  A heap per server, first end first."""
+
+EXPIRY = np.dtype([("at", "f8"), ("request", "i4")], align=True)
+"""When a request becomes late.  A heap, soonest first."""
+
+LANE = np.dtype(
+    [
+        ("now", "f8"),
+        ("loaded", "i8"),  # requests in the arrays
+        ("final", "i4"),  # 1: no more requests will be loaded; LAST: nor would any come
+        ("num_bins", "i4"),
+        ("num_servers", "i4"),
+        ("max_batch", "i4"),
+        ("next_arrival", "i8"),  # number of the next request to arrive
+        ("asked", "i4"),  # server whose decision is pending, or NONE
+        ("turn", "i4"),  # first server that may still be asked at this instant
+        ("free", "i4"),  # free servers
+        ("oldest", "i8"),  # keyed bins only: no request before this number waits
+        ("warmup", "i8"),  # first request that is scored
+        ("waiting", "i4"),
+        ("in_service", "i4"),
+        ("keyed", "i4"),  # 1: bins are heaps by key
+        ("late_bin", "i4"),  # 1: the last bin is the late bin
+        ("late_factor", "f8"),  # config.Queueing.late_bin
+        ("triage", "f8"),  # config.Queueing.triage; 0: none
+        ("expiring", "i8"),  # entries of the heap EXPIRY
+        ("release_own", "i4"),
+        ("track", "i4"),  # 1: rewards and deadlines are accounted
+        ("max_eta", "f8"),
+        ("overhead", "f8"),
+        ("horizon", "f8"),
+        ("hold", "f8"),
+        ("tick", "f8"),
+        ("next_tick", "i8"),  # multiple of `tick` that comes next, as last computed
+        ("tick_spent", "i4"),  # 1: a tick woke the servers and nothing has happened since
+        ("at_tick", "i4"),  # 1: now is a tick
+        ("max_tokens", "f8"),
+        ("max_wait", "f8"),
+        # controllers
+        ("tbt", "f8"),
+        ("eps", "f8"),
+        ("alpha", "f8"),
+        ("delta", "f8"),
+        ("b_min", "f8"),
+        ("theta", "f8"),
+        ("ema", "f8"),
+        ("eta_min", "f8"),
+        ("peer", "i4"),
+        # arrivals as a scheduler sees them
+        ("last_arrival", "f8"),  # NaN: none yet
+        ("gap_fast", "f8"),  # averages of the gaps, s; NaN: none yet
+        ("gap_slow", "f8"),
+        # counts and integrals since the start
+        ("completed", "i8"),
+        ("rejected", "i8"),
+        ("dropped", "i8"),
+        ("evicted", "i8"),
+        ("decisions", "i8"),
+        ("waits", "i8"),
+        ("empty_choices", "i8"),
+        ("batches", "i8"),
+        ("launched", "i8"),
+        ("logged", "i8"),
+        ("holding", "f8"),  # integral of the requests in the system, request-seconds
+        # reward terms (only with `track`)
+        ("misses", "i8"),
+        ("late_now", "i4"),  # requests in the system whose deadline has passed
+        ("late", "f8"),  # integral of late_now, request-seconds
+        ("noise_key", "u8"),
+        # engine `continuous` only
+        ("continuous", "i4"),
+        ("groups", "i4"),  # sets of bins: 1, or one per server
+        ("by_prompt", "i4"),  # admission by the blocks of the prompt
+        ("prefill_first", "i4"),
+        ("preemptive", "i4"),  # oracle-srpt
+        ("closed", "i4"),  # 1: an arrival changes nothing before the next server event
+        ("routing", "i4"),  # place in config.ROUTINGS
+        ("last_routed", "i4"),
+        ("token_budget", "f8"),
+        ("watermark", "f8"),
+        ("window", "f8"),
+        ("events", "i8"),  # that make every server want to be asked
+        ("rung", "i4"),  # 1: one of them is now
+        ("segments", "i8"),
+        # gaps between tokens
+        ("itl_count", "f8"),
+        ("itl_sum", "f8"),
+        ("itl_sum2", "f8"),
+    ],
+    align=True,
+)
+
+SLO_ROW = np.dtype([("ttft", "f8"), ("tpot", "f8"), ("e2e", "f8"), ("next_ttft", "i8"), ("next_e2e", "i8")], align=True)
+
+BATCH = np.dtype(  # the log, one row per batch
+    [
+        ("server", "i4"),
+        ("choice", "i4"),
+        ("size", "i4"),
+        ("evictions", "i4"),
+        ("start", "f8"),
+        ("end", "f8"),
+        ("kv_peak", "f8"),
+    ],
+    align=True,
+)
+
+RECORD = np.dtype(  # what a scheduler may know at a decision; docs/policies.md explains it for users
+    [
+        ("now", "f8"),
+        ("num_bins", "i8"),  # K; number K means `any`
+        ("late_bin", "i8"),  # number of the late bin (K - 1), NONE: there is none
+        ("num_servers", "i8"),
+        ("server", "i8"),  # the one that is asked
+        ("max_batch", "i8"),
+        ("can_wait", "i8"),  # 0: no event can come, size 0 would mean (any, max_batch)
+        ("at_tick", "i8"),  # 1: woken by the tick
+        ("free_servers", "i8"),  # the asked one included
+        ("waiting", "i8"),  # in all bins
+        ("in_service", "i8"),
+        ("oldest_arrival", "f8"),  # of the waiting requests
+        ("last_arrival", "f8"),
+        ("rate_fast", "f8"),  # arrivals/s over about the last 16 and 256 gaps; 0 before the second arrival
+        ("rate_slow", "f8"),
+        ("completed", "i8"),
+        ("slo_ttft", "f8"),  # targets of class 0, s; inf: none
+        ("slo_tpot", "f8"),
+        ("slo_e2e", "f8"),
+        ("kv_tokens", "f8"),  # capacity of the asked server
+        ("kv_reserved_share", "f8"),  # reserved by running batches / capacity, mean over servers
+        ("server_batches", "i8"),  # completed batches of the asked server, and its last one:
+        ("last_size", "i8"),
+        ("last_service", "f8"),  # s
+        ("last_e2e", "f8"),  # largest E2E of its members, s
+        ("last_kv_share", "f8"),  # peak KV / capacity
+        ("continuous", "i8"),  # 1: the engine is `continuous`
+        # ... and only there, of the asked server
+        ("running", "i8"),  # members of its running set
+        ("decoding", "i8"),  # ... whose prompt is prefilled
+        ("kv_used", "f8"),  # tokens in the blocks that they hold
+        ("prefill_left", "f8"),  # tokens of prompts that are still to be prefilled
+        # per bin, and for `any` at index K
+        ("queue_length", "i8", (CHOICES,)),
+        ("head_number", "i8", (CHOICES,)),  # request number, NONE when empty: orders heads by age
+        ("head_arrival", "f8", (CHOICES,)),  # inf when empty
+        ("head_prompt", "i8", (CHOICES,)),
+        ("head_predicted", "i8", (CHOICES,)),
+        ("head_deadline", "f8", (CHOICES,)),  # arrival + min(TTFT, E2E target) of its class
+        ("target", "i8", (CHOICES,)),  # the controllers' batch size
+        ("low", "f8", (CHOICES,)),
+        ("high", "f8", (CHOICES,)),
+        ("tau", "f8", (CHOICES,)),  # s; 0 before the first batch
+        ("mean_batch", "f8", (CHOICES,)),
+        ("mean_tokens", "f8", (CHOICES,)),  # mu: prompt + output of completed requests
+        # only where the registration asks for details (the environment always does)
+        ("batch_time", "f8", (CHOICES,)),  # predicted service time of the first min(length, target) here, s
+        ("slack", "f8", (CHOICES,)),  # head_deadline - now - batch_time, s
+        ("busy", "f8", (MAX_SERVERS,)),  # predicted remaining busy time by server, 0: free
+    ],
+    align=True,
+)
+
+OUTCOME = np.dtype(  # of one step of one lane; terms are per request of the episode, as the reward takes them
+    [
+        ("status", "i8"),  # DECIDE, DRAINED, HORIZON, or a refusal
+        ("miss", "f8"),  # - SLO misses / N
+        ("holding", "f8"),  # - integral of the requests in the system, s, / N
+        ("late", "f8"),  # - integral of those whose deadline has passed, s, / N
+        ("elapsed_s", "f8"),
+        ("time_s", "f8"),
+        ("empty_choices", "i8"),
+    ],
+    align=True,
+)
+
+ITL_LOW_S, ITL_RATIO, ITL_BINS = 1e-6, 1.005, 5600
+"""The histogram of gaps between tokens: bin i ends at ITL_LOW_S * ITL_RATIO**i (0.5 % wide, up to 1.3e6 s)."""

@@ -1,0 +1,163 @@
+"""The compiled step: many lanes, each from one decision of an agent to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit, typeof, types
+
+from llmsched_env.compiler.parts import fingerprint, part
+from llmsched_env.compiler.prefetch import ask_for, ask_for_row
+from llmsched_env.core.controllers import current_target
+from llmsched_env.core.layout import DECIDE, NONE, OUTCOME, RECORD, SKIP, STEP
+from llmsched_env.core.run import ARRAYS, lane_state
+from llmsched_env.core.view.observation import GLOBAL, PER_BIN, write_observation
+from llmsched_env.core.view.record import write_record
+from llmsched_env.engines.batch.events import advance, apply
+
+STEP_SIGNATURE = types.void(
+    ARRAYS,
+    typeof(np.zeros(1, RECORD)),
+    types.int64[:, ::1],
+    types.int64[::1],
+    types.int8[::1],
+    typeof(np.zeros(1, OUTCOME)),
+    types.float32[:, ::1],
+    types.int8[:, ::1],
+    types.float64[::1],
+    types.float64,
+    types.int64,
+    types.int64,
+)
+
+
+WAITING_AHEAD, ARRIVALS_AHEAD = 16, 8
+"""Requests of the next lane that are asked for in advance: the last to arrive, and the next ones."""
+
+
+@part
+def decode(action, ladder, state, max_bins, target_of):
+    """The (bin, size) of an action row: as it stands, or a rung of the ladder; bins from K on mean `any`.
+
+    A ladder's rung 0 is wait; then for every choice its sizes in turn, NONE meaning the controllers' target.
+    """
+    lane = state.lane
+    choice, size = action[0], action[1]
+    if len(ladder) > 0:
+        if choice == 0:
+            return lane.num_bins, 0
+        rung = (choice - 1) % len(ladder)
+        choice = (choice - 1) // len(ladder)
+        size = ladder[rung]
+        if size == NONE:
+            size = target_of(state, min(choice, lane.num_bins))
+    if choice >= lane.num_bins:
+        if choice < max_bins:
+            lane.empty_choices += 1
+        choice = lane.num_bins
+    return choice, size
+
+
+@part
+def read_ahead(arrays, mode, image, i, high):
+    """Ask for the state of the lane after next, and for the requests that the next lane is about to read."""
+    if i + 2 < high and mode[i + 2] != SKIP:
+        ask_for_row(arrays[0], i + 2)
+        ask_for_row(arrays[1], i + 2)
+        ask_for_row(arrays[2], i + 2)
+        ask_for_row(arrays[5], i + 2)
+        ask_for_row(image, i + 2)
+    if i + 1 < high and mode[i + 1] != SKIP:
+        lane, requests = arrays[0][i + 1], arrays[3]
+        first = max(0, lane.next_arrival - min(lane.waiting, WAITING_AHEAD))
+        last = min(lane.next_arrival + ARRIVALS_AHEAD, requests.shape[1])
+        start, size = (i + 1) * requests.strides[0], requests.strides[1]
+        ask_for(requests, start + first * size, start + last * size)
+
+
+def step_loop(advance: Callable, apply: Callable, write_record: Callable, target_of: Callable, write_more: Callable):
+    """The step of many lanes, made of an engine's parts.
+
+    ``target_of(state, choice)``: the controllers' size on the asked server; ``write_more(record, image, at)``: what
+    the engine's observation has beyond the common entries, from ``at`` on.
+    """
+
+    @part
+    def loop(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
+        """Take lanes low, ..., high - 1 to their next decision; see step_lanes for the arguments."""
+        max_bins = (image.shape[1] - len(GLOBAL)) // len(PER_BIN) - 1
+        for i in range(low, high):
+            read_ahead(arrays, mode, image, i, high)
+            if mode[i] == SKIP:
+                continue
+            state = lane_state(arrays, i)
+            lane, result = state.lane, outcome[i]
+            holding, misses, late, empty = lane.holding, lane.misses, lane.late, lane.empty_choices
+            if lane.decisions == 0:
+                misses = 0  # of requests that were rejected before the first decision
+            began = lane.now
+            status = DECIDE
+            if mode[i] == STEP and lane.asked != NONE:  # nobody asks where all were rejected
+                choice, size = decode(actions[i], ladder, state, max_bins, target_of)
+                status = apply(state, choice, size)
+            if status == DECIDE:
+                status = advance(state)
+            write_record(state, record[0], True)
+            write_observation(record[0], image[i], scale, max_bins, order)
+            write_more(record[0], image[i], len(GLOBAL) + (max_bins + 1) * len(PER_BIN))
+            for k in range(lane.num_bins):
+                valid[i, k] = record[0].queue_length[k] > 0
+            valid[i, max_bins] = record[0].can_wait
+            result.status = status
+            result.miss = (misses - lane.misses) / lane.loaded
+            result.holding = (holding - lane.holding) / lane.loaded
+            result.late = (late - lane.late) / lane.loaded
+            result.elapsed_s = lane.now - began
+            result.time_s = lane.now
+            result.empty_choices = lane.empty_choices - empty
+
+    return loop
+
+
+@part
+def batch_target(state, choice):
+    """The controllers' batch size of bin ``choice`` (K: any)."""
+    return current_target(state.lane, state.bins[choice])
+
+
+@part
+def nothing_more(record, image, at):
+    """The common entries are all."""
+
+
+_loop = step_loop(advance, apply, write_record, batch_target, nothing_more)
+
+
+def entry(sources: str) -> Callable:
+    """The compiled entry; ``sources`` (compiled.fingerprint) is a closure variable and so part of its cache key."""
+
+    @njit(STEP_SIGNATURE, cache=True, nogil=True)
+    def step_lanes(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
+        """Take lanes low, ..., high - 1 to their next decision: SKIP, START (no action yet) or STEP each.
+
+        ``actions`` (N, 2); ``outcome`` (N,) what the interval cost and why it ended; ``image`` (N, size) the
+        observation; ``valid`` (N, max_bins + 1) which bins have something to serve, and at the end whether waiting
+        is possible; ``order`` (servers,) scratch.  ``record`` holds the decision record of the last lane.
+        """
+        sources  # noqa: B018
+        _loop(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high)
+
+    return step_lanes
+
+
+step_lanes = entry(fingerprint())
+
+
+def entry_point(compiled: Callable) -> Callable:
+    """The machine code of an entry behind its only signature, without a look at the arguments' types.
+
+    For calls whose arguments never change their types; half the price of the usual way.
+    """
+    overloads = getattr(compiled, "overloads", None)
+    return compiled if overloads is None else next(iter(overloads.values())).entry_point

@@ -1,0 +1,1 @@
+"""Engine `batch`: a batch runs to completion (docs/semantics.md)."""

@@ -1,0 +1,1 @@
+"""Engine `continuous`: servers work iteration by iteration (docs/continuous.md)."""

@@ -1,0 +1,112 @@
+"""Engine `continuous`: who may be asked, what a decision does, and what comes next on every server."""
+
+from __future__ import annotations
+
+from llmsched_env.compiler.parts import part
+from llmsched_env.core.clock import clock, understood
+from llmsched_env.core.layout import DECIDE, DECODING, IDLE
+from llmsched_env.engines.continuous.admission import admit, group_of, has_slot, waiting_for
+from llmsched_env.engines.continuous.iterations import finish_segment, pass_iterations
+from llmsched_env.engines.continuous.segments import (
+    boundaries_by,
+    boundary_s,
+    first_boundary_from,
+    plan_end,
+    start_segment,
+)
+
+
+@part
+def server_event(state, s):
+    """Server ``s`` stands at a boundary: of the end of its segment, or where it is to be asked."""
+    server = state.servers[s]
+    if server.next_event < server.end:
+        server.next_event = server.end
+        server.at_boundary = 1
+        return False
+    return finish_segment(state, s)
+
+
+@part
+def plan_question(state, s, least):
+    """Where server ``s`` decodes, wants to be asked and may be: stop at its first boundary from now on.
+
+    ``least`` 1: after now, because the decisions of this instant are made.  Returns whether a stop is planned.
+    """
+    lane, server = state.lane, state.servers[s]
+    if server.next_event < server.end:
+        return True
+    if server.seen >= lane.events or waiting_for(state, s) == 0:
+        return False
+    k = first_boundary_from(server, lane.now, server.boundary + 1)
+    if least == 1 and boundary_s(server, float(k)) <= lane.now:
+        k += 1
+    if k < server.planned:
+        server.boundary = k
+        server.next_event = boundary_s(server, float(k))
+    return True
+
+
+@part
+def may_ask(state, s):
+    """Whether server ``s`` is to be asked now."""
+    lane, server = state.lane, state.servers[s]
+    if server.seen >= lane.events or waiting_for(state, s) == 0 or not has_slot(lane, server):
+        return False
+    if server.running == 0:
+        return lane.rung == 1
+    if server.kind == DECODING and not server.at_boundary:
+        plan_question(state, s, 0)
+        if server.next_event > lane.now:
+            return False
+        server.next_event, server.at_boundary = server.end, 1  # the event came at a boundary
+    return server.kind == IDLE or server.at_boundary == 1
+
+
+@part
+def go_on(state):
+    """All questions of this instant are answered: servers start their next segment, or go on."""
+    lane = state.lane
+    lane.closed = 1
+    for s in range(lane.num_servers):
+        server = state.servers[s]
+        server.at_boundary = 0
+        if server.running == 0:
+            server.changed = 0
+            lane.closed = 0
+            continue
+        if server.changed:
+            start_segment(state, server)
+            plan_end(server, state.slots[s][0].finish)
+        if server.kind == DECODING and has_slot(lane, server) and not plan_question(state, s, 1):
+            lane.closed = 0
+
+
+@part
+def cut_off(state):
+    """The run ends now, inside segments."""
+    for s in range(state.lane.num_servers):
+        server = state.servers[s]
+        if server.kind != IDLE:
+            k = boundaries_by(server, state.lane.now)
+            if k > 0:
+                pass_iterations(state, s, k)
+            else:
+                server.busy_s += state.lane.now - server.start
+
+
+advance = clock(server_event, may_ask, go_on, cut_off)
+
+
+@part
+def apply(state, choice, size):
+    """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
+    lane, s = state.lane, state.lane.asked
+    status, choice, size, waits = understood(state, choice, size, group_of(lane, s) * lane.num_bins)
+    if status != DECIDE:
+        return status
+    admitted = 0 if waits else admit(state, s, choice, size)
+    if admitted == 0:
+        state.servers[s].seen = lane.events
+        lane.turn = s + 1
+    return DECIDE

@@ -1,0 +1,159 @@
+"""Segments of the engine `continuous`: the iterations of a server between two changes, in closed form.
+
+The k-th iteration of a segment takes iteration_s + growth_s (k - 1), because the context of every decoding member
+grows by a token: its boundaries are known without running it (docs/continuous.md).
+"""
+
+from __future__ import annotations
+
+import math
+
+from llmsched_env.compiler.parts import part
+from llmsched_env.core.constants import BLOCK_TOKENS
+from llmsched_env.core.latency import mixed_s, noise_factor, prefill_s, step_base_s, step_per_token_s
+from llmsched_env.core.layout import DECODING, IDLE, NONE, PREFILLING
+
+ENDLESS = 2**62
+"""Iterations until a memory without limit is full."""
+
+
+@part
+def boundary_s(server, k):
+    """Time of the ``k``-th boundary of the segment."""
+    return server.start + (k * server.iteration_s + server.growth_s * (0.5 * (k * (k - 1.0))))
+
+
+@part
+def first_boundary_from(server, time, least):
+    """Number of the first boundary at or after ``time``, at least ``least`` and at most the last one."""
+    span, base, half = time - server.start, server.iteration_s, 0.5 * server.growth_s
+    if server.planned <= least:
+        return server.planned
+    # half k^2 + (base - half) k = span, in the form that survives half -> 0
+    b = base - half
+    root = math.sqrt(max(b * b + 4.0 * half * span, 0.0))
+    guess = 2.0 * span / (b + root) if b + root > 0.0 else 0.0
+    k = min(max(int(guess), least), server.planned)
+    while k < server.planned and boundary_s(server, k) < time:
+        k += 1
+    while k > least and boundary_s(server, k - 1) >= time:
+        k -= 1
+    return k
+
+
+@part
+def boundaries_by(server, time):
+    """How many boundaries of the segment lie at or before ``time``."""
+    if server.planned == 0:
+        return 0
+    k = first_boundary_from(server, time, 1)
+    while k < server.planned and boundary_s(server, k + 1) <= time:
+        k += 1
+    return k if boundary_s(server, k) <= time else k - 1
+
+
+@part
+def _residue(server, ahead):
+    """Decoding members whose context modulo 16 is ``ahead`` (1 to 16) at the start of the segment."""
+    return server.residue[(ahead - server.iteration) % BLOCK_TOKENS]
+
+
+@part
+def blocks_after(server, k):
+    """Blocks held after ``k`` iterations of the segment."""
+    whole, rest = k // BLOCK_TOKENS, k % BLOCK_TOKENS
+    blocks = server.blocks + whole * server.decoding
+    for step in range(rest):  # a full last block needs another one
+        blocks += _residue(server, BLOCK_TOKENS - step)
+    return blocks
+
+
+@part
+def need(server):
+    """Blocks that the members hold after one more token for each that decodes."""
+    return server.blocks + _residue(server, BLOCK_TOKENS)
+
+
+@part
+def iterations_that_fit(server):
+    """Iterations after which the decoding members still fit into the memory (nobody prefills)."""
+    if server.capacity == math.inf:
+        return ENDLESS
+    room = server.capacity - server.blocks
+    whole = int(room // server.decoding)
+    room -= whole * server.decoding
+    rest = 0
+    while rest < BLOCK_TOKENS - 1:
+        room -= _residue(server, BLOCK_TOKENS - rest)
+        if room < 0.0:
+            break
+        rest += 1
+    return BLOCK_TOKENS * whole + rest
+
+
+@part
+def chunk_of(state, server, i, left):
+    """Tokens that the next iteration prefills of request ``i`` with ``left`` of the budget; and done before."""
+    request = state.requests[i]
+    done = server.prefill_done if i == server.prefill_head else 0
+    return min(request.prompt + request.generated - done, left), done
+
+
+@part
+def budget_left(lane, server):
+    """Tokens that the next iteration has for prompts."""
+    return math.inf if lane.prefill_first else lane.token_budget - server.decoding
+
+
+@part
+def chunks(state, server):
+    """Work of the next iteration's chunks: their number, their tokens and their attention (done and chunk squared)."""
+    n, tokens, squares = 0, 0.0, 0.0
+    left = budget_left(state.lane, server)
+    i = server.prefill_head
+    while i != NONE and left > 0.0:
+        chunk, done = chunk_of(state, server, i, left)
+        n += 1
+        tokens += chunk
+        squares += (done + chunk) * (done + chunk) - float(done) * done
+        left -= chunk
+        i = state.requests[i].next
+    return n, tokens, squares
+
+
+@part
+def start_segment(state, server):
+    """Plan the iterations from now until something changes; the server has members."""
+    lane = state.lane
+    factor = noise_factor(server.noise_sigma, lane.noise_key, lane.segments)
+    lane.segments += 1
+    server.start, server.boundary, server.changed = lane.now, 0, 0
+    b = server.decoding
+    if server.prefilling > 0:
+        _, tokens, squares = chunks(state, server)
+        if b == 0 or lane.prefill_first:
+            duration = prefill_s(server, tokens, squares)
+        else:
+            duration = mixed_s(server, b, server.context, tokens, squares)
+        server.kind, server.planned, server.growth_s = PREFILLING, 1, 0.0
+        server.iteration_s = (lane.overhead + duration) * factor
+    else:
+        slope = step_per_token_s(server)
+        server.kind = DECODING
+        server.iteration_s = (lane.overhead + step_base_s(server, b) + slope * server.context) * factor
+        server.growth_s = slope * b * factor
+
+
+@part
+def plan_end(server, first_finish):
+    """End of the segment just started; ``first_finish``: the iteration that gives the first last token."""
+    if server.kind == DECODING:
+        server.planned = min(first_finish - server.iteration, iterations_that_fit(server))
+    server.end = server.next_event = boundary_s(server, float(server.planned))
+
+
+@part
+def stop_segment(server):
+    """No segment: the server is between two of them, or idle."""
+    server.kind, server.planned, server.boundary = IDLE, 0, 0
+    server.end = server.next_event = math.inf

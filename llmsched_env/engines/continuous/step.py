@@ -1,0 +1,40 @@
+"""The compiled step of the engine `continuous`; compiled, or read from disk, when this file is first imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from numba import njit
+
+from llmsched_env.compiler.parts import fingerprint, part
+from llmsched_env.core.controllers import server_target
+from llmsched_env.core.step import STEP_SIGNATURE, step_loop
+from llmsched_env.core.view.observation import write_running
+from llmsched_env.engines.continuous.events import advance, apply
+from llmsched_env.engines.continuous.record import write_record
+
+
+@part
+def running_target(state, choice):
+    """The controllers' size of bin ``choice`` (K: any) on the asked server."""
+    lane = state.lane
+    row = choice if choice < lane.num_bins else lane.groups * lane.num_bins
+    return server_target(lane, state.bins[row], state.servers[max(lane.asked, 0)])
+
+
+_loop = step_loop(advance, apply, write_record, running_target, write_running)
+
+
+def entry(sources: str) -> Callable:
+    """The compiled entry; ``sources`` (compiled.fingerprint) is a closure variable and so part of its cache key."""
+
+    @njit(STEP_SIGNATURE, cache=True, nogil=True)
+    def step_lanes(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
+        """As step_kernel.step_lanes."""
+        sources  # noqa: B018
+        _loop(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high)
+
+    return step_lanes
+
+
+step_lanes = entry(fingerprint())

@@ -1,0 +1,1 @@
+"""The Gymnasium environments, scalar and vector, their options, spaces and pictures."""

@@ -1,0 +1,149 @@
+"""N lanes of the simulator as an agent drives them: reset, step, observe.  Both environments are faces of this."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched_env.config import SimConfig
+from llmsched_env.core import layout
+from llmsched_env.core.step import entry_point, step_lanes
+from llmsched_env.envs import spaces
+from llmsched_env.envs.episodes import Episodes
+from llmsched_env.envs.options import EnvOptions
+from llmsched_env.requests import Requests
+from llmsched_env.simulation.simulator import LOGGED, Simulator, records
+
+DEFAULT_SCALE_S = 30.0
+"""T of the observation where no TTFT or E2E target is given."""
+
+
+def check_fits(prompt: int, eta: float) -> None:
+    """``ValueError`` when not even a request with a prompt of ``prompt`` tokens fits into ``eta`` tokens of memory."""
+    if prompt + 1 > eta:
+        raise ValueError(
+            f"kv_tokens={eta:g} is less than every request of the workload needs (the shortest prompt has {prompt} "
+            f"tokens): give more."
+        )
+
+
+def step_of(engine: str) -> Callable:
+    """The compiled step of ``engine``; that of `continuous` is compiled, or read from disk, at its first use."""
+    if engine == "batch":
+        return step_lanes
+    from llmsched_env.engines.continuous import step
+
+    return step.step_lanes
+
+
+class Lanes:
+    """State of N environments with equal options; lane i draws from ``rngs[i]`` alone."""
+
+    def __init__(
+        self, options: EnvOptions, lanes: int, *, threads: int = 1, log: bool = False, config: SimConfig | None = None
+    ) -> None:
+        self.options = options
+        self.config = options.simulation() if config is None else config
+        self.max_bins = max(options.num_max_bins, self.config.queueing.num_bins)
+        self.max_batch = self.config.max_batch
+        self.episodes = [Episodes(options) for _ in range(lanes)]
+        check_fits(self.episodes[0].shortest_prompt, self.config.max_eta)
+        capacity = self.episodes[0].capacity
+        rows = LOGGED[self.config.engine] * capacity if log else 0
+        self.simulator = Simulator(self.config, capacity, lanes=lanes, log=rows, track=True)
+        self.title: str | None = None  # what stands above pictures
+        self._noisy = any(server.profile.noise_sigma for server in self.config.servers)
+        self.record = [records(np.zeros(1, layout.RECORD)) for _ in range(threads)]
+        self.outcome = records(np.zeros(lanes, layout.OUTCOME))
+        self.valid = np.zeros((lanes, self.max_bins + 1), np.int8)
+        self.image = np.zeros((lanes, spaces.observation_space(self.max_bins, self.config.engine).shape[0]), np.float32)
+        self.actions = np.zeros((lanes, 2), np.int64)
+        self.mode = np.zeros(lanes, np.int8)
+        self.steps = np.zeros(lanes, np.int64)
+        self._ladder = spaces.ladder(self.max_batch) if options.action == "ladder" else np.zeros(0, np.int64)
+        self._order = [np.zeros(len(self.config.servers)) for _ in range(threads)]
+        deadline = self.config.slos[0].deadline_s
+        self.scale_s = deadline if math.isfinite(deadline) else DEFAULT_SCALE_S
+        self._connect()
+
+    def _connect(self) -> None:
+        """Make what cannot be copied or kept: the threads, and the kernel with its arguments."""
+        lanes, threads = len(self.mode), len(self.record)
+        cuts = [lanes * part // threads for part in range(threads + 1)]
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._parts = [self._arguments(part, cuts[part], cuts[part + 1]) for part in range(threads)]
+        self._step = entry_point(step_of(self.config.engine))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_pool", "_parts", "_step")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._connect()
+
+    def start(self, lane: int, rng: np.random.Generator, *, seeded: bool, requests: Requests | None = None) -> None:
+        """Put a lane before the first event of its next episode, or of ``requests``; ``run`` goes to a decision."""
+        episodes = self.episodes[lane]
+        if seeded:
+            episodes.forget()
+        if requests is None:
+            requests = episodes.draw(rng)
+            ends = episodes.complete(requests)
+        else:
+            self._check_own(requests)
+            ends = True
+        key = int(rng.integers(2**63)) if self._noisy else 0
+        self.simulator.load(lane, requests, final=layout.LAST if ends else 1, noise_key=key)
+        self.steps[lane] = 0
+        self.mode[lane] = layout.START
+
+    def _check_own(self, requests: Requests) -> None:
+        if not isinstance(requests, Requests):
+            raise ValueError(f"options['requests']={requests!r} is not allowed: give Requests.checked(...).")
+        capacity = self.simulator.capacity
+        if not 1 <= len(requests) <= capacity:
+            raise ValueError(
+                f"options['requests'] holds {len(requests)} requests: 1 to {capacity} are possible here; "
+                f"make the environment with requests={len(requests)} for more."
+            )
+
+    def run(self) -> None:
+        """Take every lane to its next decision or end, as ``mode`` says (SKIP, START, STEP)."""
+        if self._pool is None:
+            for part in self._parts:
+                self._step(*part)
+            return
+        for future in [self._pool.submit(self._step, *part) for part in self._parts]:
+            future.result()
+
+    def _arguments(self, part: int, low: int, high: int) -> tuple[Any, ...]:
+        """What `step_lanes` takes for lanes low, ..., high - 1: the arrays stay the same ones for ever."""
+        return (
+            self.simulator.arrays,
+            self.record[part],
+            self.actions,
+            self._ladder,
+            self.mode,
+            self.outcome,
+            self.image,
+            self.valid,
+            self._order[part],
+            float(self.scale_s),
+            low,
+            high,
+        )
+
+    def masks(self) -> NDArray[np.bool_]:
+        """Valid actions of every lane, (N, actions) bool."""
+        return spaces.action_masks(self.options.action, self.valid, self.max_batch)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None

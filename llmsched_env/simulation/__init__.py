@@ -1,0 +1,1 @@
+"""Whole runs: the simulator, streamed runs, results, metrics."""

@@ -1,0 +1,155 @@
+"""Runs of any length in fixed memory: requests come in chunks, ended ones leave, live ones are carried over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched_env.config import SimConfig
+from llmsched_env.core import layout
+from llmsched_env.requests import Requests
+from llmsched_env.simulation.result import RunResult
+from llmsched_env.simulation.simulator import Simulator, fill_rows, finish
+
+
+def simulate_stream(
+    config: SimConfig,
+    chunks: Iterable[Requests],
+    decide: Callable,
+    *,
+    params: Sequence[float] = (),
+    memory_size: int = 0,
+    rng: np.random.Generator | None = None,
+    details: bool = False,
+    noise_key: int = 0,
+    warmup: int = 0,
+) -> Iterator[RunResult]:
+    """Simulate requests that come in ``chunks`` (arrivals ascend across chunks); yield what ended, chunk by chunk.
+
+    Each RunResult holds the requests that ended since the last one, in order of number, and the totals since the
+    start: what ``metrics.Accumulator`` takes.  The run is the one that ``simulate`` makes of all chunks
+    together, stamp for stamp.  Memory grows with the requests in the system and the chunk, not with the run.
+    """
+    feed = iter(chunks)
+    first = next(feed, None)
+    if first is None:
+        raise ValueError("no chunks: give at least one.")
+    upcoming: Requests | None = first
+    simulator = Simulator(config, 2 * len(first), gaps=True)
+    simulator.load(0, _none_of(first), final=False, noise_key=noise_key, warmup=warmup)
+    memory, values = np.zeros(max(1, memory_size)), np.asarray(params, dtype=np.float64)
+    generator = np.random.default_rng(0) if rng is None else rng
+    while upcoming is not None:
+        simulator = _append(simulator, upcoming)
+        upcoming = next(feed, None)
+        simulator.lane[0]["final"] = upcoming is None
+        began = time.perf_counter()
+        simulator.run(decide, values, memory, generator, details=details)
+        wall_s = time.perf_counter() - began
+        ended, unscored = _harvest(simulator, everything=upcoming is None)
+        yield RunResult(
+            config,
+            ended,
+            simulator.log[0],
+            simulator.bins[0].copy(),
+            simulator.servers[0].copy(),
+            simulator.lane[0].copy(),
+            simulator.gaps[0].copy(),
+            wall_s,
+            unscored,
+        )
+
+
+def _none_of(requests: Requests) -> Requests:
+    empty = slice(0, 0)
+    return Requests(
+        requests.arrival_s[empty],
+        requests.prompt_tokens[empty],
+        requests.output_tokens[empty],
+        requests.predicted_tokens[empty],
+        requests.slo_class[empty],
+    )
+
+
+def _append(simulator: Simulator, requests: Requests) -> Simulator:
+    """Load ``requests`` behind the live ones, into a larger simulator where they do not fit."""
+    loaded = int(simulator.lane[0]["loaded"])
+    if loaded + len(requests) > simulator.capacity:
+        larger = Simulator(simulator.config, 2 * (loaded + len(requests)), gaps=True)
+        for name in ("lane", "bins", "servers", "slos", "gaps", "slots"):
+            getattr(larger, name)[...] = getattr(simulator, name)
+        larger.requests[0, :loaded] = simulator.requests[0, :loaded]
+        if larger.heap.shape[2] > 1:
+            larger.heap[0, :, :loaded] = simulator.heap[0, :, :loaded]
+        if len(larger.expiry[0]) > 1:
+            larger.expiry[0, :loaded] = simulator.expiry[0, :loaded]
+        simulator = larger
+    fill_rows(simulator.requests[0, loaded : loaded + len(requests)], simulator.config, simulator.edges, requests)
+    simulator.lane[0]["loaded"] = loaded + len(requests)
+    return simulator
+
+
+def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
+    """Take the requests that have ended (or all) out of the arrays and renumber the live ones from 0.
+
+    Returns them in order of number, and how many of them (the first) are warm-up.
+    """
+    lane, servers = simulator.lane[0], simulator.servers[0]
+    rows = simulator.requests[0, : int(lane["loaded"])]
+    running = servers["batch"][servers["batch"] != layout.NONE]
+    status = rows["status"]
+    live = (status == layout.WAITING) | (status == layout.PENDING)
+    live |= (status == layout.IN_SERVICE) & (np.isin(rows["batch"], running) | bool(lane["continuous"]))
+    if everything:
+        live[:] = False
+    ended = rows[~live].copy()
+    finish(ended, servers, float(lane["now"]))
+    number = np.where(live, np.cumsum(live) - 1, layout.NONE).astype(np.int32)
+    kept = rows[live].copy()
+    for link in ("next", "prev"):
+        kept[link] = _renumber(kept[link], number)
+    rows[: len(kept)] = kept
+    for table, names in (
+        (simulator.bins[0], ("head", "tail", "returned")),
+        (servers, ("evict_head", "evict_tail", "drop", "prefill_head", "prefill_tail")),
+        (simulator.slots[0], ("request",)),
+    ):
+        for name in names:
+            table[name] = _renumber(table[name], number)
+    if simulator.heap.shape[2] > 1:
+        _keep_keyed(simulator, kept, number)
+    _keep_watched(simulator, kept, number)
+    warmup = int(lane["warmup"])
+    simulator.lane[0]["warmup"] = np.count_nonzero(live[:warmup]) + max(0, warmup - len(live))
+    simulator.lane[0]["loaded"] = simulator.lane[0]["next_arrival"] = len(kept)
+    simulator.lane[0]["oldest"] = 0
+    return ended, int(np.count_nonzero(~live[:warmup]))
+
+
+def _keep_keyed(simulator: Simulator, kept: NDArray, number: NDArray[np.int32]) -> None:
+    """Drop from the heaps of the bins whoever became late, and may have ended; new numbers for the others."""
+    for k, row in enumerate(simulator.bins[0][:-1]):
+        heap = simulator.heap[0, k]
+        entries = _renumber(heap[: row["heap_size"]], number)
+        entries = entries[entries != layout.NONE]
+        entries = entries[kept["late"][entries] == 0]
+        row["heap_size"] = len(entries)
+        heap[: len(entries)] = entries[np.lexsort((entries, kept["key"][entries]))]
+
+
+def _keep_watched(simulator: Simulator, kept: NDArray, number: NDArray[np.int32]) -> None:
+    """Drop from the heap of those who become late whoever waits no more; new numbers for the others."""
+    entries = simulator.expiry[0, : int(simulator.lane[0]["expiring"])].copy()
+    entries["request"] = _renumber(entries["request"], number)
+    entries = entries[entries["request"] != layout.NONE]
+    entries = entries[kept["status"][entries["request"]] == layout.WAITING]
+    simulator.expiry[0, : len(entries)] = entries[np.lexsort((entries["request"], entries["at"]))]
+    simulator.lane[0]["expiring"] = len(entries)
+
+
+def _renumber(values: NDArray, number: NDArray[np.int32]) -> NDArray:
+    """New numbers of requests ``values``; NONE stays, and what points to an ended request becomes NONE."""
+    return np.where(values == layout.NONE, layout.NONE, number[values])

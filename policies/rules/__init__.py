@@ -1,0 +1,1 @@
+"""The schedulers written as rules, one a file."""

@@ -1,0 +1,53 @@
+"""A batch size that creeps up until memory is used (a public GPT-2 benchmark's dynamic)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from llmsched.policies.parameters import Value, number
+from llmsched.policies.registry import Decision, Floats, Record, policy
+from llmsched.policies.rules.grids import wait
+from llmsched_env.config import MAX_BATCH_LIMIT, MAX_SERVERS
+
+
+def ordered(values: Mapping[str, Value]) -> None:
+    """``ValueError`` unless min <= start <= max."""
+    low, start, high = (values[name] for name in ("min", "start", "max"))
+    if not low <= start <= high:  # type: ignore[operator]
+        raise ValueError(f"adaptive-memory: min={low}, start={start}, max={high} contradict: give min <= start <= max.")
+
+
+@policy(
+    "adaptive-memory",
+    engines=("batch",),
+    params={
+        "start": number(8, 1, MAX_BATCH_LIMIT, whole=True),
+        "min": number(4, 1, MAX_BATCH_LIMIT, whole=True),
+        "max": number(32, 1, MAX_BATCH_LIMIT, whole=True),
+        "threshold": number(0.8, 0, 1),
+        "wait": wait(2000),
+    },
+    queueing=lambda params: {"hold_s": params["wait"]},
+    memory=2 * MAX_SERVERS,
+    check=ordered,
+)
+def adaptive_memory(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
+    """Size -1 where the last batch used threshold of the memory, else +2; waits at most wait ms (a GPT-2 benchmark).
+
+    Per server, ``memory`` holds the number of its batches that were looked at and its size.  The wait is measured
+    from arrival: the original measures it from when it looked and so never reaches it.
+    """
+    seen, mine = 2 * record.server, 2 * record.server + 1
+    if memory[mine] == 0:
+        memory[mine] = params[0]
+    if record.server_batches > memory[seen]:
+        memory[seen] = record.server_batches
+        step = -1 if record.last_kv_share >= params[3] else 2
+        memory[mine] = min(max(memory[mine] + step, params[1]), params[2])
+    size = min(int(memory[mine]), record.max_batch)
+    due = record.now >= record.oldest_arrival + params[4]
+    if record.waiting >= size or due or not record.can_wait:
+        return record.num_bins, size
+    return record.num_bins, 0

@@ -1,0 +1,36 @@
+"""Additive increase, multiplicative decrease (Clipper, NSDI 2017)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from llmsched.policies.parameters import number
+from llmsched.policies.registry import Decision, Floats, Record, policy
+from llmsched_env.config import MAX_SERVERS
+
+
+@policy(
+    "aimd",
+    params={
+        "share": number(1, 0.001, 1000, auto=(0.25, 0.5, 0.75, 1, 1.5)),
+        "objective": number(None, 0.001, 1e9, unit="ms"),
+    },
+    memory=2 * MAX_SERVERS,
+)
+def aimd(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
+    """Size +1 while the last batch took at most its objective, share of the E2E target, else x0.9 (Clipper).
+
+    Per server, ``memory`` holds the number of its batches that were looked at and its size.  ``objective`` (ms)
+    takes the place of the share; without either, i.e. without an E2E target of class 0, the size only grows.
+    """
+    seen, mine = 2 * record.server, 2 * record.server + 1
+    size = max(memory[mine], 1.0)
+    if record.server_batches > memory[seen]:
+        memory[seen] = record.server_batches
+        objective = params[1] if math.isfinite(params[1]) else params[0] * record.slo_e2e
+        met = record.last_service <= objective
+        size = size + 1.0 if met else size * 0.9
+    memory[mine] = min(max(size, 1.0), float(record.max_batch))
+    return record.num_bins, int(memory[mine])

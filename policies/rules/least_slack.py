@@ -1,0 +1,24 @@
+"""Least slack first: the bin whose next batch is closest to missing its deadline."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmsched.policies.registry import Decision, Floats, Record, policy
+from llmsched.policies.rules.grids import set_tbt, tbt
+
+
+@policy("least-slack", params={"tbt": tbt()}, controller=set_tbt, details=True)
+def least_slack(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
+    """The bin whose head would have least slack in a batch launched now; size = its target (least laxity first).
+
+    Slack = deadline of the head - now - predicted time of the batch; of equal ones the older head.
+    """
+    best = -1
+    for k in range(record.num_bins):
+        if record.queue_length[k] == 0 or (k == record.late_bin and record.queue_length[k] < record.waiting):
+            continue
+        sooner = best < 0 or record.slack[k] < record.slack[best]
+        if sooner or (record.slack[k] == record.slack[best] and record.head_number[k] < record.head_number[best]):
+            best = k
+    return best, record.target[best]

@@ -1,0 +1,43 @@
+"""One bin after the other, each with a batch size of its own (the public multi-bin simulator's hybrid)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmsched.policies.parameters import choice, number
+from llmsched.policies.registry import Decision, Floats, Record, policy
+from llmsched.policies.rules.grids import set_tbt, tbt
+from llmsched_env.config import MAX_BATCH_LIMIT
+
+
+@policy(
+    "multibin",
+    params={
+        "select": choice("roundrobin", "longest", "oldest"),
+        "cap": number(None, 1, MAX_BATCH_LIMIT, whole=True),
+        "tbt": tbt(),
+    },
+    controller=set_tbt,
+    memory=1,
+)
+def multibin(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
+    """The next bin in round robin, the longest or the oldest; size = that bin's target (public multi-bin simulator).
+
+    ``memory[0]`` is the bin after the last one served, where the search for the next begins; of two bins of equal
+    length the one with the older head is served.  ``cap`` bounds the size.  A late bin is served when all others are
+    empty.
+    """
+    bins, best = record.num_bins, -1
+    for step in range(bins):
+        k = (int(memory[0]) + step) % bins
+        if record.queue_length[k] == 0 or (k == record.late_bin and record.queue_length[k] < record.waiting):
+            continue
+        if best < 0:
+            best = k
+            if params[0] == 0:
+                break
+        longer = record.queue_length[k] - record.queue_length[best] if params[0] == 1 else 0
+        if longer > 0 or (longer == 0 and record.head_number[k] < record.head_number[best]):
+            best = k
+    memory[0] = (best + 1) % bins
+    return best, int(min(record.target[best], params[1]))

@@ -1,0 +1,21 @@
+"""Shortest remaining output first, clairvoyant and preemptive, recomputation charged: a comparison for `sjf`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from llmsched.policies.parameters import number
+from llmsched.policies.registry import Decision, Floats, Record, policy
+from llmsched_env.config import MAX_BATCH_LIMIT
+
+
+@policy(
+    "oracle-srpt",
+    engines=("continuous",),
+    params={"batch": number(None, 1, MAX_BATCH_LIMIT, whole=True)},
+    queueing=lambda params: {"discipline": "oracle-srpt"},
+    clairvoyant=True,
+)
+def oracle_srpt(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
+    """The requests with least TRUE output left; where batch or memory is full a longer leaves (clairvoyant SRPT)."""
+    return record.num_bins, int(min(params[0], float(record.max_batch)))

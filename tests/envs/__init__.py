@@ -1,0 +1,1 @@
+"""The environments: spaces, rewards, masks, pictures, golden trajectories."""

@@ -1,0 +1,124 @@
+"""The environment is the simulator: every scheduler, driven decision by decision through `step`, makes the same run."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from llmsched.policies import names, parse
+from llmsched.policies.registry import Bound
+from llmsched_env.config import SLO, Queueing, Server, SimConfig
+from llmsched_env.core.layout import BIN, LANE, REQUEST, SERVER
+from llmsched_env.envs.scalar import LLMSchedEnv
+from llmsched_env.profiles import load_profile
+from llmsched_env.requests import Requests
+from llmsched_env.simulation.simulator import finish, simulate
+from llmsched_env.workload.workload import Workload
+
+H100, A100 = (load_profile(f"{gpu}-80gb_llama2-70b_tp4") for gpu in ("h100", "a100"))
+NOISY = dataclasses.replace(H100, noise_sigma=0.3)
+
+SCENARIOS: dict[str, tuple[SimConfig, float]] = {  # and the arrival rate, requests/s
+    "alike": (SimConfig((Server(H100),) * 4, Queueing((80, 140, 350))), 2.5),
+    "unlike, two classes": (
+        SimConfig(
+            (Server(H100), Server(A100), Server(A100, 9000.0)),
+            Queueing((140,)),
+            max_batch=24,
+            slos=(SLO(e2e_s=20.0, share=0.5), SLO(ttft_s=2.0, tpot_s=0.05, share=0.5, name="fast")),
+        ),
+        2.0,
+    ),
+    "little memory": (SimConfig((Server(H100, 2600.0), Server(H100, 3500.0)), Queueing((80, 140))), 1.0),
+    "timers, own release, overhead": (
+        SimConfig(
+            (Server(H100),) * 2, Queueing((80,), hold_s=1.5, tick_s=2.0), release="own", overhead_s=0.05, horizon_s=90.0
+        ),
+        1.5,
+    ),
+    "late, little memory": (
+        SimConfig(
+            (Server(H100, 2600.0), Server(A100, 5000.0)),
+            Queueing((80, 140), late_bin=1.0, triage=0.75, hold_s=2.0),
+            slos=(SLO(e2e_s=15.0, share=0.5), SLO(ttft_s=4.0, share=0.5, name="fast")),
+        ),
+        2.0,
+    ),
+    "noise": (SimConfig((Server(NOISY),) * 3, Queueing((80, 140, 350))), 2.5),
+}
+
+OURS = {  # what the environment keeps beyond a plain run: the accounts of its rewards
+    REQUEST: {"missed", "next"},
+    LANE: {"oldest", "final", "track", "misses", "late_now", "late", "itl_count", "itl_sum", "itl_sum2"},
+    SERVER: {"late", "tpot_misses"},
+    BIN: set(),
+}
+
+
+def draw(config: SimConfig, rate: float) -> Requests:
+    """150 requests, of every class that the scenario has."""
+    shares = tuple(slo.share for slo in config.slos)
+    return Workload("azure-conv", requests=150, rate=rate, slo_shares=shares).draw(5)
+
+
+def drive(bound: Bound, config: SimConfig, requests: Requests) -> LLMSchedEnv:
+    """An episode under ``bound``, asked in Python at every decision about the environment's record."""
+    queueing = bound.configure(config)
+    env = LLMSchedEnv("ansi", simulation=queueing, requests=len(requests), bins=(0, *config.queueing.edges))
+    env.reset(seed=0, options={"requests": requests})
+    memory, rng = np.zeros(max(1, bound.memory)), np.random.default_rng(0)
+    over = False
+    while not over:
+        choice, size = bound.decide(env.record, bound.params, memory, rng)
+        _, _, terminated, truncated, _ = env.step((choice, min(size, config.max_batch)))
+        over = terminated or truncated
+    return env
+
+
+def compare(ours: NDArray, theirs: NDArray) -> None:
+    """Equal bits in every field but those that only the environment keeps."""
+    for field in ours.dtype.names or ():
+        if field not in OURS[ours.dtype]:
+            np.testing.assert_array_equal(ours[field], theirs[field], err_msg=field)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("name", names("batch"))
+def test_environment_equals_compiled_run(name: str, scenario: str) -> None:
+    """Same decisions, same batches, same stamps, same controllers, bit for bit."""
+    bound, (config, rate) = parse(name), SCENARIOS[scenario]
+    requests = draw(config, rate)
+    env = drive(bound, config, requests)
+    simulator, lane = env._lanes.simulator, env._lanes.simulator.lane[0]
+    run = simulate(
+        bound.configure(config),
+        requests,
+        bound.decide,
+        **bound.options,
+        log_batches=True,
+        noise_key=int(lane["noise_key"]),
+    )
+    assert run.lane["decisions"] == lane["decisions"] > 5
+    np.testing.assert_array_equal(simulator.log[0][: lane["logged"]], run.batches)
+    finish(simulator.requests[0], simulator.servers[0], float(lane["now"]))
+    compare(simulator.requests[0][:150], run.requests)
+    compare(simulator.servers[0], run.servers)
+    compare(simulator.bins[0], run.bins)
+    compare(np.atleast_1d(lane), np.atleast_1d(run.lane))
+
+
+def test_the_scenarios_have_corners() -> None:
+    """Timers fire, memory overflows, noise is drawn: what the comparison above is about does happen."""
+    seen = {}
+    for name in SCENARIOS:
+        config, rate = SCENARIOS[name]
+        env = drive(parse("timeout:batch=16"), config, draw(config, rate))
+        seen[name] = env._lanes.simulator.lane[0].copy()
+    assert seen["little memory"]["evicted"] > 0 and seen["little memory"]["rejected"] > 0
+    assert seen["timers, own release, overhead"]["waits"] > 5
+    assert seen["noise"]["noise_key"] > 0
+    assert seen["late, little memory"]["evicted"] > 0
+    assert seen["alike"]["completed"] == 150

@@ -1,0 +1,1 @@
+"""The commands, tables, figures and reports."""

@@ -1,0 +1,199 @@
+"""The report page: everything in one file, well formed, and, where Chromium is, at work in a browser."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from llmsched.eval import compare
+from llmsched.eval.figures import comparison
+from llmsched.eval.report import tooltips
+from llmsched.eval.report.page import page
+from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.runs.intervals import Interval
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ABOUT = {
+    "command": ["python", "eval/x.py", "--policies", "a b"],
+    "began": "2000-01-01T00:00:00+00:00",
+    "seconds": 1.5,
+    "git": {"commit": "abc", "modified": True},
+    "versions": {"python": "3.11"},
+    "machine": {"processor": "P", "cores": 2, "system": "S", "architecture": "A"},
+}
+TABLE = Table(
+    "t",
+    "A <table>",
+    [Column("name", "name"), Column("value", "value", "s", 1)],
+    [
+        {"name": "b & c", "value": Interval(10.0, 1.0)},
+        {"name": "a", "value": 9.0},
+        {"name": "d", "value": math.nan},
+        {"name": "c", "value": -3.0},
+    ],
+    "Note.",
+)
+VOID = {"meta", "br", "path", "use", "link"}
+
+
+class Shape(HTMLParser):
+    """The tags of a page: whether they close in order, what is loaded, the cells of tables."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loaded: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        own = dict(attributes)
+        self.loaded += [v for k, v in own.items() if k in ("src", "href", "xlink:href") and v]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of a small comparison."""
+    pytest.importorskip("matplotlib")
+    path = tmp_path_factory.mktemp("report") / "page.html"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("builtins.print", lambda *_, **__: None)
+        assert compare.main(["--requests", "300", "--seeds", "2", "--report", str(path)]) == 0
+    return path
+
+
+def test_the_page_is_whole_and_loads_nothing(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    shape = Shape(text)
+    assert shape.open == []
+    assert all(link.startswith(("#", "data:")) for link in shape.loaded)
+    assert shape.tags.count("table") == 2 and shape.tags.count("figure") == 5 == shape.tags.count("svg")
+    assert "url(http" not in text and "@import" not in text and "fetch(" not in text
+    assert "$" not in re.sub(r"<script>.*</script>", "", text, flags=re.S)  # every part was filled in
+    assert len(text) < 800_000
+
+
+def test_the_page_says_what_was_done(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    assert f"python eval/compare.py --requests 300 --seeds 2 --report {report}" in text
+    for said in ("azure-conv at 2.5 requests/s", "= 16 GPUs", "difference", "numba", "seed"):
+        assert said in text
+
+
+def test_every_figure_speaks_about_points_inside_it(report: Path) -> None:
+    found = re.findall(r"<script type=application/json>(.*?)</script>", report.read_text(encoding="utf-8"), flags=re.S)
+    assert len(found) == 5
+    for text in found:
+        points = json.loads(text)
+        assert points and all(0 <= p["x"] <= 1 and 0 <= p["y"] <= 1 and "\n" in p["text"] for p in points)
+
+
+def test_what_is_typed_cannot_become_markup() -> None:
+    text = page("a <b> title\nline <script>", [TABLE], {}, ["remark <i>"], ABOUT)
+    assert "<script>\n" in text and text.count("<script>") == 1  # the page's own
+    for escaped in ("a &lt;b&gt; title", "line &lt;script&gt;", "A &lt;table&gt;", "b &amp; c", "remark &lt;i&gt;"):
+        assert escaped in text
+    assert "python eval/x.py --policies &#x27;a b&#x27;" in text and "abc with changes" in text
+    assert '<td data-value="10.0">10.0 ± 1.0</td>' in text and '<td data-value="nan">-</td>' in text
+
+
+def test_points_are_where_the_picture_has_them() -> None:
+    pytest.importorskip("matplotlib")
+    drawn = comparison.drawn({"x": _corners})["x"]
+    drawn.canvas.draw()
+    low, high, *line = tooltips.points(drawn)
+    assert (low["text"], high["text"]) == ("low", "high")
+    assert (low["x"], low["y"]) == pytest.approx((0.1, 0.8)) and (high["x"], high["y"]) == pytest.approx((0.9, 0.2))
+    assert [point["text"] for point in line[:1]] == ["line\nx: 0\ny: 1"]
+    assert len(line) == 101  # 301 points, every third
+
+
+def _corners():
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 4))
+    axes = figure.add_axes((0.1, 0.2, 0.8, 0.6))
+    axes.set(xlim=(0, 10), ylim=(0, 1), xlabel="x (unit)", ylabel="y")
+    tooltips.mark(axes, 0, 0, "low")
+    tooltips.mark(axes, 10, 1, "high")
+    axes.plot([i / 30 for i in range(301)], [1.0] * 301, label="line")
+    axes.plot([1, 2], [0, 0], label="_silent")
+    axes.plot([1, 2], [0, 0], label="marked", gid=tooltips.SPOKEN)
+    return figure
+
+
+PROBE = """
+<script>
+const out = {};
+const table = document.querySelector("table");
+const column = (n) => [...table.tBodies[0].rows].map((row) => row.cells[n].textContent);
+const head = (n) => table.tHead.rows[0].cells[n].querySelector("button");
+head(1).click(); out.falling = column(1);
+head(1).click(); out.rising = column(1);
+head(0).click(); out.words = column(0);
+const figure = document.querySelector("figure");
+if (figure) {
+  const svg = figure.querySelector("svg"), box = svg.getBoundingClientRect();
+  const point = JSON.parse(figure.querySelector("script").textContent)[0];
+  const at = (dx) => figure.dispatchEvent(new MouseEvent("mousemove", {
+    clientX: box.left + point.x * box.width + dx, clientY: box.top + point.y * box.height, bubbles: true }));
+  const tip = figure.querySelector(".tip");
+  at(3); out.tip = tip.textContent; out.wanted = point.text; out.shown = !tip.hidden;
+  const inside = tip.getBoundingClientRect(), frame = figure.getBoundingClientRect();
+  out.inside = inside.left >= frame.left && inside.right <= frame.right;
+  at(-5000); out.gone = tip.hidden;
+  out.size = [box.width, box.height];
+  out.wide = document.documentElement.scrollWidth <= innerWidth;
+}
+document.title = "probe " + JSON.stringify(out);
+</script>
+"""
+
+
+def in_browser(text: str, folder: Path) -> dict:
+    """What the probe finds in the page, in headless Chromium without a network."""
+    assert CHROMIUM is not None
+    path = folder / "probed.html"
+    path.write_text(text.replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command = [CHROMIUM, *flags, f"--user-data-dir={folder / 'profile'}", "--window-size=1100,900", path.as_uri()]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = re.search(r"<title>probe (.*?)</title>", run.stdout, flags=re.S)
+    assert found, run.stderr[-2000:]
+    return json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
+def test_tables_sort_in_a_browser(tmp_path: Path) -> None:
+    found = in_browser(page("title", [TABLE], {}, [], ABOUT), tmp_path)
+    assert found["falling"] == ["10.0 ± 1.0", "9.0", "-3.0", "-"]
+    assert found["rising"] == ["-3.0", "9.0", "10.0 ± 1.0", "-"]
+    assert found["words"] == ["a", "b & c", "c", "d"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
+def test_figures_answer_the_mouse_in_a_browser(report: Path, tmp_path: Path) -> None:
+    found = in_browser(report.read_text(encoding="utf-8"), tmp_path)
+    assert found["shown"] and found["tip"] == found["wanted"] and found["inside"] and found["gone"]
+    assert found["size"][0] > 600 and found["size"][1] > 100 and found["wide"]

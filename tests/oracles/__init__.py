@@ -1,0 +1,1 @@
+"""Slow simulators written from the contracts alone, and the tests of them."""

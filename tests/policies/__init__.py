@@ -1,0 +1,1 @@
+"""The schedulers, the registry, the networks."""

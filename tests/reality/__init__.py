@@ -1,0 +1,1 @@
+"""Calibration, fidelity and engine logs."""

@@ -1,0 +1,1 @@
+"""The simulator against its contracts: invariants, parity with the oracles, theory, traps."""

@@ -1,0 +1,1 @@
+"""Arrivals, lengths, traces, predictors, bins."""

@@ -1,0 +1,76 @@
+"""What the learned scheduler of the engine `continuous` is trained on, and how its misses are counted.
+
+Targets fit the hardware: TTFT and TPOT are multiples of what requests of the same law take when each is served alone.
+Rates are given as loads: multiples of the highest rate at which `sarathi`, the best that is first come first served,
+keeps the targets of 95 % of the requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar
+
+from llmsched.policies import Bound, parse
+from llmsched.train.systems import Course
+from llmsched_env.config import SLO
+from llmsched_env.profiles import load_profile
+from llmsched_env.workload.targets import alone_slo
+
+RIVALS = (
+    "sarathi,sarathi:budget=512,sarathi:budget=1024,sarathi:late=1.5,sarathi:budget=512:late=2,fcfs,sjf,sjf:late=2,"
+    "dynamic,dynamic:late=2,multibin,multibin:late=2,multibin:select=oldest:late=2,longest-queue:late=2,"
+    "least-slack:late=2"
+)
+"""The heuristics that are beaten or not, none of them clairvoyant."""
+
+LOADS = (0.5, 0.7, 0.9, 1.0, 1.2, 1.4, 1.6, 2.0)
+
+
+@dataclass(frozen=True)
+class ContinuousCourse(Course):
+    """A system to schedule iteration by iteration, without its load."""
+
+    factor: float = 1.0  # of the targets
+    max_batch: int = 256
+    engine: ClassVar[str] = "continuous"
+
+    @cached_property
+    def slo(self) -> SLO:
+        """TTFT and TPOT targets that fit the profile."""
+        return alone_slo(load_profile(self.profile), self.workload, self.factor)
+
+    @cached_property
+    def target_s(self) -> float:
+        """TTFT target, from which the search for the capacity starts."""
+        return self.slo.ttft_s
+
+    @property
+    def reference(self) -> list[Bound]:
+        """Whose capacity is a load of 1."""
+        return [parse("sarathi")]
+
+
+def train_courses() -> list[ContinuousCourse]:
+    """What is trained on.  Left out, to be tested on: two profiles, BurstGPT's lengths."""
+    make = ContinuousCourse
+    return [
+        make(),
+        make(factor=0.7),
+        make(servers=1),
+        make(servers=16),
+        make(servers=2, bins=8),
+        make(workload="azure-code"),
+        make(workload="azure-code", servers=1),
+        make(workload="mooncake-conv"),
+        make(bins=1),
+        make(burstiness=1.0, servers=1),
+        make(predictor="oracle"),
+        make(profile="a100-80gb_llama2-70b_tp4"),
+        make(profile="h100-80gb_llama2-70b_tp8", servers=1),
+        make(profile="a100-80gb_bloom-176b_tp8"),
+        make(profile="h100-80gb_bloom-176b_tp8", servers=8),
+        make(profile="h100_llama2-7b_tp1-gemm"),
+        make(profile="a100_llama3-8b_tp1-gemm", servers=2),
+        make(profile="amd-epyc-1-thread_tiny", servers=2),
+    ]

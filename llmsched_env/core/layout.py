@@ -228,6 +228,7 @@ LANE = np.dtype(
         ("logged", "i8"),
         ("holding", "f8"),  # integral of the requests in the system, request-seconds
         # reward terms (only with `track`)
+        ("met", "i8"),  # completed requests that met their SLO
         ("misses", "i8"),
         ("late_now", "i4"),  # requests in the system whose deadline has passed
         ("late", "f8"),  # integral of late_now, request-seconds

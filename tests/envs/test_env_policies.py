@@ -52,7 +52,7 @@ SCENARIOS: dict[str, tuple[SimConfig, float]] = {  # and the arrival rate, reque
 
 OURS = {  # what the environment keeps beyond a plain run: the accounts of its rewards
     REQUEST: {"missed", "next"},
-    LANE: {"oldest", "final", "track", "misses", "late_now", "late", "itl_count", "itl_sum", "itl_sum2"},
+    LANE: {"oldest", "final", "track", "met", "misses", "late_now", "late", "itl_count", "itl_sum", "itl_sum2"},
     SERVER: {"late", "tpot_misses"},
     BIN: set(),
 }

@@ -46,7 +46,9 @@ def complete(state, server):
     lane = state.lane
     lane.completed += server.completing
     lane.in_service -= server.completing
-    lane.late_now -= server.late * lane.track
+    if lane.track:
+        lane.late_now -= server.late
+        lane.met += server.completing - server.late - server.tpot_misses
     lane.misses += server.tpot_misses
     if server.drop != NONE:
         drop(state, server.drop)

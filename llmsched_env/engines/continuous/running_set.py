@@ -187,6 +187,7 @@ def complete(state, s, i, tokens):
             tpot = state.slos[request.slo_class].tpot
             if request.last_token - request.first_token > tpot * (request.output - 1):
                 charge(state, request)
+        lane.met += not request.missed
     length = float(request.prompt + request.output)
     feed_completion(lane, state.bins[request.bin], length, request.output)
     feed_completion(lane, state.bins[lane.groups * lane.num_bins], length, request.output)

@@ -86,7 +86,7 @@ class Comparison:
             self.notes.append(f"Interrupted: {len(self.done)} of {len(cells)} runs had finished and are shown.")
 
     def summary(self) -> dict[str, Any]:
-        """The summary of docs/metrics.md: the scenario, and every policy that has a run."""
+        """The summary of docs/reference/metrics.md: the scenario, and every policy that has a run."""
         entrants = {entrant.label: entrant for entrant in self.entrants}
         policies = []
         for found in policy_summaries(self.done, self.labels):

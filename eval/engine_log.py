@@ -1,7 +1,7 @@
 """Does the continuous engine predict a real one?  ``python eval/engine_log.py --folder DIR [--test-folder DIR]``
 
 Fits a latency profile and the client's offset on the runs of a real server's log, and predicts runs that the fit has
-not seen: those of a second folder, or each run of the first from the others.  docs/engine_log.md has the rules.
+not seen: those of a second folder, or each run of the first from the others.  docs/results/engine_log.md has the rules.
 """
 
 from __future__ import annotations

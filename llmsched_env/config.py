@@ -109,7 +109,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Continuous:
-    """What only the engine `continuous` has (docs/continuous.md)."""
+    """What only the engine `continuous` has (docs/reference/continuous.md)."""
 
     admission: str = "predicted"  # reserve the predicted length; or "prompt": blocks for the prompt, as vLLM
     prefill: str = "chunked"  # or "first": prompts stall the decoding members, as vLLM v0

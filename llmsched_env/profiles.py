@@ -22,7 +22,7 @@ COEFFICIENTS = {
     "affine": ("d0", "d1", "d2", "p0", "p1", "p2"),
     "floor": ("d0", "d1", "d2", "p0", "p1", "p2"),
 }
-"""Names of the coefficients of every form, in ms and tokens (docs/semantics.md has the formulas)."""
+"""Names of the coefficients of every form, in ms and tokens (docs/reference/semantics.md has the formulas)."""
 
 LENGTHS = ("output", "total")
 SCHEMA = "llmsched-profile/v1"
@@ -34,7 +34,7 @@ _REQUIRED = ("schema", "name", "form", "units", "coefficients", "kv_tokens")
 class Profile:
     """Latency of one server (a GPU or tensor-parallel group) for one model.
 
-    ``coefficients`` are in ms and tokens, named as in docs/semantics.md: ``split``: d0 d1 d2 p0 p1 p2;
+    ``coefficients`` are in ms and tokens, named as in docs/reference/semantics.md: ``split``: d0 d1 d2 p0 p1 p2;
     ``affine``: d0 d1 d2 p0 p1 p2; ``floor``: d0 d1 d2 p0 p1 p2;
     ``tokens``: w0 e0 w1 a_p a_d; ``batch-length``: a beta g.
     """

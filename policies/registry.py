@@ -1,6 +1,6 @@
 """The registry: every policy under its name, with its parameters and what it needs from the simulator.
 
-A policy is a function ``(record, params, memory, rng) -> (bin, size)`` (docs/policies.md).  `policy` registers it;
+A policy is a function ``(record, params, memory, rng) -> (bin, size)`` (docs/reference/policies.md).  `policy` registers it;
 `selection.parse` turns ``name:parameter=value`` into a `Bound`, which is what a simulation takes.
 
 Numba keeps the compiled function on disk and compares only the function's own file: a scheduler in this package

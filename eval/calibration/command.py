@@ -1,7 +1,7 @@
 """Measure a real model on this device and write a latency profile: ``python data/calibrate.py --model tiny``.
 
 Prefill over batch x prompt and decode over batch x context, in interleaved repeats; raw rows to CSV as they
-come (a restart goes on from them), the fit to JSON.  docs/calibration.md says what is measured and how.
+come (a restart goes on from them), the fit to JSON.  docs/howto/calibration.md says what is measured and how.
 """
 
 from __future__ import annotations

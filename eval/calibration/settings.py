@@ -65,7 +65,7 @@ def add_model_options(add: Callable) -> None:
 
 def _add_files(add: Callable) -> None:
     add("--out", type=Path, metavar="FILE", help="profile to write (default data/profiles/DEVICE_MODEL.json)")
-    add("--rows", type=Path, metavar="FILE", help="raw rows, taken up where they exist (docs/calibration.md)")
+    add("--rows", type=Path, metavar="FILE", help="raw rows, taken up where they exist (docs/howto/calibration.md)")
     add("--figure", type=Path, metavar="FILE", help="picture of measured against fitted")
 
 

@@ -117,7 +117,7 @@ def simulated(requests: Requests, batch: int, profile: Profile, noise_key: int =
 
 
 def measures(requests: Requests, first: Floats, done: Floats) -> dict[str, float]:
-    """The METRICS of a run, in seconds and requests per second (docs/metrics.md)."""
+    """The METRICS of a run, in seconds and requests per second (docs/reference/metrics.md)."""
     e2e, ttft = done - requests.arrival_s, first - requests.arrival_s
     span = float(done.max() - requests.arrival_s[0])
     values = [*np.percentile(e2e, [50, 95, 99]), e2e.mean(), *np.percentile(ttft, [50, 95]), len(requests) / span, span]

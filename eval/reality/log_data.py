@@ -1,7 +1,7 @@
 """Runs that a real engine served, as its client saw them: read from a folder of CSV files and checked.
 
 Every file whose header names requests is read, of whatever name; files about anything else (engine counters,
-summaries) are left alone.  docs/engine_log.md lists the columns.
+summaries) are left alone.  docs/results/engine_log.md lists the columns.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """The two batch-size controllers of "Optimizing LLM Inference Throughput via Memory-aware and SLA-constrained
-Dynamic Batching" (arXiv 2503.05248), one pair per bin and one for `any` (docs/semantics.md, Controllers).
+Dynamic Batching" (arXiv 2503.05248), one pair per bin and one for `any` (docs/reference/semantics.md, Controllers).
 
 A controller lives in a BIN record; its parameters lie in the LANE record.
 """

@@ -271,7 +271,7 @@ BATCH = np.dtype(  # the log, one row per batch
     align=True,
 )
 
-RECORD = np.dtype(  # what a scheduler may know at a decision; docs/policies.md explains it for users
+RECORD = np.dtype(  # what a scheduler may know at a decision; docs/reference/policies.md explains it for users
     [
         ("now", "f8"),
         ("num_bins", "i8"),  # K; number K means `any`

@@ -22,7 +22,7 @@ class LLMSchedContinuousEnv(LLMSchedEnv):
 
     A server is asked at its first iteration boundary after something happened (an arrival, a completion, a
     preemption, the end of a prefill), if something waits and it has a free slot: from which bin are requests
-    admitted, and up to how many members?  Every rule is in docs/continuous.md; the dynamics are those of
+    admitted, and up to how many members?  Every rule is in docs/reference/continuous.md; the dynamics are those of
     `eval/compare.py --engine continuous`, to the bit.
 
     ## Action Space

@@ -30,7 +30,7 @@ class LLMSchedEnv(gym.Env):
     released together.  So mixing long and short requests wastes time, small batches waste throughput, and large or
     late ones miss latency targets.  KV memory bounds every batch; a batch that outgrows it loses its latest members,
     which have to be recomputed.  The dynamics are those of `eval/compare.py`, to the bit; every rule is in
-    docs/semantics.md.
+    docs/reference/semantics.md.
 
     ## Action Space
     `action="multidiscrete"` (default): `MultiDiscrete([max_bins + 1, max_batch + 1])`
@@ -49,7 +49,7 @@ class LLMSchedEnv(gym.Env):
     | 0 | wait |
     | 1 + rungs * choice + rung | serve bin `choice` (max_bins: `any`); size 1, 2, 4, ..., max_batch, last the target |
 
-    The target is what the batch-size controllers of that bin propose (docs/semantics.md).
+    The target is what the batch-size controllers of that bin propose (docs/reference/semantics.md).
 
     `env.unwrapped.action_masks()` tells the valid actions as MaskablePPO reads them (for MultiDiscrete both parts side
     by side), `env.unwrapped.sample_mask()` as `action_space.sample(mask)` does.  Masked are empty bins, bins that do
@@ -69,7 +69,7 @@ class LLMSchedEnv(gym.Env):
     {PER_BIN}
 
     Times and lengths of outputs are predictions: nothing that a real scheduler could not know is shown.  The exact
-    numbers behind the image are in `env.unwrapped.record` (docs/policies.md).
+    numbers behind the image are in `env.unwrapped.record` (docs/reference/policies.md).
 
     ## Rewards
     The sum of three terms times their weights, each accrued over the time since the last decision and divided by N,

@@ -1,4 +1,4 @@
-"""The one definition of every metric; docs/metrics.md says each in words, with formula and unit.
+"""The one definition of every metric; docs/reference/metrics.md says each in words, with formula and unit.
 
 Everything is computed afterwards from the request records and the totals of a run.  ``summarize`` takes a
 whole run and has exact percentiles; ``Accumulator`` takes a long run in chunks, with the same code for

@@ -236,7 +236,7 @@ def made(sources: str) -> Function:
     because it calls what the library observes with."""
 
     def ppo(record, params, memory, rng):
-        """What a trained network scores highest: a bin and a batch size, or to wait (docs/learned.md)."""
+        """What a trained network scores highest: a bin and a batch size, or to wait (docs/results/learned.md)."""
         sources  # noqa: B018
         if record.continuous:
             return continuous.admit(record, params)

@@ -99,10 +99,10 @@ def test_examples_run() -> None:
 
 
 def test_the_page_is_the_docstring() -> None:
-    """docs/environment.md is what docs/make_environment_page.py makes today."""
+    """docs/reference/environment.md is what docs/tools/make_environment_page.py makes today."""
     module = runpy.run_path(str(ROOT / "docs" / "make_environment_page.py"))
     text = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
-    assert text == module["page"](), "the docstring has changed: run python docs/make_environment_page.py"
+    assert text == module["page"](), "the docstring has changed: run python docs/tools/make_environment_page.py"
     assert MANUAL in text
     for name in re.findall(r"\]\(([\w./]+)\)", text):
         assert (ROOT / "docs" / name).is_file(), name

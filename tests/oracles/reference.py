@@ -1,4 +1,4 @@
-"""The slow oracle of the batch engine: docs/semantics.md as plain Python.
+"""The slow oracle of the batch engine: docs/reference/semantics.md as plain Python.
 
 Nothing here is fast or clever.  A heap of events, sorted lists for queues, and batches that are played
 token by token, each member's KV growing by one token a step, so that the closed forms of the compiled
@@ -590,7 +590,7 @@ EVICTION, COMPLETION = range(2)
 
 
 class ReferenceSimulator:
-    """docs/semantics.md, one instant after the other.
+    """docs/reference/semantics.md, one instant after the other.
 
     ``noise`` gives the z of every batch in order of dispatch where a profile has noise; ``tbt_s``, where
     given, is taken as D without any check.

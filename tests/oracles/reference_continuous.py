@@ -1,4 +1,4 @@
-"""The slow oracle of the engine `continuous`: docs/continuous.md as plain Python.
+"""The slow oracle of the engine `continuous`: docs/reference/continuous.md as plain Python.
 
 Nothing here is fast or clever.  Every iteration of every server is played, every member's cache grows by a token at a
 time, and queues are lists that are sorted when they are looked at.  The one closed form is the time of the k-th

@@ -190,7 +190,7 @@ def test_a_profile_of_something_else_is_refused():
 
 
 def test_a_few_real_batches(capsys, tmp_path, monkeypatch):
-    """Every number is there and positive; how near they are is not a test but docs/fidelity.md."""
+    """Every number is there and positive; how near they are is not a test but docs/results/fidelity.md."""
     pytest.importorskip("torch", reason="torch is not installed")
     pytest.importorskip("transformers", reason="transformers is not installed")
     small = {"batches": (1, 4), "prompts": (8, 16), "contexts": (8, 16)}

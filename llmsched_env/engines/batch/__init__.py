@@ -1,1 +1,1 @@
-"""Engine `batch`: a batch runs to completion (docs/semantics.md)."""
+"""Engine `batch`: a batch runs to completion (docs/reference/semantics.md)."""

@@ -1,1 +1,1 @@
-"""Engine `continuous`: servers work iteration by iteration (docs/continuous.md)."""
+"""Engine `continuous`: servers work iteration by iteration (docs/reference/continuous.md)."""

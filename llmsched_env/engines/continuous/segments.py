@@ -1,7 +1,7 @@
 """Segments of the engine `continuous`: the iterations of a server between two changes, in closed form.
 
 The k-th iteration of a segment takes iteration_s + growth_s (k - 1), because the context of every decoding member
-grows by a token: its boundaries are known without running it (docs/continuous.md).
+grows by a token: its boundaries are known without running it (docs/reference/continuous.md).
 """
 
 from __future__ import annotations

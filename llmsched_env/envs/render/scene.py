@@ -105,7 +105,7 @@ def scene_at(lanes: Lanes, lane: int = 0, at_s: float | None = None) -> Scene:
 
 
 def miss_times(rows: NDArray, config: SimConfig, now: float) -> NDArray[np.float64]:
-    """Instants up to ``now`` at which arrived requests missed their SLO (docs/semantics.md), ascending."""
+    """Instants up to ``now`` at which arrived requests missed their SLO (docs/reference/semantics.md), ascending."""
     targets = np.array([(slo.ttft_s, slo.tpot_s, slo.e2e_s) for slo in config.slos])[rows["slo_class"]]
     first, last, completion = rows["first_token"], rows["last_token"], rows["completion"]
     when = np.full(len(rows), np.inf)

@@ -1,4 +1,4 @@
-"""Who may join a running set (docs/continuous.md, Who is asked, and when: rules 1 to 5)."""
+"""Who may join a running set (docs/reference/continuous.md, Who is asked, and when: rules 1 to 5)."""
 
 from __future__ import annotations
 

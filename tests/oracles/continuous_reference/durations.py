@@ -1,4 +1,4 @@
-"""How long iterations take, and the noise on them (docs/continuous.md, An iteration)."""
+"""How long iterations take, and the noise on them (docs/reference/continuous.md, An iteration)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where an arriving request goes (docs/continuous.md, Routing)."""
+"""Where an arriving request goes (docs/reference/continuous.md, Routing)."""
 
 from __future__ import annotations
 

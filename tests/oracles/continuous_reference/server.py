@@ -1,4 +1,4 @@
-"""A server, its running set and its memory in blocks (docs/continuous.md, Servers and Memory)."""
+"""A server, its running set and its memory in blocks (docs/reference/continuous.md, Servers and Memory)."""
 
 from __future__ import annotations
 

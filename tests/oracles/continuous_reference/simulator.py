@@ -1,4 +1,4 @@
-"""docs/continuous.md, one iteration after the other."""
+"""docs/reference/continuous.md, one iteration after the other."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Writes docs/environment.md from the docstrings of the environments, which are their manual.
+"""Writes docs/reference/environment.md from the docstrings of the environments, which are their manual.
 
-python docs/make_environment_page.py          writes the page
-python docs/make_environment_page.py --check  says whether it is up to date (exit status 1: it is not)
+python docs/tools/make_environment_page.py          writes the page
+python docs/tools/make_environment_page.py --check  says whether it is up to date (exit status 1: it is not)
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def section(env_id: str) -> str:
 
 def page() -> str:
     """The whole text."""
-    note = "<!-- Made by docs/make_environment_page.py from the docstrings: change those. -->\n\n"
+    note = "<!-- Made by docs/tools/make_environment_page.py from the docstrings: change those. -->\n\n"
     return note + "\n".join(section(env_id) for env_id in IDS)
 
 

@@ -1,7 +1,8 @@
 """Does the simulator predict a real run?  ``python eval/fidelity.py --profile measure --model tiny``
 
 Runs a short workload in real batches of a real model on this device, several times, and in the simulator with the
-profile of the same model on the same device; prints predicted against measured.  docs/results/fidelity.md has the rules.
+profile of the same model on the same device; prints predicted against measured.
+docs/results/fidelity.md has the rules.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 
-PAGE = Path(__file__).parent / "environment.md"
+PAGE = Path(__file__).parents[1] / "reference" / "environment.md"
 IDS = ("LLMSched-v0", "LLMSchedContinuous-v0", "LLMSchedSmall-v0")
-PICTURES = {"LLMSched-v0": "![Four servers under the scheduler multibin](render.png)\n\n"}
+PICTURES = {"LLMSched-v0": "![Four servers under the scheduler multibin](../images/render.png)\n\n"}
 
 
 def space_text(space: gym.Space) -> str:
@@ -51,7 +51,8 @@ def main(arguments: list[str]) -> int:
     """Write the page, or compare it."""
     if arguments == ["--check"]:
         fresh = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page()
-        print(f"{PAGE.name} is up to date." if fresh else f"{PAGE.name} is old: run python docs/{Path(__file__).name}.")
+        old = f"{PAGE.name} is old: run python docs/tools/{Path(__file__).name}."
+        print(f"{PAGE.name} is up to date." if fresh else old)
         return 0 if fresh else 1
     if arguments:
         print(__doc__)
@@ -61,5 +62,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
+    sys.path.insert(0, str(Path(__file__).parents[2]))
     sys.exit(main(sys.argv[1:]))

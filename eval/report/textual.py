@@ -151,7 +151,7 @@ def footnotes(summaries: Sequence[Mapping[str, Any]], seeds: int) -> list[str]:
     """What the table means, and what it does not show."""
     notes = [
         "* best of its column. SLO met is of ALL arrivals: rejected, dropped and unfinished requests are misses.",
-        "  Latencies are of completed requests; E2E = release - arrival, queueing included (docs/reference/metrics.md).",
+        "  Latencies are of completed requests; E2E = release - arrival, with the wait (docs/reference/metrics.md).",
     ]
     if seeds > 1:
         notes.append(

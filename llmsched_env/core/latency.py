@@ -1,4 +1,4 @@
-"""Service times of a batch on a server, in seconds, for every latency form (docs/reference/semantics.md, Latency forms).
+"""Service times of a batch on a server, in seconds, for every latency form (docs/reference/semantics.md).
 
 The formulas are compiled and take a SERVER record; its coefficients ``c`` lie in the order of profiles.COEFFICIENTS.
 """

@@ -36,7 +36,7 @@ def step_s(server, batch: int, kv_tokens: float) -> float:
 def safe_tbt_s(config: SimConfig) -> float:
     """D of the SLA controller: the one asked for, or with a warning the smallest with D - eps >= tau(1).
 
-    tau(1) is the step of a batch of one with an empty cache (docs/reference/semantics.md, which says what that D is good for).
+    tau(1) is the step of a batch of one with an empty cache (docs/reference/semantics.md has its use).
     """
     asked = config.tbt_s
     least = max(step_s(server, 1, 0.0) for server in config.servers) + config.controller.eps_s

@@ -100,19 +100,19 @@ def test_examples_run() -> None:
 
 def test_the_page_is_the_docstring() -> None:
     """docs/reference/environment.md is what docs/tools/make_environment_page.py makes today."""
-    module = runpy.run_path(str(ROOT / "docs" / "make_environment_page.py"))
-    text = (ROOT / "docs" / "environment.md").read_text(encoding="utf-8")
+    module = runpy.run_path(str(ROOT / "docs" / "tools" / "make_environment_page.py"))
+    text = (ROOT / "docs" / "reference" / "environment.md").read_text(encoding="utf-8")
     assert text == module["page"](), "the docstring has changed: run python docs/tools/make_environment_page.py"
     assert MANUAL in text
     for name in re.findall(r"\]\(([\w./]+)\)", text):
-        assert (ROOT / "docs" / name).is_file(), name
+        assert (ROOT / "docs" / "reference" / name).is_file(), name
     for name in re.findall(r"\b(?:docs|eval|llmsched_env)/[\w/]+\.(?:md|py)", text):
         assert (ROOT / name).is_file(), name
 
 
 def test_the_check_of_the_page_can_fail(tmp_path: Path) -> None:
     """`--check` tells an old page from a fresh one."""
-    module = runpy.run_path(str(ROOT / "docs" / "make_environment_page.py"))
+    module = runpy.run_path(str(ROOT / "docs" / "tools" / "make_environment_page.py"))
     main = module["main"]
     main.__globals__["PAGE"] = tmp_path / "environment.md"
     assert main(["--check"]) == 1

@@ -19,7 +19,7 @@ from llmsched_env.profiles import load_profile
 from llmsched_env.simulation.simulator import simulate
 from tests.policies.test_policies import CONTINUOUS, EVERY, Asked, config, requests, run
 
-PAGE = (Path(__file__).parents[2] / "docs" / "policies.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "policies.md").read_text(encoding="utf-8")
 
 
 # What is typed -----------------------------------------------------------------------------------------------------

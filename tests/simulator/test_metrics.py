@@ -171,7 +171,7 @@ def test_a_run_in_which_nothing_completed_has_undefined_latencies():
 
 def test_summary_has_exactly_the_documented_keys():
     assert tuple(summarize(made_up(SIX))) == KEYS
-    text = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "metrics.md").read_text()
     documented = set(re.findall(r"`([a-z0-9_]+)`", text))
     assert [key for key in KEYS if key not in documented] == []
 

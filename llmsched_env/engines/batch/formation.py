@@ -1,7 +1,7 @@
 """Engine `batch`: what happens to a batch that runs to completion, settled in closed form when it is dispatched.
 
 Members are dispatched together, prefilled together, decode in step (finished ones as padding) and are released
-together.  A batch that outgrows the KV memory loses its latest members on the way (docs/reference/semantics.md, Memory).
+together.  A batch that outgrows the KV memory loses its latest members on the way (docs/reference/semantics.md).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The controllers of the engine `continuous`: memory by bin, SLA by server (docs/reference/continuous.md, Controllers)."""
+"""The controllers of the engine `continuous`: memory by bin, SLA by server (docs/reference/continuous.md)."""
 
 from __future__ import annotations
 

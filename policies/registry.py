@@ -1,7 +1,7 @@
 """The registry: every policy under its name, with its parameters and what it needs from the simulator.
 
-A policy is a function ``(record, params, memory, rng) -> (bin, size)`` (docs/reference/policies.md).  `policy` registers
-it; `selection.parse` turns ``name:parameter=value`` into a `Bound`, which is what a simulation takes.
+A policy is a function ``(record, params, memory, rng) -> (bin, size)`` (docs/reference/policies.md).  `policy`
+registers it; `selection.parse` turns ``name:parameter=value`` into a `Bound`, which is what a simulation takes.
 
 Numba keeps the compiled function on disk and compares only the function's own file: a scheduler in this package
 takes everything it calls and every constant from its own file (a test holds it to that).

@@ -69,7 +69,7 @@ def tabulated(record: Record, params: Floats, memory: Floats, rng: np.random.Gen
 def table_policy(name: str, sizes: Sequence[int] | np.ndarray) -> Bound:
     """A policy that launches ``sizes[q]`` of q waiting requests, 0: waits."""
     table = np.asarray(sizes, dtype=np.float64)
-    return Policy(name, tabulated, "a table by queue length", load=lambda values: (table, 0)).bind()
+    return Policy(name, tabulated, "a table by queue length", load=lambda values, config: (table, 0)).bind()
 
 
 @dataclass(frozen=True)

@@ -30,14 +30,14 @@ def pictures(
     policy: str, times: NDArray[np.float64], seed: int, rate: float, width: int, height: int
 ) -> Iterator[Picture]:
     """What an episode under ``policy`` looks like at each of ``times`` (s), or at its end."""
-    bound = parse(policy)
-    config = bound.configure(LLMSchedEnv(rate=rate).config)
+    ready = parse(policy).ready(LLMSchedEnv(rate=rate).config)
+    config = ready.config
     env = LLMSchedEnv("rgb_array", simulation=config, rate=rate, requests=int(rate * times[-1] * 1.5) + 50)
-    memory, rng = np.zeros(max(1, bound.memory)), np.random.default_rng(seed)
+    memory, rng = np.zeros(max(1, ready.memory_size)), np.random.default_rng(seed)
     clock, over = env.reset(seed=seed)[1]["time_s"], False
     for time_s in times:
         while clock < time_s and not over:  # a decision stands until the next one: what lies between is known then
-            choice, size = bound.decide(env.record, bound.params, memory, rng)
+            choice, size = ready.decide(env.record, ready.params, memory, rng)
             _, _, terminated, truncated, info = env.step((choice, min(size, config.max_batch)))
             clock, over = info["time_s"], terminated or truncated
         yield env.picture(time_s, width=width, height=height, title=policy)

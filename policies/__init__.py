@@ -1,8 +1,8 @@
 """Schedulers, one a file, and the registry that knows them by name.
 
 >>> from llmsched.policies import names, parse
->>> "static" in names(), parse("static:batch=16").params
-(True, array([16.]))
+>>> "static" in names(), parse("static:batch=16").encoded
+(True, {'batch': 16.0})
 """
 
 from llmsched.policies.rules import (  # noqa: F401, I001  (importing a scheduler registers it, in the order of `names`)
@@ -27,9 +27,9 @@ from llmsched.policies.rules import (  # noqa: F401, I001  (importing a schedule
     oracle_srpt,
     weighted_queue,
 )
-import llmsched.policies.network.batch  # noqa: F401
+import llmsched.policies.network.policy  # noqa: F401
 from llmsched.policies.parameters import choice, number
 from llmsched.policies.selection import parse, parse_list
-from llmsched.policies.registry import Bound, Policy, get, names, policy
+from llmsched.policies.registry import Bound, Policy, ReadyPolicy, get, names, policy
 
-__all__ = ["Bound", "Policy", "choice", "get", "names", "number", "parse", "parse_list", "policy"]
+__all__ = ["Bound", "Policy", "ReadyPolicy", "choice", "get", "names", "number", "parse", "parse_list", "policy"]

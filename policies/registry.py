@@ -10,6 +10,7 @@ takes everything it calls and every constant from its own file (a test holds it 
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,11 +49,16 @@ OURS = Path(__file__).parent
 class Policy:
     """A registered scheduler: the function, its parameters and its needs.
 
-    ``queueing`` and ``controller`` take the encoded parameters (ms already in seconds, words as places) and give
-    the fields of config.Queueing and config.Controller that the policy sets; ``fit`` takes the configuration and the
-    values as written and changes what depends on the system (before the others; ``ValueError`` refuses it); ``load``
-    takes the values as written
-    and gives (params, memory size) of a policy whose parameters are a file; ``check`` refuses combinations.
+    The hooks, all optional:
+
+    * ``queueing``, ``controller``, ``continuous``: functions of the encoded parameters by name (ms already in seconds,
+      words as places).  Each returns the fields of config.Queueing, config.Controller, config.Continuous that the
+      policy sets.
+    * ``adapt``: function of (configuration, values as written).  It returns the configuration with whatever the policy
+      sets by looking at the system, for example at the number of servers.  It runs before the three above.
+    * ``load``: function of (values as written, configuration).  It returns (params (P,) float64, memory size) of a
+      policy whose numbers are a file.  ``ValueError`` refuses a file, or one that does not fit the configuration.
+    * ``check``: function of the values as written.  It raises ``ValueError`` for combinations that make no sense.
     """
 
     name: str
@@ -61,14 +67,14 @@ class Policy:
     params: Mapping[str, Parameter] = field(default_factory=dict)
     queueing: Overrides | None = None
     controller: Overrides | None = None
-    fit: Callable[[SimConfig, Mapping[str, Value]], SimConfig] | None = None  # what depends on the system
+    adapt: Callable[[SimConfig, Mapping[str, Value]], SimConfig] | None = None
     details: bool = False  # needs record.batch_time, slack and busy
     memory: int = 0  # numbers it keeps between decisions
     clairvoyant: bool = False  # uses true output lengths
     engines: tuple[str, ...] = ENGINES  # where it makes sense
     continuous: Overrides | None = None  # as queueing, fields of config.Continuous
     check: Callable[[Mapping[str, Value]], None] | None = None
-    load: Callable[[Mapping[str, Value]], tuple[Floats, int]] | None = None
+    load: Callable[[Mapping[str, Value], SimConfig], tuple[Floats, int]] | None = None
 
     @property
     def file(self) -> Path:
@@ -128,17 +134,35 @@ class Policy:
 
 
 @dataclass(frozen=True, eq=False)
-class Bound:
-    """A policy with values for its parameters, ready for ``simulate``.
+class ReadyPolicy:
+    """A policy made ready for one system: all that a run needs from it.
 
-    >>> bound = parse("timeout:batch=16")  # doctest: +SKIP
-    >>> simulate(bound.configure(config), requests, bound.decide, **bound.options)  # doctest: +SKIP
+    >>> ready = parse("timeout:batch=16").ready(config)  # doctest: +SKIP
+    >>> simulate(ready.config, requests, ready.decide, **ready.options)  # doctest: +SKIP
     """
+
+    config: SimConfig  # with the discipline, timers and limits that the policy sets
+    decide: Callable  # the compiled function
+    params: Floats  # (P,) what it reads
+    memory_size: int  # numbers that it keeps between decisions
+    details: bool  # whether it reads record.batch_time, slack or busy
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of ``simulate`` that belong to the policy (its ``rng`` apart)."""
+        return {"params": self.params, "memory_size": self.memory_size, "details": self.details}
+
+
+@dataclass(frozen=True, eq=False)
+class Bound:
+    """A policy with values for its parameters.  `ready` makes it runnable in a system."""
 
     policy: Policy
     values: Mapping[str, Value]
     given: str  # the text that was parsed, or empty
     source: str  # the name, or FILE.py:FUNCTION
+    loaded: dict[SimConfig, tuple[Floats, int]] = field(default_factory=dict, repr=False)
+    """(params, memory size) that were read from a file, by configuration; a run on another machine brings its own."""
 
     @property
     def label(self) -> str:
@@ -158,39 +182,24 @@ class Bound:
 
     @property
     def autos(self) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
-        """Grid of every parameter that was left to ``auto``; empty: ready to run."""
+        """Grid of every parameter that was left to ``auto``; empty when the policy can run."""
         return {name: self.policy.auto[name] for name, value in self.values.items() if value == AUTO}
 
     def with_params(self, **values: Value) -> Bound:
-        """The same with other values, checked; the label stays as typed."""
+        """The same policy with other values, checked; the label stays as typed."""
         return self.policy.bind({**self.values, **values}, label=self.given, source=self.source)
 
     @cached_property
-    def _encoded(self) -> dict[str, float]:
+    def encoded(self) -> dict[str, float]:
+        """Its own parameters by name, in the order of declaration, as the compiled function reads them (seconds)."""
         if self.autos:
             raise ValueError(f"{self.label}: {', '.join(self.autos)} is still auto: choose from its grid first.")
         return {name: self.policy.params[name].encode(self.values[name]) for name in self.policy.params}
-
-    @cached_property
-    def _loaded(self) -> tuple[Floats, int]:
-        if self.policy.load is not None:
-            return self.policy.load(self.values)
-        return np.array(list(self._encoded.values()), dtype=np.float64), self.policy.memory
 
     @property
     def decide(self) -> Callable:
         """The compiled function."""
         return self.policy.decide
-
-    @property
-    def params(self) -> Floats:
-        """Its parameters in the order of declaration, (P,)."""
-        return self._loaded[0]
-
-    @property
-    def memory(self) -> int:
-        """Numbers it keeps between decisions."""
-        return self._loaded[1]
 
     @property
     def details(self) -> bool:
@@ -202,27 +211,39 @@ class Bound:
         """Whether it uses what no scheduler can know."""
         return self.policy.clairvoyant
 
-    @property
-    def options(self) -> dict[str, Any]:
-        """The keyword arguments of ``simulate`` that belong to the policy (its ``rng`` apart)."""
-        return {"params": self.params, "memory_size": self.memory, "details": self.details}
+    def ready(self, config: SimConfig) -> ReadyPolicy:
+        """All that a run in the system ``config`` needs from this policy.
+
+        ``ValueError`` when a parameter is still ``auto``, or when the policy makes no sense in ``config``.
+        """
+        configured = self.configure(config)
+        return ReadyPolicy(configured, self.decide, *self._numbers(config), self.details)
+
+    def _numbers(self, config: SimConfig) -> tuple[Floats, int]:
+        """(params (P,), memory size) in the system ``config``; a file is read once."""
+        encoded = self.encoded
+        if self.policy.load is None:
+            return np.array(list(encoded.values()), dtype=np.float64), self.policy.memory
+        if config not in self.loaded:
+            self.loaded[config] = self.policy.load(self.values, config)
+        return self.loaded[config]
 
     def configure(self, config: SimConfig) -> SimConfig:
-        """``config`` with the order, timers, limits and admission that this policy sets; bins and all else stay.
+        """``config`` with the discipline, timers, limits and admission that this policy sets; all else stays.
 
-        ``ValueError`` when the policy has no sense in the engine of ``config``.
+        ``ValueError`` when the policy makes no sense in the engine of ``config``.
         """
         if config.engine not in self.policy.engines:
             there, ours = self.policy.engines[0], ", ".join(names(config.engine))
             raise ValueError(f"{self.name} belongs to the engine {there!r}; in {config.engine!r} choose one of {ours}.")
-        if self.policy.fit is not None:
-            config = self.policy.fit(config, self.values)
-        queueing = dict(self.policy.queueing(self._encoded)) if self.policy.queueing else {}
+        if self.policy.adapt is not None:
+            config = self.policy.adapt(config, self.values)
+        queueing = dict(self.policy.queueing(self.encoded)) if self.policy.queueing else {}
         for name, option in (("late", "late_bin"), ("triage", "triage")):
             if name not in self.policy.params and self.values[name] is not None:
                 queueing[option] = self.values[name]
-        controller = self.policy.controller(self._encoded) if self.policy.controller else {}
-        continuous = self.policy.continuous(self._encoded) if self.policy.continuous else {}
+        controller = self.policy.controller(self.encoded) if self.policy.controller else {}
+        continuous = self.policy.continuous(self.encoded) if self.policy.continuous else {}
         return dataclasses.replace(
             config,
             queueing=dataclasses.replace(config.queueing, **{**queueing, "edges": config.queueing.edges}),
@@ -230,6 +251,19 @@ class Bound:
             continuous=dataclasses.replace(config.continuous, **continuous),
         )
 
+
+@dataclass(frozen=True)
+class Alias:
+    """An old name of a policy: its current name, and why it changed (a clause, for the warning)."""
+
+    name: str
+    reason: str
+
+
+ALIASES = {
+    "ppo": Alias("network", "its weights come from an evolution strategy, not from PPO"),
+}
+"""Old names that still work.  They are not among `names`, and each use warns in one line."""
 
 _POLICIES: dict[str, Policy] = {}
 
@@ -240,7 +274,14 @@ def names(engine: str | None = None) -> tuple[str, ...]:
 
 
 def get(name: str) -> Policy:
-    """The policy registered as ``name``, or ``ValueError`` naming the nearest and all valid ones."""
+    """The policy registered as ``name``; ``ValueError`` names the nearest and all valid ones.
+
+    An old name (`ALIASES`) gives the policy of the current name, with a warning.
+    """
+    if name not in _POLICIES and name in ALIASES:
+        alias = ALIASES[name]
+        warnings.warn(f"`{name}` is the old name of `{alias.name}`: {alias.reason}. Write {alias.name}.", stacklevel=2)
+        name = alias.name
     if name not in _POLICIES:
         raise ValueError(
             f"{name!r} is not a policy.{nearest(name, _POLICIES)} "

@@ -24,7 +24,9 @@ def parse(text: str) -> Bound:
         found, source = load_policy(from_file["file"], name.strip()), f"{from_file['file']}:{name.strip()}"
     else:
         name, *parts = given.split(":")
-        found, source = get(name.strip()), name.strip()
+        found = get(name.strip())
+        source = found.name
+        given = ":".join([source, *parts]) if source != name.strip() else given  # an old name is not shown again
     values: dict[str, Value] = {}
     for part in parts:
         name, equals, value = (piece.strip() for piece in part.partition("="))
@@ -51,6 +53,9 @@ def parse_list(text: str) -> list[Bound]:
     for entry in entries:
         if not entry:
             raise ValueError(f"{text!r} has an empty entry: give names separated by commas, like static,dynamic.")
-        if entries.count(entry) > 1:
-            raise ValueError(f"{entry} is given {entries.count(entry)} times: give it once.")
-    return [parse(entry) for entry in entries]
+    bounds = [parse(entry) for entry in entries]
+    labels = [bound.label for bound in bounds]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise ValueError(f"{label} is given {labels.count(label)} times: give it once.")
+    return bounds

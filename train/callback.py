@@ -18,6 +18,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.utils import set_random_seed
 
 from llmsched.policies.network import checkpoint
+from llmsched.policies.network.layouts import LAYOUTS
 from llmsched.train.many_systems import BANDS, Fleet
 from llmsched.train.validation import Run, Score, by_load, scored
 from llmsched_env.envs.spaces import ladder
@@ -97,7 +98,7 @@ class Keeper(BaseCallback):
     def evaluate(self) -> Score:
         """Score the weights as they stand against the heuristics; keep them when they are the best so far."""
         arrays = self.model.policy.scorer.arrays()
-        found = scored(self.runs, checkpoint.Checkpoint(arrays, {}).packed)
+        found = scored(self.runs, LAYOUTS["batch"].pack(arrays))
         self.logger.record("validation/log_ratio", found.mean)
         for load, (misses, best) in by_load(found).items():
             self.logger.record(f"validation/misses_load_{load:g}", misses)

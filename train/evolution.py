@@ -10,7 +10,7 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched.policies.network import checkpoint
+from llmsched.policies.network.layouts import LAYOUTS
 from llmsched.train.validation import Run, by_load, scored
 
 STATE = "resume.pkl"
@@ -45,23 +46,14 @@ class Settings:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is searched: from ``start`` (D,), where ``arrays`` gives the weights that a point (D,) stands for."""
+    """A search that begins at ``start`` (D,); ``pack`` gives the packed weights (P,) that a point (D,) stands for."""
 
     start: NDArray[np.float64]
-    arrays: Callable[[NDArray[np.float64]], dict[str, NDArray[np.float64]]]
-    about: Mapping[str, Any]  # of the checkpoint, besides command, arguments and generation
+    pack: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    engine: str
     runs_of: Callable[[range], list[Run]]  # the runs with these seeds
     training: range  # seeds
     validation: range
-
-
-def arrays_of(flat: NDArray[np.float64], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, NDArray[np.float64]]:
-    """The arrays that ``flat`` holds one after the other."""
-    found, at = {}, 0
-    for name, shape in shapes.items():
-        found[name] = flat[at : at + int(np.prod(shape))].reshape(shape)
-        at += int(np.prod(shape))
-    return found
 
 
 def start_curve(path: Path, done: int) -> None:
@@ -83,13 +75,14 @@ def evolve(settings: Settings, problem: Problem, folder: Path, command: str) -> 
     """Search, keeping the state after every generation and the centre of the search as the result."""
     pool = problem.runs_of(problem.training)
     search, rng, done = begun(settings, problem.start, folder)
-    checkpoint.save(folder / "start", problem.arrays(problem.start), {**problem.about, "command": command})
+    layout, about = LAYOUTS[problem.engine], {"engine": problem.engine, "command": command}
+    checkpoint.save(folder / "start", layout.unpack(problem.pack(problem.start)), about)
     start_curve(folder / CURVE, done)
     began, first = time.monotonic(), done
     for generation in range(done + 1, settings.generations + 1):
         chosen = [pool[i] for i in rng.choice(len(pool), min(settings.runs, len(pool)), replace=False)]
         points = search.ask()
-        losses = [scored(chosen, checkpoint.Checkpoint(problem.arrays(x), problem.about).packed).mean for x in points]
+        losses = [scored(chosen, problem.pack(x)).mean for x in points]
         search.tell(points, losses)
         with (folder / CURVE).open("a", encoding="utf-8") as curve:
             curve.write(f"{generation},{np.mean(losses):.6g},{min(losses):.6g},{search.sigma:.6g}\n")
@@ -100,8 +93,8 @@ def evolve(settings: Settings, problem: Problem, folder: Path, command: str) -> 
         line = f"generation {generation}: log ratio {np.mean(losses):+.3f} on average, {min(losses):+.3f} at best"
         print(f"{line}, {left:.0f} s left", file=sys.stderr)
         if generation % 10 == 0 or generation == settings.generations:
-            trained = {"command": command, "arguments": dataclasses.asdict(settings), "generation": generation}
-            checkpoint.save(folder / "best", problem.arrays(search.mean), {**problem.about, **trained})
+            trained = {"arguments": dataclasses.asdict(settings), "generation": generation}
+            checkpoint.save(folder / "best", layout.unpack(problem.pack(search.mean)), {**about, **trained})
     validated(problem.runs_of(problem.validation), checkpoint.load(folder / "best").packed)
 
 

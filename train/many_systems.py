@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.vec_env import VecEnv
 
-from llmsched.policies.network.batch import GIVEN_UP, TRIAGE, order
+from llmsched.policies.network.settings import OVERDUE_BATCH_FACTOR, OVERDUE_FACTOR, choose_discipline
 from llmsched.train.sb3_vec_env import Indices, SB3VecEnv, make_sb3_vec_env
 from llmsched.train.systems import Course
 
@@ -35,9 +35,9 @@ def course_env(course: Course, band: tuple[float, float], lanes: int, requests: 
         max_bins=max_bins,
         max_batch=course.max_batch,
         slo={"e2el": 1000.0 * course.target_s},
-        discipline=order(course.config),
-        late_bin=GIVEN_UP,
-        triage=TRIAGE,
+        discipline=choose_discipline(course.config),
+        late_bin=OVERDUE_FACTOR["batch"],
+        triage=OVERDUE_BATCH_FACTOR,
         reward={"miss": 1.0, "holding": HOLDING / course.target_s},
         action="ladder",
     )

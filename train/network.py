@@ -1,7 +1,7 @@
-"""The network of the learned scheduler in torch: what network.batch runs compiled, and a critic beside it.
+"""The network of the learned scheduler in torch: what network.batch_scores runs compiled, and a critic beside it.
 
-`Scorer` gives the same scores as network.batch.score (a test holds them to 1e-6) for a batch of observations, and has
-the same arrays under the same names, so that its weights can be exported as they are.
+`Scorer` gives the same scores as batch_scores.score_actions for a batch of observations (a test holds them to 1e-6).
+It has the same arrays under the same names, so that its weights can be saved as they are.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
 
-from llmsched.policies.network.batch import FIXED, LEAST_AGE, MOST, SMALL
-from llmsched.policies.network.checkpoint import CHOICE, CONTEXT, OWN, SHARED, shapes, zeros
+from llmsched.policies.network.batch_features import ADDED_TIME, FIXED_SHARE, LARGEST_TIME, SMALLEST_AGE
+from llmsched.policies.network.batch_layout import CHOICE, CONTEXT, OWN, SHARED, shapes
+from llmsched.policies.network.layouts import LAYOUTS
 from llmsched_env.core.view.observation import PER_BIN
 from llmsched_env.envs.spaces import ladder
 
@@ -31,9 +32,9 @@ QUEUE, BATCHES, WAIT, TIME, SLACK, TARGET, SERVED, LATE = (
 )
 
 
-def unsquashed(x: Tensor) -> Tensor:
-    """x of an entry x / (|x| + 1), at most MOST in size."""
-    return (x / (1.0 - x.abs()).clamp(min=1e-6)).clamp(-MOST, MOST)
+def unsquash(x: Tensor) -> Tensor:
+    """x of an entry x / (|x| + 1), at most LARGEST_TIME in size."""
+    return (x / (1.0 - x.abs()).clamp(min=1e-6)).clamp(-LARGEST_TIME, LARGEST_TIME)
 
 
 class Scorer(nn.Module):
@@ -65,12 +66,12 @@ class Scorer(nn.Module):
         n = image.shape[0]
         own = image[:, SHARED:].reshape(n, self.bins + 1, OWN)
         count = torch.round(torch.exp2(20.0 * own[..., QUEUE]) - 1.0)
-        full = count / unsquashed(own[..., BATCHES]).clamp(min=1.0)
-        age, time, slack = (unsquashed(own[..., place]) for place in (WAIT, TIME, SLACK))
+        full = count / unsquash(own[..., BATCHES]).clamp(min=1.0)
+        age, time, slack = (unsquash(own[..., place]) for place in (WAIT, TIME, SLACK))
         given_up = own[..., LATE] >= 1.0
         in_hope = (~given_up).to(time.dtype)
-        on_time = in_hope * ((1.0 - time) / age.clamp(min=LEAST_AGE)).clamp(0.0, 1.0)
-        age = torch.where(given_up, torch.full_like(age, MOST), age)
+        on_time = in_hope * ((1.0 - time) / age.clamp(min=SMALLEST_AGE)).clamp(0.0, 1.0)
+        age = torch.where(given_up, torch.full_like(age, LARGEST_TIME), age)
         passed_over = given_up & ~given_up[:, -1:]  # while somebody waits who is not late
         served = (own[..., SERVED] >= 0.5) & ~passed_over
         waiting = torch.where(passed_over, 0.0, count)[:, :-1].sum(dim=1, keepdim=True).clamp(min=1.0)
@@ -78,7 +79,7 @@ class Scorer(nn.Module):
         is_any[:, -1] = 1.0
         derived = [
             on_time,
-            torch.log2(1.0 + full * on_time / (time + SMALL)) / 10.0,
+            torch.log2(1.0 + full * on_time / (time + ADDED_TIME)) / 10.0,
             torch.log2(1.0 + full) / 7.0,
             torch.log2(1.0 + 100.0 * time / full.clamp(min=1.0)) / 10.0,
             slack.clamp(-1.0, 1.0),
@@ -108,17 +109,17 @@ class Scorer(nn.Module):
         is_target = torch.zeros_like(size)
         is_target[..., -1] = 1.0
         part = size / count.clamp(min=1.0)
-        spent = time * (FIXED + (1.0 - FIXED) * size / full.clamp(min=1.0))
+        spent = time * (FIXED_SHARE + (1.0 - FIXED_SHARE) * size / full.clamp(min=1.0))
         youngest = age * (1.0 - part)
-        on_time = ((1.0 - spent - youngest) / (age * part).clamp(min=LEAST_AGE)).clamp(0.0, 1.0)
-        on_time = torch.where(age < MOST, on_time, torch.zeros_like(on_time))
+        on_time = ((1.0 - spent - youngest) / (age * part).clamp(min=SMALLEST_AGE)).clamp(0.0, 1.0)
+        on_time = torch.where(age < LARGEST_TIME, on_time, torch.zeros_like(on_time))
         found = [
             part,
             torch.log2(size.clamp(min=1.0)) / 7.0,
             (size >= count).to(size.dtype),
             is_target,
             on_time,
-            torch.log2(1.0 + size * on_time / (spent + SMALL)) / 10.0,
+            torch.log2(1.0 + size * on_time / (spent + ADDED_TIME)) / 10.0,
             torch.log2(1.0 + size * on_time) / 7.0,
             spent / (1.0 + spent),
         ]
@@ -195,7 +196,7 @@ class MaskableSchedulerPolicy(_Scheduler, MaskableActorCriticPolicy):
 
 def initialise(scorer: Scorer) -> None:
     """Small random hidden layers whose outputs are not yet used, and scores that prefer full, timely batches."""
-    start = zeros(len(scorer.bias))
+    start = LAYOUTS["batch"].zeros(len(scorer.bias))
     start["straight"][OWN + 1], start["straight"][OWN + 2] = 2.0, 2.0
     start["straight"][CHOICE + 2], start["straight"][CHOICE + 5] = 1.0, 2.0
     start["wait_offset"][0] = -1.0

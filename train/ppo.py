@@ -3,7 +3,7 @@
 PPO of Stable-Baselines3, or MaskablePPO, on native lanes of many systems at once (train/courses.py), from the weights
 that train/search.py found, from a checkpoint of your own, or from nothing.  The folder of ``--out`` holds all there is
 to know: config.json (arguments, versions, seeds, git commit, threads), TensorBoard curves, progress.csv, resume.pt, and
-best.npz + best.json, which ``ppo:path=FOLDER/best`` runs in every experiment.
+best.npz + best.json, which ``network:path=FOLDER/best`` runs in every experiment.
 """
 
 from __future__ import annotations
@@ -125,11 +125,16 @@ def chosen(arguments: Arguments) -> list[Any]:
     return train_courses()[: arguments.courses or None]
 
 
+def load_start(start: str) -> checkpoint.Checkpoint:
+    """The checkpoint that ``--start`` names: the shipped one, or a path."""
+    return checkpoint.load_shipped("batch") if start == "shipped" else checkpoint.load(start)
+
+
 def starting_weights(arguments: Arguments) -> dict[str, Any] | None:
     """The arrays to start from, their scores divided by the temperature; None: from nothing."""
     if arguments.start == "none":
         return None
-    found = dict(checkpoint.load(None if arguments.start == "shipped" else arguments.start).arrays)
+    found = dict(load_start(arguments.start).arrays)
     for name in ("out", "straight", "wait_out", "wait_straight", "wait_offset"):
         found[name] = found[name] / arguments.temperature
     return found

@@ -21,11 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched.policies.network import checkpoint
-from llmsched.policies.network.checkpoint import CHOICE, CONTEXT, DERIVED, GLOBAL, OWN, PER_BIN, SHARED, SIZED
+from llmsched.policies.network.batch_layout import CHOICE, CONTEXT, DERIVED, OWN, SHARED, SIZED, shapes
+from llmsched.policies.network.layouts import LAYOUTS
 from llmsched.train import evolution
 from llmsched.train.evolution import Problem, Settings
 from llmsched.train.systems import TRAINING_SEED, train_courses
 from llmsched.train.validation import runs_of
+from llmsched_env.core.view.observation import GLOBAL, PER_BIN
 
 SHARED_USED: tuple[str, ...] = ("free", "servers", "busy_min", "busy_mean", "rate_fast", "rate_slow", "oldest_wait")
 SHARED_USED += ("waiting_per_server", "in_service")
@@ -51,12 +53,12 @@ def names() -> dict[str, list[str]]:
 
 
 def searched(hidden: int, frozen: int = 0) -> NDArray[np.int64]:
-    """Places, among all weights in the order of learned.shapes, of those that are searched."""
+    """Places (D,), in a packed row of weights (layouts.Layout.pack), of those that are searched."""
     known = names()
     assert len(known["context"]) == CONTEXT and len(known["choice"]) == CHOICE and OWN + len(DERIVED) == CHOICE
     context = [known["context"].index(name) for name in (*SHARED_USED, *(f"largest {n}" for n in LARGEST_USED))]
     choice = [len(PER_BIN) + DERIVED.index(n) if n in DERIVED else known["choice"].index(n) for n in CHOICE_USED]
-    used = {name: np.zeros(shape, bool) for name, shape in checkpoint.shapes(hidden).items()}
+    used = {name: np.zeros(shape, bool) for name, shape in shapes(hidden).items()}
     for name in ("bias", "size", "out", "straight", "wait_offset"):
         used[name][:] = True
     used["context"][:, context] = True
@@ -64,44 +66,41 @@ def searched(hidden: int, frozen: int = 0) -> NDArray[np.int64]:
     used["wait_straight"][: SHARED + CHOICE] = True
     for name in ("bias", "context", "choice", "size"):
         used[name][:frozen] = False
-    return np.flatnonzero(np.concatenate([used[name].ravel() for name in used]))
+    return 1 + np.flatnonzero(np.concatenate([used[name].ravel() for name in used]))  # after the hidden units
 
 
-def arrays_of(
-    x: NDArray[np.float64], hidden: int, start: NDArray[np.float64] | None = None, frozen: int = 0
-) -> dict[str, NDArray[np.float64]]:
-    """The arrays whose searched weights are ``x`` and whose others are those of ``start`` (all, flat), or 0."""
-    flat = np.zeros(sum(int(np.prod(shape)) for shape in checkpoint.shapes(hidden).values()))
-    flat = flat if start is None else start.copy()
-    flat[searched(hidden, frozen)] = x
-    return evolution.arrays_of(flat, checkpoint.shapes(hidden))
+def put(x: NDArray[np.float64], places: NDArray[np.int64], start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Packed weights (P,): those of ``start`` (P,), with ``x`` (D,) at ``places`` (D,)."""
+    packed = start.copy()
+    packed[places] = x
+    return packed
 
 
 def start_of(arguments: Arguments) -> NDArray[np.float64]:
-    """All weights, flat, where the search begins: a checkpoint, or the rule `most requests in time per second`."""
+    """Packed weights (P,) where the search begins: a checkpoint, or the rule `most requests in time per second`."""
     if arguments.start != "none":
         found = checkpoint.load(arguments.start)
         if found.hidden != arguments.hidden:
             raise ValueError(f"{arguments.start} has {found.hidden} hidden units: give --hidden {found.hidden}.")
-        return found.packed[1:]
-    start = checkpoint.zeros(arguments.hidden)
+        return found.packed
+    start = LAYOUTS["batch"].zeros(arguments.hidden)
     rng = np.random.default_rng(arguments.seed)
     for name in ("bias", "context", "choice", "size"):
         start[name][:] = 0.3 * rng.standard_normal(start[name].shape)
     start["straight"][OWN + 1], start["straight"][OWN + 2] = 2.0, 2.0
     start["straight"][CHOICE + 2], start["straight"][CHOICE + 5] = 1.0, 2.0
     start["wait_offset"][0] = -1.0
-    return np.concatenate([array.ravel() for array in start.values()])
+    return LAYOUTS["batch"].pack(start)
 
 
 def problem_of(arguments: Arguments) -> Problem:
     """The search of the network of the engine `batch`."""
-    hidden, frozen, start = arguments.hidden, arguments.frozen, start_of(arguments)
+    start, places = start_of(arguments), searched(arguments.hidden, arguments.frozen)
     courses = train_courses()[: arguments.courses or None]
     return Problem(
-        start=start[searched(hidden, frozen)],
-        arrays=lambda x: arrays_of(x, hidden, start, frozen),
-        about={},
+        start=start[places],
+        pack=lambda x: put(x, places, start),
+        engine="batch",
         runs_of=lambda seeds: runs_of(courses, seeds, arguments.requests),
         training=range(TRAINING_SEED + 10, TRAINING_SEED + 10 + arguments.pool),
         validation=range(1),

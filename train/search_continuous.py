@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched.policies.network import checkpoint
-from llmsched.policies.network.layouts import FEATURES, shapes
+from llmsched.policies.network.continuous_layout import FEATURES
+from llmsched.policies.network.layouts import LAYOUTS
 from llmsched.train import evolution
 from llmsched.train.evolution import Problem, Settings
 from llmsched.train.systems import TRAINING_SEED
@@ -46,7 +47,7 @@ class Arguments(Settings):
 
 def rule(hidden: int, seed: int) -> dict[str, NDArray[np.float64]]:
     """The weights of the rule: what leaves the hidden units is 0."""
-    found = {name: np.zeros(shape) for name, shape in shapes(hidden).items()}
+    found = LAYOUTS["continuous"].zeros(hidden)
     found["features"][:] = SPREAD * np.random.default_rng(seed).standard_normal(found["features"].shape)
     for name, weight in RULE.items():
         found["straight"][FEATURES.index(name)] = weight
@@ -55,22 +56,22 @@ def rule(hidden: int, seed: int) -> dict[str, NDArray[np.float64]]:
 
 
 def start_of(arguments: Arguments) -> NDArray[np.float64]:
-    """All weights, flat, where the search begins."""
+    """Packed weights (P,) where the search begins."""
     if arguments.start == "none":
-        return np.concatenate([array.ravel() for array in rule(arguments.hidden, arguments.seed).values()])
+        return LAYOUTS["continuous"].pack(rule(arguments.hidden, arguments.seed))
     found = checkpoint.load(arguments.start)
     if found.engine != "continuous" or found.hidden != arguments.hidden:
         raise ValueError(f"{arguments.start}: engine {found.engine}, {found.hidden} hidden units: give one that fits.")
-    return found.packed[:-1]
+    return found.packed
 
 
 def problem_of(arguments: Arguments) -> Problem:
     """The search of the network of the engine `continuous`."""
-    courses, wanted = train_courses()[: arguments.courses or None], shapes(arguments.hidden)
+    courses, start = train_courses()[: arguments.courses or None], start_of(arguments)
     return Problem(
-        start=start_of(arguments),
-        arrays=lambda x: evolution.arrays_of(x, wanted),
-        about={"engine": "continuous"},
+        start=start[1:],  # all but the number of hidden units
+        pack=lambda x: np.concatenate([start[:1], x]),
+        engine="continuous",
         runs_of=lambda seeds: runs_of(courses, seeds, arguments.requests, LOADS, RIVALS),
         training=range(TRAINING_SEED + 10, TRAINING_SEED + 10 + arguments.pool),
         validation=range(2),

@@ -1,8 +1,8 @@
-"""Learn LLMSchedSmall-v0: ``python train/small.py --out policies/network/weights/ppo-small``.
+"""Learn LLMSchedSmall-v0: ``python train/small.py --out policies/network/weights/network-small``.
 
 The same network and the same evolution as train/search.py, on the system whose optimum is known: the cost is the mean
 latency of long runs.  How far from the optimum it is, says
-``python eval/optimum.py --policies ppo:path=policies/network/weights/ppo-small``.
+``python eval/optimum.py --policies network:path=policies/network/weights/network-small``.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import cma
 import numpy as np
 from numpy.typing import NDArray
 
-import llmsched.policies.network.batch  # noqa: F401  (registers the scheduler)
 from llmsched.policies.network import checkpoint
-from llmsched.train.search import arrays_of, searched
+from llmsched.policies.network.layouts import LAYOUTS
+from llmsched.train.search import put, searched
 from llmsched.train.systems import TRAINING_SEED, World
 from llmsched.train.validation import scheduler
 from llmsched_env.envs.small import WORKLOAD, arrival_rate, simulation
@@ -48,17 +48,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     world = World(simulation(), options.requests)
     about = {"popsize": POPULATION, "seed": options.seed + 1, "verbose": -9}
-    search = cma.CMAEvolutionStrategy(np.zeros(len(searched(HIDDEN))), SIGMA, about)
+    layout, places = LAYOUTS["batch"], searched(HIDDEN)
+    zeros = layout.pack(layout.zeros(HIDDEN))
+    search = cma.CMAEvolutionStrategy(np.zeros(len(places)), SIGMA, about)
     for generation in range(options.generations):
         points, seed = search.ask(), TRAINING_SEED + generation  # new arrivals in every generation, the same for all
-        packed = [checkpoint.Checkpoint(arrays_of(x, HIDDEN), {}).packed for x in points]
-        losses = [mean_latency_s(world, seed, options.requests, params) for params in packed]
+        losses = [mean_latency_s(world, seed, options.requests, put(x, places, zeros)) for x in points]
         search.tell(points, losses)
         if (generation + 1) % 10 == 0:
             line = f"generation {generation + 1}: mean latency {np.mean(losses):.4f} s, {min(losses):.4f} s at best"
             print(line, file=sys.stderr)
     command = f"python train/small.py --generations {options.generations} --requests {options.requests}"
-    arrays = arrays_of(search.mean, HIDDEN)
+    arrays = layout.unpack(put(search.mean, places, zeros))
     checkpoint.save(options.out, arrays, {"command": f"{command} --seed {options.seed}", "system": "LLMSchedSmall-v0"})
     params = checkpoint.load(options.out).packed
     cost = arrival_rate() * np.mean([mean_latency_s(world, seed, options.requests, params) for seed in range(10)])

@@ -124,19 +124,17 @@ class World:
 
     def run(self, policy: Bound, requests: Requests, params: NDArray[np.float64] | None = None) -> NDArray:
         """The REQUEST rows after all was served (valid until the next run); ``params`` in place of the policy's."""
-        config = policy.configure(self.plain)
-        if params is None:
-            params = policy.params
-        if config not in self._made:
-            self._made[config] = Simulator(config, self._capacity)
-        simulator = self._made[config]
+        ready = policy.ready(self.plain)
+        if ready.config not in self._made:
+            self._made[ready.config] = Simulator(ready.config, self._capacity)
+        simulator = self._made[ready.config]
         simulator.load(0, requests)
         status = simulator.run(
-            policy.decide,
-            params,
-            np.zeros(max(1, policy.policy.memory)),
+            ready.decide,
+            ready.params if params is None else params,
+            np.zeros(max(1, ready.memory_size)),
             np.random.default_rng(0),
-            details=policy.details,
+            details=ready.details,
         )
         assert status != DECIDE
         rows = simulator.requests[0][: len(requests)]

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import llmsched.policies.network.batch  # noqa: F401  (registers the scheduler)
 from llmsched.policies import Bound, get, parse_list
 from llmsched.train.systems import Course, World
 from llmsched_env.requests import Requests
@@ -58,7 +57,7 @@ def runs_of(
 
 def scheduler() -> Bound:
     """The policy whose weights are given at every run."""
-    return get("ppo").bind()
+    return get("network").bind()
 
 
 @dataclass(frozen=True)

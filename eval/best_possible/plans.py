@@ -65,7 +65,7 @@ def plan_policy(name: str, plan: Plan, order: str) -> Bound:
         "a plan made in hindsight",
         queueing=lambda values: {"discipline": order},
         clairvoyant=True,
-        load=lambda values: (params, 1),
+        load=lambda values, config: (params, 1),
     ).bind()
 
 
@@ -92,11 +92,12 @@ def noise_key(cell: Cell) -> int:
 def noted(cell: Cell, requests: Requests) -> Plan:
     """What the policy of ``cell`` decides on ``requests``, as a plan."""
     policy = cell.policy
-    simulator = Simulator(policy.configure(cell.scenario.config), len(requests))
+    ready = policy.ready(cell.scenario.config)
+    simulator = Simulator(ready.config, len(requests))
     simulator.load(0, requests, noise_key=noise_key(cell))
     own = 2 + 2 * ROWS * len(requests)
-    memory = np.zeros(own + max(1, policy.memory))
+    memory = np.zeros(own + max(1, ready.memory_size))
     memory[0] = own
     rng = streams(cell.seed, cell.split)["policy"]
-    simulator.run(_noting(policy.decide), policy.params, memory, rng, details=policy.details)
+    simulator.run(_noting(ready.decide), ready.params, memory, rng, details=ready.details)
     return memory[2 : 2 + 2 * int(memory[1])].reshape(-1, 2).copy()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched.eval.runs.recording import Recording
-from llmsched.policies import Bound
+from llmsched.policies import Bound, ReadyPolicy
 
 ANY, WAIT, NEVER = -1, -2, -3
 """Answers that are no bin, whatever the number of bins, and a cell that cannot be met."""
@@ -152,7 +152,7 @@ def _set_any(found: NDArray, any_: int, world: World) -> None:
     found["oldest_arrival"] = heads if world.discipline == "fifo" else np.minimum(found["oldest_arrival"], heads)
 
 
-def answers(policy: Bound, records: NDArray, memories: NDArray, seed: int = 0) -> NDArray[np.int64]:
+def answers(policy: ReadyPolicy, records: NDArray, memories: NDArray, seed: int = 0) -> NDArray[np.int64]:
     """(D, 2): what ``policy`` chooses (a bin, ANY or WAIT) and the requests that it takes there."""
     decide, params, rng = policy.decide, np.asarray(policy.params), np.random.default_rng(seed)
     found = np.empty((len(records), 2), np.int64)
@@ -179,13 +179,14 @@ def map_of(policy: Bound, recording: Recording, k: int, axes: Axes) -> Map:
     shape = (len(axes.slacks), len(axes.lengths))
     choice, share, size = np.full(shape, NEVER), np.zeros(shape), np.zeros(shape)
     places, world = sampled(recording, k), world_of(recording)
+    ready = policy.ready(recording.result.config)
     chosen, memories = recording.records[places], recording.memories[places]
     for (y, x), _ in np.ndenumerate(choice):
         length, slack_s = int(axes.lengths[x]), float(axes.slacks[y])
         records, possible = placed(chosen, k, length, slack_s, 0.5 * axes.step, world)
         if possible.sum() < max(1.0, MANY_ENOUGH * len(places)):
             continue
-        found = answers(policy, records[possible], memories[possible])
+        found = answers(ready, records[possible], memories[possible])
         values, counts = np.unique(found[:, 0], return_counts=True)
         choice[y, x] = values[counts.argmax()]
         share[y, x] = counts.max() / len(found)

@@ -30,7 +30,7 @@ from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import Entrant, at_load, resolve
 from llmsched.policies import parse_list
 
-POLICIES = "ppo,longest-queue"
+POLICIES = "network,longest-queue"
 LOADS = (0.7, 0.9, 1.0, 1.2, 1.4, 1.6)
 LOAD = 1.2
 """Load of the run behind the maps."""

@@ -84,7 +84,7 @@ class Group:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
     add = parser.add_argument_group("hindsight").add_argument
-    add("--challenger", default="ppo", metavar="POLICY", help="who is on trial (default ppo)")
+    add("--challenger", default="network", metavar="POLICY", help="the policy on trial (default network)")
     add("--heuristics", default=HEURISTICS, metavar="LIST", help="whom the search has to beat")
     add("--loads", type=several(number(0, 10, above=True)), default=LOADS, metavar="X,...", help="default 1.2,1.6,2")
     add("--cases", default="all", metavar="NAME;NAME", help=f"of {'; '.join(CASES)}")

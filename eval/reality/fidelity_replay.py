@@ -112,7 +112,8 @@ def simulated(requests: Requests, batch: int, profile: Profile, noise_key: int =
     """The same from the simulator; ``noise_key`` draws the noise of the profile."""
     bound = parse(f"static:batch={batch}")
     config = SimConfig(servers=(Server(profile),), queueing=Queueing(), max_batch=batch, slos=(SLO(e2e_s=1e9),))
-    rows = simulate(bound.configure(config), requests, bound.decide, noise_key=noise_key, **bound.options).requests
+    ready = bound.ready(config)
+    rows = simulate(ready.config, requests, ready.decide, noise_key=noise_key, **ready.options).requests
     return rows["first_token"].copy(), rows["completion"].copy()
 
 

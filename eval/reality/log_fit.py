@@ -98,7 +98,8 @@ def predict(requests: Requests, found: Coefficients, engine: Engine) -> Seen:
         engine="continuous",
         continuous=Continuous(admission="prompt", prefill="chunked", token_budget=engine.token_budget),
     )
-    rows = simulate(bound.configure(config), requests, bound.decide, **bound.options).requests
+    ready = bound.ready(config)
+    rows = simulate(ready.config, requests, ready.decide, **ready.options).requests
     return Seen(rows["first_token"] + found.offset / 1e3, rows["completion"] + found.offset / 1e3)
 
 

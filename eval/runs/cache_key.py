@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from llmsched.eval.runs.runner import Cell
-from llmsched.policies import Bound
+from llmsched.policies import Policy, ReadyPolicy
 from llmsched.policies.registry import OURS
 from llmsched_env import datafiles
 from llmsched_env.workload.traces import Trace
@@ -38,13 +38,13 @@ def cell_key(cell: Cell) -> str:
 
     A policy from a user's file counts with all of that file, but not with what that file imports.
     """
-    workload = cell.scenario.workload
+    workload, ready = cell.scenario.workload, cell.policy.ready(cell.scenario.config)
     source = workload.name if workload.trace is None else trace_digest(workload.trace)
     facts = {
         "version": source_version(),
-        "config": _plain(cell.policy.configure(cell.scenario.config)),
+        "config": _plain(ready.config),
         "workload": _plain(workload) | {"source": source},
-        "policy": _policy(cell.policy),
+        "policy": _policy(cell.policy.policy, ready),
         "cut": list(cell.scenario.cut),
         "seed": cell.seed,
         "split": cell.split,
@@ -79,16 +79,16 @@ def trace_digest(trace: Trace) -> str:
     return _TRACES[id(trace)][1]
 
 
-def _policy(policy: Bound) -> dict[str, Any]:
-    file = policy.policy.file
+def _policy(policy: Policy, ready: ReadyPolicy) -> dict[str, Any]:
+    file = policy.file
     code = "ours" if file.is_relative_to(OURS) else _file_digest(file, file.stat().st_mtime_ns)  # ours: source_version
     return {
-        "function": policy.policy.function.__qualname__,
+        "function": policy.function.__qualname__,
         "file": file.name,
         "code": code,
-        "params": _digest(np.ascontiguousarray(policy.params, dtype=np.float64).tobytes()),
-        "memory": policy.memory,
-        "details": policy.details,
+        "params": _digest(np.ascontiguousarray(ready.params, dtype=np.float64).tobytes()),
+        "memory": ready.memory_size,
+        "details": ready.details,
     }
 
 

@@ -60,7 +60,7 @@ class Parcel:
     @classmethod
     def of(cls, cell: Cell) -> Parcel:
         """Pack ``cell``, its scenario apart."""
-        policy = cell.policy.policy
+        policy, ready = cell.policy.policy, cell.policy.ready(cell.scenario.config)
         own = policy.file.is_relative_to(OURS)
         file = None if own else (policy.file.name, policy.file.read_bytes())
         return cls(
@@ -68,8 +68,8 @@ class Parcel:
             policy.name,
             file,
             dict(cell.policy.values),
-            np.asarray(cell.policy.params),
-            cell.policy.memory,
+            np.asarray(ready.params),
+            ready.memory_size,
             cell.seed,
             cell.split,
             cell.timeline,
@@ -79,9 +79,9 @@ class Parcel:
     def cell(self, scenario: Scenario) -> Cell:
         """Unpack it where the source is the same."""
         policy = get(self.name) if self.file is None else _from_text(*self.file, self.name)
-        bound = Bound(policy, self.values, self.label, self.name)
         params = self.params.copy()  # what Ray hands over is read-only, which the kernel does not take
-        bound.__dict__["_loaded"] = params, self.memory  # numbers from a file (learned weights) came along
+        loaded = {scenario.config: (params, self.memory)}  # numbers from a file (learned weights) came along
+        bound = Bound(policy, self.values, self.label, self.name, loaded)
         return Cell(self.label, bound, scenario, self.seed, self.split, self.timeline, self.streamed)
 
 

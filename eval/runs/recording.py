@@ -35,13 +35,14 @@ def recorded(cell: Cell, requests: Requests, *, keep: bool = False) -> Recording
 
     The same run as that of runs.runner to the bit, but that the costly fields of the record are always written.
     """
-    policy, config = cell.policy, cell.policy.configure(cell.scenario.config)
+    ready = cell.policy.ready(cell.scenario.config)
+    config = ready.config
     rngs = streams(cell.seed, cell.split)
     simulator = Simulator(config, len(requests), log=LOGGED[config.engine] * len(requests), gaps=True)
     warmup = cell.scenario.workload.warmup
     simulator.load(0, requests, noise_key=int(rngs["noise"].integers(2**63)), warmup=warmup)
-    memory, lane, row = np.zeros(max(1, policy.memory)), simulator.lane[0], simulator.record
-    run, asked = kernel_of(config.engine), (policy.decide, np.asarray(policy.params), memory, rngs["policy"])
+    memory, lane, row = np.zeros(max(1, ready.memory_size)), simulator.lane[0], simulator.record
+    run, asked = kernel_of(config.engine), (ready.decide, np.asarray(ready.params), memory, rngs["policy"])
     free, waited, records, memories = [], [], [], []
     waits = 0
     while True:

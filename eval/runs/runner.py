@@ -16,8 +16,7 @@ from typing import Any, TypeVar
 
 from llmsched.eval.runs.outcome import Outcome, outcome_of, outcome_of_stream
 from llmsched.eval.runs.scenario import Scenario
-from llmsched.policies import Bound
-from llmsched_env.config import SimConfig
+from llmsched.policies import Bound, ReadyPolicy
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.simulator import simulate
@@ -86,10 +85,9 @@ def run_cell(cell: Cell, requests: Requests) -> RunResult:
     Raises ``ValueError`` that names the policy when its code fails or answers nonsense.
     """
     with _named(cell):
-        warmup = cell.scenario.scored(len(requests)).start
-        return simulate(
-            _config(cell), requests, cell.policy.decide, log_batches=cell.timeline, warmup=warmup, **_common(cell)
-        )
+        ready, warmup = cell.policy.ready(cell.scenario.config), cell.scenario.scored(len(requests)).start
+        common = _common(cell, ready)
+        return simulate(ready.config, requests, ready.decide, log_batches=cell.timeline, warmup=warmup, **common)
 
 
 def run_stream(cell: Cell) -> Iterator[RunResult]:
@@ -97,18 +95,14 @@ def run_stream(cell: Cell) -> Iterator[RunResult]:
     if any(cell.scenario.cut):
         raise ValueError("a streamed run does not know where its last requests begin: do not cut it.")
     with _named(cell):
-        warmup = cell.scenario.workload.warmup
+        ready, warmup = cell.policy.ready(cell.scenario.config), cell.scenario.workload.warmup
         chunks = cell.scenario.workload.chunks(cell.seed, CHUNK, cell.split)
-        yield from simulate_stream(_config(cell), chunks, cell.policy.decide, warmup=warmup, **_common(cell))
+        yield from simulate_stream(ready.config, chunks, ready.decide, warmup=warmup, **_common(cell, ready))
 
 
-def _config(cell: Cell) -> SimConfig:
-    return cell.policy.configure(cell.scenario.config)
-
-
-def _common(cell: Cell) -> dict[str, Any]:
+def _common(cell: Cell, ready: ReadyPolicy) -> dict[str, Any]:
     rngs = streams(cell.seed, cell.split)
-    return {**cell.policy.options, "rng": rngs["policy"], "noise_key": int(rngs["noise"].integers(2**63))}
+    return {**ready.options, "rng": rngs["policy"], "noise_key": int(rngs["noise"].integers(2**63))}
 
 
 @contextmanager

@@ -49,7 +49,8 @@ def sized(scenario: Scenario, requests: int) -> Workload:
 def check_python(scenario: Scenario, requests: Requests) -> None:
     """``RuntimeError`` unless both simulators give the same stamps, to 1e-9 of the time."""
     bound = parse(f"static:batch={PYTHON_BATCH}")
-    ours = simulate(bound.configure(scenario.config), requests, bound.decide, **bound.options).requests
+    ready = bound.ready(scenario.config)
+    ours = simulate(ready.config, requests, ready.decide, **ready.options).requests
     theirs = PythonLoop(scenario.config, requests, PYTHON_BATCH).run()
     for name in ("dispatch", "first_token", "last_token", "completion"):
         if not np.allclose(ours[name], getattr(theirs, name), rtol=1e-9, atol=0.0):
@@ -69,13 +70,14 @@ def python_rate(scenario: Scenario, requests: Requests, repeats: int) -> float:
 
 def kernel_rate(scenario: Scenario, requests: Requests, bound: Bound, repeats: int) -> tuple[float, float]:
     """Requests per CPU-second of the kernel alone, the best of ``repeats``; and the mean batch size."""
-    simulator = Simulator(bound.configure(scenario.config), len(requests), gaps=True)
+    ready = bound.ready(scenario.config)
+    simulator = Simulator(ready.config, len(requests), gaps=True)
     best = 0.0
     for _ in range(repeats):
         simulator.load(0, requests)
-        memory, rng = np.zeros(max(1, bound.memory)), np.random.default_rng(0)
+        memory, rng = np.zeros(max(1, ready.memory_size)), np.random.default_rng(0)
         began = time.process_time()
-        simulator.run(bound.decide, bound.params, memory, rng, details=bound.details)
+        simulator.run(ready.decide, ready.params, memory, rng, details=ready.details)
         best = max(best, len(requests) / (time.process_time() - began))
     lane = simulator.lane[0]
     return best, float(lane["launched"]) / float(lane["batches"])

@@ -28,11 +28,11 @@ def stream(requests: int, chunk: int = 100_000) -> dict[str, float]:
     To be called in a fresh process, whose peak memory it reports.
     """
     scenario, bound = default_scenario(), parse(STREAM_POLICY)
-    config, workload = bound.configure(scenario.config), sized(scenario, requests)
-    for part in simulate_stream(config, sized(scenario, 1000).chunks(1), bound.decide, **bound.options):
+    ready, workload = bound.ready(scenario.config), sized(scenario, requests)
+    for part in simulate_stream(ready.config, sized(scenario, 1000).chunks(1), ready.decide, **ready.options):
         Accumulator().add(part)  # compiles what is not on disk yet
     totals, kernel_s, began, cpu = Accumulator(), 0.0, time.perf_counter(), time.process_time()
-    for part in simulate_stream(config, workload.chunks(0, chunk), bound.decide, **bound.options):
+    for part in simulate_stream(ready.config, workload.chunks(0, chunk), ready.decide, **ready.options):
         totals.add(part)
         kernel_s += part.wall_s
     summary = totals.summary()

@@ -1,8 +1,8 @@
-"""Weights of a learned scheduler: what they must look like, and the files that they are kept in.
+"""Checkpoints of the policy `network`: the files that its weights are kept in.
 
-A checkpoint is two files of one name: ``NAME.npz``, plain arrays that are loaded without pickle, and ``NAME.json``,
-which says what they are for (the layout of observation and actions), how they came about (package version, command,
-whatever the trainer adds) and what they hash to.  Nothing in either runs code.
+A checkpoint is two files of one name.  ``NAME.npz`` holds plain arrays, which are loaded without pickle.  ``NAME.json``
+says what they are for (engine, and the layout of inputs and actions), how they came about (package version, command,
+whatever the trainer adds) and what they hash to.  Nothing in either file runs code.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,112 +19,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 import llmsched_env
-from llmsched.policies.network import layouts
-from llmsched_env.core.view.observation import GLOBAL, PER_BIN
+from llmsched.policies.network.layouts import LAYOUTS, Arrays
 
 FORMAT = "llmsched-policy/v1"
-SHIPPED = Path(__file__).parent / "weights" / "ppo-batch"
-SHIPPED_FOR = {"batch": SHIPPED, "continuous": SHIPPED.with_name("ppo-continuous")}
-"""By engine."""
+"""Format of the JSON, its first field."""
 
-SHARED, OWN = len(GLOBAL), len(PER_BIN)
+WEIGHTS = Path(__file__).parent / "weights"
+SHIPPED = {"batch": WEIGHTS / "network-batch", "continuous": WEIGHTS / "network-continuous"}
+"""Shipped checkpoints by engine, without suffix."""
 
-DERIVED = (
-    "on_time",  # share of the waiting requests that a full batch launched now would serve in time
-    "hits_per_time",  # ... their number per T of service, log2(1 + x) / 10
-    "batch",  # requests in a full batch, log2(1 + x) / 7
-    "time_per_request",  # service time of a full batch / its requests, in % of T, log2(1 + x) / 10
-    "slack_near",  # slack in T, from -1 to 1
-    "due",  # 1 when the slack is gone, 0 from 0.2 T on (logistic)
-    "due_soon",  # the same around 0.3 T, softer
-    "share",  # of all that waits
-    "any",  # 1 for the choice `any`
-)
-"""What is computed of every choice from its entries of the observation (T: the SLO's deadline)."""
-
-SIZED = (
-    "part",  # share of the waiting requests of that choice
-    "size",  # log2 / 7
-    "all",  # 1 when nothing is left behind
-    "target",  # 1 for the controllers' target
-    "on_time",  # share of these that would be in time; half of a full batch's time is taken to be a fixed price
-    "hits_per_time",  # their number per T of service, log2(1 + x) / 10
-    "hits",  # their number, log2(1 + x) / 7
-    "time",  # the service time by that assumption, x / (x + T)
-)
-"""What is computed of every batch size of a choice."""
-
-CHOICE = OWN + len(DERIVED)
-CONTEXT = SHARED + 2 * CHOICE
-"""Entries that exist once, then the largest and the mean of every bin's, over the bins that hold something."""
-
-LAYOUT: dict[str, Any] = {
-    "global": [f"{name} [{unit}] {scale}" for name, _, unit, scale in GLOBAL],
-    "per_bin": [f"{name} [{unit}] {scale}" for name, _, unit, scale in PER_BIN],
-    "derived": list(DERIVED),
-    "sized": list(SIZED),
-    "actions": "wait; then for every bin and for any: 1, 2, 4, ... below max_batch, max_batch, target",
-}
-"""What the weights are multiplied with and what the scores mean; a checkpoint of another layout is refused."""
-
-
-def shapes(hidden: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every array of a network with so many hidden units, in the order in which they are packed."""
-    return {
-        "bias": (hidden,),  # hidden layer of a (choice, size)
-        "context": (hidden, CONTEXT),
-        "choice": (hidden, CHOICE),
-        "size": (hidden, len(SIZED)),
-        "out": (hidden,),
-        "straight": (CHOICE + len(SIZED),),  # past the hidden layer
-        "wait_bias": (hidden,),  # hidden layer of waiting
-        "wait_context": (hidden, CONTEXT),
-        "wait_out": (hidden,),
-        "wait_straight": (CONTEXT,),
-        "wait_offset": (1,),
-    }
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What a checkpoint of one engine must look like."""
-
-    layout: Mapping[str, Any]
-    shapes: Callable[[int], dict[str, tuple[int, ...]]]
-
-
-KINDS = {"batch": Kind(LAYOUT, shapes), "continuous": Kind(layouts.LAYOUT, layouts.shapes)}
+SMALL = WEIGHTS / "network-small"
+"""The one for LLMSchedSmall-v0."""
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """Weights by name, float64, and what is known about them."""
+    """Weights by name, float64, and the fields of the JSON."""
 
-    arrays: Mapping[str, NDArray[np.float64]]
+    arrays: Arrays
     about: Mapping[str, Any]
 
     @property
     def hidden(self) -> int:
-        """Hidden units."""
+        """Number of hidden units."""
         return len(self.arrays["bias"])
 
     @property
     def engine(self) -> str:
-        """The engine it decides in."""
+        """The engine that the network decides in."""
         return str(self.about.get("engine", "batch"))
 
     @property
     def packed(self) -> NDArray[np.float64]:
-        """The numbers as network.batch.score reads them: the hidden units, then every array; those of the engine
-        `continuous` as llmsched.policies.network.continuous.admit does, the hidden units last."""
-        size = [np.array([float(self.hidden)])]
-        flat = [self.arrays[name].ravel() for name in KINDS[self.engine].shapes(self.hidden)]
-        return np.concatenate(size + flat if self.engine == "batch" else flat + size)
-
-
-def zeros(hidden: int) -> dict[str, NDArray[np.float64]]:
-    """The weights of a network that scores everything 0."""
-    return {name: np.zeros(shape) for name, shape in shapes(hidden).items()}
+        """The weights (P,) as the compiled scores read them (layouts.Layout.pack)."""
+        return LAYOUTS[self.engine].pack(self.arrays)
 
 
 def digest(arrays: Mapping[str, NDArray[np.float64]]) -> str:
@@ -145,7 +73,7 @@ def save(path: str | Path, arrays: Mapping[str, NDArray[np.float64]], about: Map
         "package_version": llmsched_env.__version__,
         "hidden": len(kept["bias"]),
         "sha256": digest(kept),
-        "layout": KINDS[about.get("engine", "batch")].layout,
+        "layout": LAYOUTS[about.get("engine", "batch")].description,
         **about,
     }
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -153,29 +81,38 @@ def save(path: str | Path, arrays: Mapping[str, NDArray[np.float64]], about: Map
     stem.with_name(stem.name + ".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
 
 
-def load(path: str | Path | None = None, engine: str = "batch") -> Checkpoint:
-    """The checkpoint at ``path`` (with or without .npz or .json; None: the one that is shipped for ``engine``).
+def load_shipped(engine: str) -> Checkpoint:
+    """The checkpoint that is shipped for ``engine``."""
+    return load(SHIPPED[engine])
 
-    ``ValueError`` in one line when it is missing, broken, changed, or made for another layout.
+
+def load(path: str | Path) -> Checkpoint:
+    """The checkpoint at ``path``, with or without .npz or .json.
+
+    ``ValueError`` in one line when it is missing, damaged, changed, or made for another layout.
     """
-    stem = SHIPPED_FOR[engine] if path is None else _stem(path)
+    stem = _stem(path)
     about = _document(stem)
     if about.get("format") != FORMAT:
         raise ValueError(f"{stem}.json: format {about.get('format')!r} is not known: give a {FORMAT} checkpoint.")
-    kind = KINDS.get(about.get("engine", "batch"))
-    if kind is None:
-        raise ValueError(f"{stem}.json: engine {about['engine']!r} is not known: give one for {' or '.join(KINDS)}.")
-    _check_layout(stem, about.get("layout", {}), kind.layout)
+    layout = LAYOUTS.get(about.get("engine", "batch"))
+    if layout is None:
+        raise ValueError(f"{stem}.json: engine {about['engine']!r} is not known: give one for {' or '.join(LAYOUTS)}.")
+    _check_layout(stem, about.get("layout", {}), layout.description)
     arrays = _arrays(stem)
     hidden = about.get("hidden")
-    wanted = kind.shapes(hidden) if isinstance(hidden, int) and hidden > 0 else {}
+    wanted = layout.shapes(hidden) if isinstance(hidden, int) and hidden > 0 else {}
     found = {name: array.shape for name, array in arrays.items()}
     if not wanted or found != wanted or any(array.dtype != np.float64 for array in arrays.values()):
-        raise ValueError(f"{stem}.npz: its arrays are not those of a network of {hidden} hidden units: export it anew.")
+        raise ValueError(
+            f"{stem}.npz: its arrays are not those of a network of {hidden} hidden units: export it again."
+        )
     if digest(arrays) != about.get("sha256"):
-        raise ValueError(f"{stem}.npz: its hash is not the one that {stem.name}.json names: one was changed.")
+        raise ValueError(f"{stem}.npz: its hash is not the one in {stem.name}.json: take both files of one checkpoint.")
     if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ValueError(f"{stem}.npz: some weights are not finite numbers: training went astray.")
+        raise ValueError(
+            f"{stem}.npz: some weights are not finite numbers: training diverged. Use an earlier checkpoint."
+        )
     return Checkpoint(arrays, about)
 
 
@@ -187,15 +124,20 @@ def _stem(path: str | Path) -> Path:
 def _document(stem: Path) -> dict[str, Any]:
     path = stem.with_name(stem.name + ".json")
     if path.with_suffix(".zip").is_file() and not path.is_file():
-        raise ValueError(f"{path.with_suffix('.zip')} is of Stable-Baselines3 and would run code: export it first.")
+        raise ValueError(
+            f"{path.with_suffix('.zip')} is a file of Stable-Baselines3, which runs code when loaded: give the "
+            f"checkpoint that training wrote beside it (.npz and .json)."
+        )
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path}: there is no such checkpoint. Give one that train/ppo.py exported.") from None
+        raise ValueError(
+            f"{path}: there is no such checkpoint. Give one that train/search.py or train/ppo.py wrote."
+        ) from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read as JSON ({' '.join(str(error).split())}).") from None
     if not isinstance(found, dict):
-        raise ValueError(f"{path}: holds no JSON object.")
+        raise ValueError(f"{path}: holds no JSON object: give the .json of a checkpoint.")
     return found
 
 
@@ -205,7 +147,7 @@ def _arrays(stem: Path) -> dict[str, NDArray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
-        raise ValueError(f"{path}: the weights are missing beside the JSON.") from None
+        raise ValueError(f"{path}: the weights are missing: put the .npz beside the .json.") from None
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: cannot be read as plain arrays ({' '.join(str(error).split())}).") from None
 
@@ -215,7 +157,7 @@ def _check_layout(stem: Path, layout: Any, known: Mapping[str, Any]) -> None:
         given = layout.get(part) if isinstance(layout, dict) else None
         if given != wanted:
             raise ValueError(
-                f"{stem}.json: made for another layout, {_difference(part, given, wanted)}: train it anew."
+                f"{stem}.json: made for another layout, {_difference(part, given, wanted)}: train it again."
             )
 
 

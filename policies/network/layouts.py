@@ -1,47 +1,56 @@
-"""What the network of the engine `continuous` is fed and made of (llmsched.policies.network.continuous computes it)."""
+"""The layout of the network of each engine, and how its weights are packed into one row of numbers.
+
+Packed order, the same for both networks: the number of hidden units, then every array in the order of the layout's
+list of shapes, each array row by row.  The compiled scores (batch_scores, continuous_scores) read this order.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-FEATURES = (
-    "room",  # 1 - (members with this one) / controllers' target of `any`, at least -2
-    "crowded",  # members with this one / largest running set
-    "step",  # time between tokens of the last window / TPOT target, at most 3
-    "step_of_head",  # predicted service time of the head here / its tokens / TPOT target, at most 3
-    "age",  # time that the head has waited / TTFT target, at most 3
-    "prompt",  # the head's prompt / mean tokens of a completed request, x / (x + 1)
-    "output",  # the head's predicted output / the same, x / (x + 1)
-    "backlog",  # prompt tokens left to prefill here / the same, x / (x + 1)
-    "memory",  # share of the KV memory held with the head's prompt, 0 without limit
-    "memory_promised",  # ... when all members and the head have reached the head's predicted length, at most 3
-    "waiting",  # requests per server that are not late, x / (x + 4)
-    "late_waiting",  # late requests per server, x / (x + 4)
-    "late",  # 1 for the late bin
-    "lost",  # 1 for the late bin when its head's deadline has passed
-    "rate",  # arrivals expected in the TTFT target per server, x / (x + 8)
-    "above_mean",  # (members here - mean of all servers) / target, -1 to 1
-    "share",  # of all that waits and is not late, in this bin
-    "room_for_tokens",  # as room, with the middle of the bounds of the server's SLA controller in place of the target
-    "first",  # 1 for the bin whose head is that of `any`
-)
-"""What is computed of the head of every bin, were it admitted now."""
+import numpy as np
+from numpy.typing import NDArray
 
-INPUTS = len(FEATURES)
+from llmsched.policies.network import batch_layout, continuous_layout
 
-LAYOUT: dict[str, Any] = {
-    "features": list(FEATURES),
-    "actions": "admit the head of the bin that scores highest, and ask again; wait where all score 0 or less",
+Arrays = Mapping[str, NDArray[np.float64]]
+"""Weights by name."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the network of one engine reads and is made of."""
+
+    description: Mapping[str, Any]
+    """Inputs and meaning of the scores, as a checkpoint's JSON carries them."""
+
+    shapes: Callable[[int], dict[str, tuple[int, ...]]]
+    """Function of the number of hidden units: shape of every array, in packed order."""
+
+    def pack(self, arrays: Arrays) -> NDArray[np.float64]:
+        """The row of numbers (P,) that the compiled scores read: hidden units, then every array."""
+        hidden = len(arrays["bias"])
+        return np.concatenate([[float(hidden)], *(arrays[name].ravel() for name in self.shapes(hidden))])
+
+    def unpack(self, packed: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """The arrays of a packed row (P,); the inverse of `pack`.  ``ValueError`` when the row has another length."""
+        shapes = self.shapes(int(packed[0]))
+        ends = np.cumsum([1, *(math.prod(shape) for shape in shapes.values())])
+        if len(packed) != ends[-1]:
+            raise ValueError(f"{len(packed)} packed numbers: {ends[-1]} make {int(packed[0])} hidden units.")
+        parts = np.split(packed, ends)[1:-1]
+        return {name: part.reshape(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+
+    def zeros(self, hidden: int) -> dict[str, NDArray[np.float64]]:
+        """The arrays of a network that scores everything 0."""
+        return {name: np.zeros(shape) for name, shape in self.shapes(hidden).items()}
+
+
+LAYOUTS = {
+    "batch": Layout(batch_layout.LAYOUT, batch_layout.shapes),
+    "continuous": Layout(continuous_layout.LAYOUT, continuous_layout.shapes),
 }
-"""What the weights are multiplied with and what the scores mean; a checkpoint of another layout is refused."""
-
-
-def shapes(hidden: int) -> dict[str, tuple[int, ...]]:
-    """Shape of every array of a network with so many hidden units, in the order in which they are packed."""
-    return {
-        "bias": (hidden,),
-        "features": (hidden, INPUTS),
-        "out": (hidden,),
-        "straight": (INPUTS,),  # past the hidden layer
-        "offset": (1,),
-    }
+"""By engine."""

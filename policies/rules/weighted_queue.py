@@ -17,7 +17,7 @@ from llmsched.policies.rules.grids import set_tbt, tbt
     details=True,
 )
 def weighted_queue(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The bin with most waiting requests x (time of its batch)^power; size = its target (distilled from ppo).
+    """The bin with most waiting requests x (time of its batch)^power; size = its target (distilled from network).
 
     Bins of long requests are served more often, in smaller batches, than by longest-queue, which power 0 is.
     """

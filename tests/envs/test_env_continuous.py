@@ -75,7 +75,8 @@ def test_environment_equals_compiled_run(name: str, scenario: str) -> None:
     env = drive(bound, config, requests)
     simulator, lane = env._lanes.simulator, env._lanes.simulator.lane[0]
     key = int(lane["noise_key"])
-    run = simulate(bound.configure(config), requests, bound.decide, **bound.options, log_batches=True, noise_key=key)
+    ready = bound.ready(config)
+    run = simulate(ready.config, requests, ready.decide, **ready.options, log_batches=True, noise_key=key)
     assert run.lane["decisions"] == lane["decisions"] > 5
     np.testing.assert_array_equal(simulator.log[0][: lane["logged"]], run.batches)
     finish(simulator.requests[0], simulator.servers[0], float(lane["now"]))

@@ -66,13 +66,13 @@ def draw(config: SimConfig, rate: float) -> Requests:
 
 def drive(bound: Bound, config: SimConfig, requests: Requests) -> LLMSchedEnv:
     """An episode under ``bound``, asked in Python at every decision about the environment's record."""
-    queueing = bound.configure(config)
-    env = LLMSchedEnv("ansi", simulation=queueing, requests=len(requests), bins=(0, *config.queueing.edges))
+    ready = bound.ready(config)
+    env = LLMSchedEnv("ansi", simulation=ready.config, requests=len(requests), bins=(0, *config.queueing.edges))
     env.reset(seed=0, options={"requests": requests})
-    memory, rng = np.zeros(max(1, bound.memory)), np.random.default_rng(0)
+    memory, rng = np.zeros(max(1, ready.memory_size)), np.random.default_rng(0)
     over = False
     while not over:
-        choice, size = bound.decide(env.record, bound.params, memory, rng)
+        choice, size = ready.decide(env.record, ready.params, memory, rng)
         _, _, terminated, truncated, _ = env.step((choice, min(size, config.max_batch)))
         over = terminated or truncated
     return env
@@ -93,11 +93,12 @@ def test_environment_equals_compiled_run(name: str, scenario: str) -> None:
     requests = draw(config, rate)
     env = drive(bound, config, requests)
     simulator, lane = env._lanes.simulator, env._lanes.simulator.lane[0]
+    ready = bound.ready(config)
     run = simulate(
-        bound.configure(config),
+        ready.config,
         requests,
-        bound.decide,
-        **bound.options,
+        ready.decide,
+        **ready.options,
         log_batches=True,
         noise_key=int(lane["noise_key"]),
     )

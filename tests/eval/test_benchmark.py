@@ -124,14 +124,14 @@ def rows_of(misses: dict[str, list[float]], load: float) -> list[dict]:
 def test_the_bars_count_only_loads_that_tell_something() -> None:
     papers = dict(zip(PAPERS, ([0.2, 0.2], [0.3, 0.3], [0.4, 0.4]), strict=True))
     calm = dict.fromkeys(PAPERS, [0.001, 0.001])
-    rows = rows_of({"ppo": [0.05, 0.05], **papers, "other": [0.1, 0.1]}, 1.0)
-    rows += rows_of({"ppo": [0.01, 0.0101], **calm, "other": [0.001, 0.001]}, 0.5)
+    rows = rows_of({"network": [0.05, 0.05], **papers, "other": [0.1, 0.1]}, 1.0)
+    rows += rows_of({"network": [0.01, 0.0101], **calm, "other": [0.001, 0.001]}, 0.5)
     strata = [
-        Stratum("case", load, misses["ppo"], {k: v for k, v in misses.items() if k != "ppo"})
+        Stratum("case", load, misses["network"], {k: v for k, v in misses.items() if k != "network"})
         for load in (1.0, 0.5)
         for misses in [{row["policy"]: row["misses"] for row in rows if row["load"] == load}]
     ]
-    table = by_load(strata, rows, "ppo")
+    table = by_load(strata, rows, "network")
     assert [row["verdict"] for row in table.rows] == ["win", "LOSS"]
     three, every = bars(strata, [0.0, -0.02], np.random.default_rng(0)).rows
     assert (three["strata"], three["fewer"], three["met"], three["worse"]) == (1, pytest.approx(0.75), "yes", 1)
@@ -141,7 +141,9 @@ def test_the_bars_count_only_loads_that_tell_something() -> None:
 def test_a_reported_policy_is_no_part_of_the_bars() -> None:
     """It would be the best of all, and the challenger's only conqueror."""
     papers = dict(zip(PAPERS, ([0.2, 0.2], [0.3, 0.3], [0.4, 0.4]), strict=True))
-    strata = strata_of(rows_of({"ppo": [0.05, 0.051], **papers, "ablation": [0.04, 0.04]}, 1.0), "ppo", ["ablation"])
+    strata = strata_of(
+        rows_of({"network": [0.05, 0.051], **papers, "ablation": [0.04, 0.04]}, 1.0), "network", ["ablation"]
+    )
     assert strata[0].best() == PAPERS[0] and set(strata[0].rivals) == set(PAPERS)
     three, every, also = bars(strata, [0.0], np.random.default_rng(0)).rows
     assert three["fewer"] == every["fewer"] == pytest.approx(1 - 0.0505 / 0.2) and every["worse"] == 0
@@ -150,9 +152,9 @@ def test_a_reported_policy_is_no_part_of_the_bars() -> None:
 
 
 def test_every_network_has_a_row_of_its_own() -> None:
-    rows = rows_of({"ppo": [0.15, 0.15], **dict.fromkeys(PAPERS, [0.4, 0.4]), "other": [0.2, 0.2]}, 1.0)
+    rows = rows_of({"network": [0.15, 0.15], **dict.fromkeys(PAPERS, [0.4, 0.4]), "other": [0.2, 0.2]}, 1.0)
     rows[0]["networks"] = np.array([[0.1, 0.1], [0.2, 0.2]])
-    strata = strata_of(rows, "ppo")
+    strata = strata_of(rows, "network")
     good, bad = by_network(strata, ["a", "b"], np.random.default_rng(0)).rows
     assert (good["papers"], good["all"], good["missed"]) == pytest.approx((0.75, 0.5, 0.1))
     assert (bad["papers"], bad["all"], bad["missed"]) == pytest.approx((0.5, 0.0, 0.2))
@@ -165,7 +167,7 @@ def test_the_capacity_table_by_hand() -> None:
     papers = dict(zip(PAPERS, np.array([[1.0, 1.0], [2.0, 4.0], [1.0, 1.5]]), strict=True))
     own = np.array([[1.0, 6.0], [5.0, 6.0]])  # ratios 0.5 and 1.5, 2.5 and 1.5
     table = capacity_table(
-        [Carried("case", own, papers, {name: f"{name}!" for name in papers})], "ppo", np.random.default_rng(0)
+        [Carried("case", own, papers, {name: f"{name}!" for name in papers})], "network", np.random.default_rng(0)
     )
     (row,) = table.rows
     assert row["best"] == f"{PAPERS[1]}!" and row["own"].mean == pytest.approx(4.5)
@@ -173,4 +175,4 @@ def test_the_capacity_table_by_hand() -> None:
     assert (row["least"], row["most"]) == pytest.approx((1.0, 2.0))
     assert "+50.0 % (95 % interval -50.0 to +150.0 %" in table.note
     none = Carried("case", own, {name: np.zeros(2) for name in PAPERS}, dict.fromkeys(PAPERS, ""))
-    assert np.isnan(capacity_table([none], "ppo", np.random.default_rng(0)).rows[0]["ratio"].mean)
+    assert np.isnan(capacity_table([none], "network", np.random.default_rng(0)).rows[0]["ratio"].mean)

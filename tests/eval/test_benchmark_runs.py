@@ -43,7 +43,7 @@ def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def trained(tmp_path: Path) -> Path:
     """A folder of the folders that three trainings would leave, seed1, seed2 and seed10, and one without weights."""
-    arrays, rng = checkpoint.load().arrays, np.random.default_rng(0)
+    arrays, rng = checkpoint.load_shipped("batch").arrays, np.random.default_rng(0)
     for seed in (1, 2, 10):
         changed = {name: array * rng.normal(1.0, 0.2, array.shape) for name, array in arrays.items()}
         checkpoint.save(tmp_path / "runs" / f"seed{seed}" / "best", changed, {"command": "none"})
@@ -52,33 +52,36 @@ def trained(tmp_path: Path) -> Path:
 
 
 def test_networks_are_found_by_pattern_by_folder_and_by_name(trained: Path) -> None:
-    wanted = [f"ppo:path={trained}/seed{seed}/best" for seed in (1, 2, 10)]
+    wanted = [f"network:path={trained}/seed{seed}/best" for seed in (1, 2, 10)]
     for text in (
-        f"ppo:path={trained}/seed*",
-        f"ppo:path={trained}/seed*/best",
-        f"ppo:path={trained}/*/*.npz",
-        ",".join(f"ppo:path={trained}/seed{seed}" for seed in (1, 2, 10)),
+        f"network:path={trained}/seed*",
+        f"network:path={trained}/seed*/best",
+        f"network:path={trained}/*/*.npz",
+        ",".join(f"network:path={trained}/seed{seed}" for seed in (1, 2, 10)),
         ", ".join(wanted),
     ):
-        found = networks(text)
-        assert [bound.label for bound in found] == wanted and title(found) == "ppo (3 trained networks)"
-    assert title(networks("ppo")) == "ppo" and title(networks("static:batch=4")) == "static:batch=4"
+        found = networks(text, SMALL.config)
+        assert [bound.label for bound in found] == wanted and title(found) == "network (3 trained networks)"
+    assert (
+        title(networks("network", SMALL.config)) == "network"
+        and title(networks("static:batch=4", SMALL.config)) == "static:batch=4"
+    )
 
 
 def test_what_is_no_challenger_is_refused(trained: Path) -> None:
     copy = checkpoint.load(trained / "seed1" / "best")
     checkpoint.save(trained / "copy", copy.arrays, {"command": "none"})
     for text, said in {
-        f"ppo:path={trained}/other*": "no checkpoint fits",
-        f"ppo:path={trained}/seed1,ppo:path={trained}/copy": "hold the same numbers",
-        f"ppo:path={trained}/seed1,ppo:path={trained}/seed?": "is given 2 times",
-        f"ppo:path={trained}/seed1,static": "different policies",
+        f"network:path={trained}/other*": "no checkpoint fits",
+        f"network:path={trained}/seed1,network:path={trained}/copy": "hold the same numbers",
+        f"network:path={trained}/seed1,network:path={trained}/seed?": "is given 2 times",
+        f"network:path={trained}/seed1,static": "different policies",
         "static:batch=auto,static:batch=4": "nothing to auto",
-        "ppo,,ppo": "empty entry",
-        f"ppo:path={trained}/seed3": "there is no such checkpoint",
+        "network,,network": "empty entry",
+        f"network:path={trained}/seed3": "there is no such checkpoint",
     }.items():
         with pytest.raises(ValueError, match=said):
-            networks(text)
+            networks(text, SMALL.config)
 
 
 def test_what_is_cut_is_simulated_and_not_scored() -> None:
@@ -135,7 +138,7 @@ def session_of(*words: str) -> Session:
 def test_capacities_hold_and_one_percent_more_does_not(trained: Path) -> None:
     scenario = dataclasses.replace(SMALL, cut=(0.1, 0.1))
     session = session_of("--seeds", "2")
-    bounds = networks(f"ppo:path={trained}/seed[12]")
+    bounds = networks(f"network:path={trained}/seed[12]", SMALL.config)
     found = carried("mine", scenario, bounds, session)
     assert found.own.shape == (2, 2) and session.notes == [] and {row["case"] for row in session.rows} == {"mine"}
 
@@ -154,10 +157,10 @@ def test_a_row_of_networks_is_their_mean_by_seed() -> None:
     keys = ("request_goodput", "p99_e2el_ms", "longest_wait_ms", "jain_index", "worst_bin_miss_rate")
     misses = [[0.1, 0.3], [0.3, 0.3]]  # networks, seeds
     runs = [[{**dict.fromkeys(keys, 1000 * miss), "slo_attainment": 1 - miss} for miss in own] for own in misses]
-    row = scored_row({"case": "a"}, "ppo (2 trained networks)", "", runs)
+    row = scored_row({"case": "a"}, "network (2 trained networks)", "", runs)
     assert row["misses"] == pytest.approx([0.2, 0.3]) and row["networks"] == pytest.approx(np.array(misses))
     assert (row["p99"].mean, row["jain"].mean) == pytest.approx((0.25, 250.0)) and row["p99"].half > 0
-    assert "networks" not in scored_row({}, "ppo", "", runs[:1])
+    assert "networks" not in scored_row({}, "network", "", runs[:1])
 
 
 WORDS = ["--cases", "1 server", "--loads", "1.2", "--requests", "120", "--seeds", "2", "--rivals", "longest-queue"]
@@ -170,7 +173,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert "(the first 10 % and the last 10 % are not scored)" in " ".join(first.split())
     rows = list(csv.DictReader((tmp_path / "policies.csv").open()))
     assert [row["parameters"].split(":")[0] for row in rows] == [
-        "ppo",
+        "network",
         "static",
         "dynamic",
         "multibin",
@@ -186,15 +189,17 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
 
 
 def test_the_command_with_networks(tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture) -> None:
-    words = ["--challenger", f"ppo:path={trained}/seed*", "--also", "edf", "--capacity"]
+    words = ["--challenger", f"network:path={trained}/seed*", "--also", "edf", "--capacity"]
     assert benchmark.main([*WORDS, *words, "--out", str(tmp_path / "out")]) == 0
-    assert "ppo (3 trained networks) against 5 heuristics" in capsys.readouterr().out
+    assert "network (3 trained networks) against 5 heuristics" in capsys.readouterr().out
     tables = json.loads((tmp_path / "out" / "summary.json").read_text())["tables"]
-    assert [row["network"] for row in tables["networks"]] == [f"ppo:path={trained}/seed{s}/best" for s in (1, 2, 10)]
+    assert [row["network"] for row in tables["networks"]] == [
+        f"network:path={trained}/seed{s}/best" for s in (1, 2, 10)
+    ]
     assert [row["rival"] for row in tables["bars"]][2:] == ["edf (reported only)"]
     assert tables["capacity"][0]["ratio"] > 0
     rows = [row for row in csv.DictReader((tmp_path / "out" / "results.csv").open()) if not row["part"]]
-    own = [1 - float(row["slo_attainment"]) for row in rows if row["policy"].startswith("ppo")]
+    own = [1 - float(row["slo_attainment"]) for row in rows if row["policy"].startswith("network")]
     assert len(own) == 6 and len(set(own)) > 2 and tables["policies"][0]["missed"] == pytest.approx(np.mean(own))
 
 
@@ -215,7 +220,7 @@ def test_what_cannot_be_is_refused(words: list[str], said: str, capsys: pytest.C
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
 def test_a_killed_benchmark_is_taken_up_where_it_was(tmp_path: Path, trained: Path) -> None:
     """SIGKILL in the middle; the second start keeps every finished run of every network, and says the same."""
-    words = [*WORDS, "--challenger", f"ppo:path={trained}/seed*", "--capacity", "--jobs", "1"]
+    words = [*WORDS, "--challenger", f"network:path={trained}/seed*", "--capacity", "--jobs", "1"]
     command = [sys.executable, str(ROOT / "eval" / "benchmark.py"), *words, "--out"]
     process = subprocess.Popen([*command, str(tmp_path / "a")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     store, deadline = tmp_path / "a" / "cells.jsonl", time.monotonic() + 120

@@ -232,7 +232,7 @@ def test_a_cell_that_travels_is_the_same_cell(tmp_path: Path) -> None:
         parcel, scenario = pickle.loads(pickle.dumps((Parcel.of(cell), cell.scenario)))
         found = parcel.cell(scenario)
         assert (found.label, cell_key(found)) == (text, cell_key(cell))
-        assert found.policy.params.flags.writeable and found.policy.options.keys() == cell.policy.options.keys()
+        assert found.policy.ready(scenario.config).params.flags.writeable
 
 
 def test_a_cluster_that_does_not_answer_is_refused_at_once() -> None:

@@ -45,7 +45,7 @@ def recording_of(policy: str, *words: str) -> Recording:
     return recorded(cell, cell.scenario.draw(cell.seed), keep=True)
 
 
-@pytest.mark.parametrize("policy", ["ppo", "timeout:batch=32:wait=2000", "adaptive-memory", "random"])
+@pytest.mark.parametrize("policy", ["network", "timeout:batch=32:wait=2000", "adaptive-memory", "random"])
 def test_a_recording_is_the_run_of_the_other_experiments(policy):
     """To the bit, with a record for every decision."""
     cell = cell_of(policy)
@@ -59,12 +59,12 @@ def test_a_recording_is_the_run_of_the_other_experiments(policy):
     assert np.all(np.diff(found.records["now"]) >= 0)
 
 
-@pytest.mark.parametrize("policy", ["ppo", "longest-queue", "adaptive-memory", "timeout:batch=32:wait=2000"])
+@pytest.mark.parametrize("policy", ["network", "longest-queue", "adaptive-memory", "timeout:batch=32:wait=2000"])
 def test_asked_again_a_policy_answers_what_it_did(policy):
     """Record and memory are those before the decision."""
     found = recording_of(policy)
     bins = found.result.config.queueing.num_bins
-    again = answers(parse(policy), found.records, found.memories)
+    again = answers(parse(policy).ready(found.result.config), found.records, found.memories)
     assert ((again[:, 0] == WAIT) == found.waited).all()
     launched = again[~found.waited]
     log = found.result.batches
@@ -74,7 +74,7 @@ def test_asked_again_a_policy_answers_what_it_did(policy):
 
 @pytest.mark.parametrize("words", [(), ("--servers", "2"), ("--bins", "8", "--servers", "6")])
 def test_a_record_put_where_it_was_stays_what_it_was(words):
-    found = recording_of("ppo", *words)
+    found = recording_of("network", *words)
     world = world_of(found)
     for k in range(found.result.config.queueing.num_bins):
         for i in sampled(found, k)[:6]:
@@ -87,7 +87,7 @@ def test_a_record_put_where_it_was_stays_what_it_was(words):
 
 
 def test_what_follows_from_length_and_slack_is_set_too():
-    found = recording_of("ppo")
+    found = recording_of("network")
     world, k = world_of(found), 3
     before = found.records[sampled(found, k)]
     after, possible = placed(before, k, 20, -10.0, 0.0, world)
@@ -149,7 +149,7 @@ def test_waiting_is_seen_and_bins_of_any_are_told_apart():
 
 
 def test_sharing_adds_up():
-    result = recording_of("ppo").result
+    result = recording_of("network").result
     found = sharing_of(result)
     assert found.time.sum() == pytest.approx(summarize(result)["gpu_utilization"], rel=0.02)
     own = result.batches[result.batches["choice"] == 2]
@@ -179,7 +179,7 @@ def test_free_servers_are_grouped():
 
 def test_the_command_prints_and_keeps(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(decision_grid, "SAMPLE", 4)
-    words = ["--requests", "300", "--seeds", "2", "--loads", "0.8,1.4", "--policies", "ppo,timeout:wait=2000"]
+    words = ["--requests", "300", "--seeds", "2", "--loads", "0.8,1.4", "--policies", "network,timeout:wait=2000"]
     assert decisions.main([*words, "--out", str(tmp_path), "--report", str(tmp_path / "page.html")]) == 0
     out, err = capsys.readouterr()
     assert err == "" and max(len(line) for line in out.splitlines()) <= 120
@@ -192,7 +192,7 @@ def test_the_command_prints_and_keeps(capsys, tmp_path, monkeypatch):
     with (tmp_path / "results.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8 and sorted({round(float(row["load"]), 6) for row in rows}) == [0.8, 1.4]
-    own = [row for row in rows if row["policy"] == "ppo" and math.isclose(float(row["load"]), 1.4)]
+    own = [row for row in rows if row["policy"] == "network" and math.isclose(float(row["load"]), 1.4)]
     missed = 1 - np.mean([float(row["slo_attainment"]) for row in own])
     assert tables["missed"][1]["bin0"] <= missed + 0.5 and len(own) == 2
 

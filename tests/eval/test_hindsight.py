@@ -82,7 +82,7 @@ def short(servers: int = 4, requests: int = 150) -> Scenario:
     return scenario_of("--servers", str(servers), "--rate", rate, "--requests", str(requests))
 
 
-@pytest.mark.parametrize("name", ["longest-queue", "weighted-queue", "sjf:batch=16", "multibin", "ppo", "random"])
+@pytest.mark.parametrize("name", ["longest-queue", "weighted-queue", "sjf:batch=16", "multibin", "network", "random"])
 def test_a_replay_of_noted_decisions_is_the_same_run(name: str) -> None:
     """To the bit: every stamp of every request, and every batch."""
     scenario, policy = short(), parse(name)
@@ -105,8 +105,8 @@ def test_a_trace_judges_as_the_simulator_does() -> None:
     plan = noted(Cell("", parse("sjf:batch=16"), scenario, 5), requests)
     trace = Trace(scenario.config, "sjf", requests)
     trace.judge(np.tile((4.0, 1.0), (9, 1)))
-    found, policy = trace.judge(plan), plan_policy("plan", plan, "sjf")
-    rows = simulate(policy.configure(scenario.config), requests, policy.decide, **policy.options).requests
+    found, ready = trace.judge(plan), plan_policy("plan", plan, "sjf").ready(scenario.config)
+    rows = simulate(ready.config, requests, ready.decide, **ready.options).requests
     took = rows["completion"] - rows["arrival"]
     assert found.missed == np.sum(~(took <= 30.0)) > 0 and found.decisions == len(plan)
     assert found.latency == pytest.approx(np.mean(np.minimum(took / 30.0, 10.0)))
@@ -161,7 +161,8 @@ def test_found_plans_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(Search, "found", counted)
     second = searched(search, (1, 2), 1, tmp_path, "")
-    assert made == [] and all(np.array_equal(a.params, b.params) for a, b in zip(first, second, strict=True))
+    plans = [[plan.ready(search.scenario.config).params for plan in plans] for plans in (first, second)]
+    assert made == [] and all(map(np.array_equal, *plans))
     file.write_text(file.read_text()[:-30])
     searched(search, (1, 2), 1, tmp_path, "")
     assert made == [2]
@@ -186,7 +187,7 @@ def test_shares_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert closed([one], [one.best], 0).value == pytest.approx(2 / 6)
     assert closed([one, two], [one.best, two.best], 0).value == pytest.approx((2 - 4) / (6 + 4))
     assert share([(np.array([2.0]), np.array([6.0])), (np.array([1.0, 0.0]), np.array([1.0, 2.0]))]) == 3 / 9
-    per_trace, per_group, for_all = bars([one, two], "ppo", 20, 0).rows
+    per_trace, per_group, for_all = bars([one, two], "network", 20, 0).rows
     assert (per_trace["gaps"], per_trace["closed"], per_trace["met"]) == (2, pytest.approx(-0.2), "NO")
     assert per_trace["theirs"] == pytest.approx((10 + 5) / 2 / 20) and per_trace["found"] == pytest.approx(2.5 / 20)
     assert per_group["closed"] == for_all["closed"] == pytest.approx((4 + 1 - 4) / (8 + 1 + 4))
@@ -207,7 +208,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch:
     missed: dict[str, list[float]] = {}
     for row in csv.DictReader((tmp_path / "results.csv").open()):
         missed.setdefault(row["policy"], []).append(60 * (1 - float(row["slo_attainment"])))
-    assert set(missed) == {"static:batch=16", "sjf:batch=16", "longest-queue", "ppo", "search"}
+    assert set(missed) == {"static:batch=16", "sjf:batch=16", "longest-queue", "network", "search"}
     best = np.min([missed[name] for name in ("static:batch=16", "sjf:batch=16", "longest-queue")], axis=0)
     assert np.all(np.array(missed["search"]) <= best) and np.any(np.array(missed["search"]) < best)
     summary = json.loads((tmp_path / "summary.json").read_text())

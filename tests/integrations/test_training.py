@@ -14,7 +14,8 @@ pytest.importorskip("sb3_contrib")
 
 import torch
 
-from llmsched.policies.network import batch, checkpoint
+from llmsched.policies.network import batch_scores, checkpoint
+from llmsched.policies.network.batch_layout import SHARED
 from llmsched.train import ppo as training
 from llmsched.train.callback import Keeper
 from llmsched.train.network import MASKED, Scorer
@@ -48,7 +49,7 @@ def test_the_network_is_the_compiled_one(bins: int, max_batch: int) -> None:
     scores = net(torch.as_tensor(images)).detach().numpy()
     for image, theirs in zip(images, scores, strict=True):
         ours = np.empty(1 + (bins + 1) * len(ladder(max_batch)))
-        batch.score(image, bins, max_batch, int(image[checkpoint.SHARED - 1] >= 0.5), packed, ours)
+        batch_scores.score_actions(image, bins, max_batch, int(image[SHARED - 1] >= 0.5), packed, ours)
         assert np.array_equal(np.isneginf(ours), theirs == MASKED)
         np.testing.assert_allclose(ours[np.isfinite(ours)], theirs[theirs != MASKED], rtol=0, atol=1e-6)
 
@@ -100,9 +101,16 @@ def test_a_run_is_self_contained_and_its_weights_compare(tiny: list[str], tmp_pa
     for name in ("episodes/return", "episodes/misses_load_0.5_to_0.9", "decisions/wait", "validation/log_ratio"):
         assert name in columns
     assert "train/entropy_loss" in columns and list(folder.glob("events.out.tfevents.*"))
-    command = [sys.executable, "eval/compare.py", "--policies", f"static,ppo:path={folder}/best", "--requests", "200"]
+    command = [
+        sys.executable,
+        "eval/compare.py",
+        "--policies",
+        f"static,network:path={folder}/best",
+        "--requests",
+        "200",
+    ]
     run = subprocess.run([*command, "--seeds", "2"], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.returncode == 0 and "ppo:path=" in run.stdout
+    assert run.returncode == 0 and "network:path=" in run.stdout
 
 
 @pytest.mark.parametrize(

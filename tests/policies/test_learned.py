@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from llmsched.policies import Bound, parse
-from llmsched.policies.network import batch, checkpoint
+from llmsched.policies.network import batch_scores, checkpoint
+from llmsched.policies.network.batch_layout import CHOICE, DERIVED, LAYOUT, OWN, SHARED
+from llmsched.policies.network.layouts import LAYOUTS
 from llmsched_env.config import SLO, Queueing, Server, SimConfig
 from llmsched_env.core.layout import RECORD
 from llmsched_env.core.view.observation import PER_BIN
@@ -35,7 +38,7 @@ NAMES = [name for name, *_ in PER_BIN]
 def random_arrays(hidden: int, seed: int = 0) -> dict[str, NDArray[np.float64]]:
     """Weights that have been through nothing."""
     rng = np.random.default_rng(seed)
-    return {name: 0.5 * rng.standard_normal(shape) for name, shape in checkpoint.shapes(hidden).items()}
+    return {name: 0.5 * rng.standard_normal(shape) for name, shape in LAYOUTS["batch"].shapes(hidden).items()}
 
 
 # The files ---------------------------------------------------------------------------------------------------------
@@ -48,15 +51,36 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
         found = checkpoint.load(tmp_path / name)
         assert found.hidden == 3 and found.about["command"] == "none"
         assert all(np.array_equal(found.arrays[key], arrays[key]) for key in arrays)
-    assert found.packed[0] == 3 and len(found.packed) == 1 + sum(array.size for array in arrays.values())
+    assert found.packed.tolist() == LAYOUTS["batch"].pack(arrays).tolist()
 
 
-def test_the_shipped_one_is_small_and_says_where_it_comes_from() -> None:
-    found = checkpoint.load()
-    files = [checkpoint.SHIPPED.with_suffix(end) for end in (".npz", ".json")]
-    assert sum(file.stat().st_size for file in files) < 500_000
-    assert "train/" in found.about["command"] and found.about["layout"] == checkpoint.LAYOUT
-    assert parse("ppo").params.tolist()[: len(found.packed)] == found.packed.tolist()
+@pytest.mark.parametrize("engine", LAYOUTS)
+def test_the_shipped_ones_are_small_and_say_where_they_come_from(engine: str) -> None:
+    found = checkpoint.load_shipped(engine)
+    files = [checkpoint.SHIPPED[engine].with_suffix(end) for end in (".npz", ".json")]
+    assert sum(file.stat().st_size for file in files) < 250_000
+    assert "train/" in found.about["command"] and found.about["layout"] == LAYOUTS[engine].description
+    assert found.engine == engine
+
+
+@pytest.mark.parametrize("engine", LAYOUTS)
+def test_the_policy_reads_the_weights_of_its_engine_alone(engine: str) -> None:
+    ready = parse("network").ready(replace(config(), engine=engine))
+    assert ready.params.tolist() == checkpoint.load_shipped(engine).packed.tolist() and ready.memory_size == 0
+
+
+@pytest.mark.parametrize("engine", LAYOUTS)
+def test_packing_has_one_order_and_an_inverse(engine: str) -> None:
+    """The hidden units, then every array in the order of the shapes, row by row."""
+    layout, rng = LAYOUTS[engine], np.random.default_rng(1)
+    arrays = {name: rng.standard_normal(shape) for name, shape in layout.shapes(3).items()}
+    packed = layout.pack({name: arrays[name] for name in reversed(arrays)})
+    assert packed.tolist() == [3.0, *(x for name in layout.shapes(3) for x in arrays[name].ravel())]
+    back = layout.unpack(packed)
+    assert list(back) == list(arrays) and all(np.array_equal(back[name], arrays[name]) for name in arrays)
+    assert not layout.pack(layout.zeros(2))[1:].any()
+    with pytest.raises(ValueError, match="make 3 hidden units"):
+        layout.unpack(packed[:-1])
 
 
 def changed(folder: Path, **fields: Any) -> Path:
@@ -72,12 +96,12 @@ def changed(folder: Path, **fields: Any) -> Path:
     [
         ({"format": "other/v9"}, r"format 'other/v9' is not known"),
         ({"layout": {}}, "made for another layout, its global are None"),
-        ({"layout": checkpoint.LAYOUT | {"sized": ["part"]}}, "its sized has 1 entries, here there are 8"),
+        ({"layout": LAYOUT | {"sized": ["part"]}}, "its sized has 1 entries, here there are 8"),
         (
-            {"layout": checkpoint.LAYOUT | {"derived": ["x", *checkpoint.DERIVED[1:]]}},
+            {"layout": LAYOUT | {"derived": ["x", *DERIVED[1:]]}},
             "entry 0 of its derived is 'x', here 'on_time'",
         ),
-        ({"layout": checkpoint.LAYOUT | {"actions": "size only"}}, "its actions are 'size only'"),
+        ({"layout": LAYOUT | {"actions": "size only"}}, "its actions are 'size only'"),
         ({"hidden": 3}, "its arrays are not those of a network of 3 hidden units"),
         ({"hidden": None}, "its arrays are not those of a network of None"),
         ({"sha256": "0"}, "its hash is not the one"),
@@ -93,7 +117,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no such checkpoint"):
         checkpoint.load(tmp_path / "none")
     (tmp_path / "model.zip").write_bytes(b"PK")
-    with pytest.raises(ValueError, match="would run code: export it first"):
+    with pytest.raises(ValueError, match="which runs code when loaded"):
         checkpoint.load(tmp_path / "model")
     stem = changed(tmp_path)
     stem.with_suffix(".npz").unlink()
@@ -122,7 +146,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_line_refuses_in_one_line() -> None:
-    command = [sys.executable, "eval/compare.py", "--policies", "ppo:path=nowhere", "--requests", "50"]
+    command = [sys.executable, "eval/compare.py", "--policies", "network:path=nowhere", "--requests", "50"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 2 and run.stdout == ""
     assert "there is no such checkpoint" in run.stderr and len(run.stderr.splitlines()) == 1
@@ -134,13 +158,13 @@ def test_the_command_line_refuses_in_one_line() -> None:
 def plain_scores(
     image: NDArray[np.float32], bins: int, max_batch: int, can_wait: bool, arrays: dict[str, NDArray]
 ) -> NDArray[np.float64]:
-    """What network.batch.score computes, written anew with arrays; the names of checkpoint.DERIVED and SIZED in order.
+    """What network.batch.score computes, written anew with arrays; the names of DERIVED and SIZED in order.
 
     Who is late cannot be in time and is not due; while somebody else waits, the late bin is no choice and counts for
     nothing.
     """
     x = image.astype(np.float64)
-    own = x[checkpoint.SHARED :].reshape(bins + 1, checkpoint.OWN)
+    own = x[SHARED:].reshape(bins + 1, OWN)
 
     def stretched(values: NDArray) -> NDArray:
         return np.clip(values / np.maximum(1.0 - np.abs(values), 1e-6), -99.0, 99.0)
@@ -170,8 +194,8 @@ def plain_scores(
     ]
     choices = np.concatenate([own, np.stack(derived, axis=1)], axis=1)
     some = choices[:-1][served[:-1]]
-    pooled = [some.max(axis=0), some.mean(axis=0)] if len(some) else [np.zeros(checkpoint.CHOICE)] * 2
-    context = np.concatenate([x[: checkpoint.SHARED], *pooled])
+    pooled = [some.max(axis=0), some.mean(axis=0)] if len(some) else [np.zeros(CHOICE)] * 2
+    context = np.concatenate([x[:SHARED], *pooled])
     scores = np.full(1 + (bins + 1) * len(ladder(max_batch)), -np.inf)
     if can_wait:
         hidden = np.maximum(arrays["wait_bias"] + arrays["wait_context"] @ context, 0.0)
@@ -212,8 +236,8 @@ def plain_scores(
 def random_image(rng: np.random.Generator, bins: int, max_batch: int) -> NDArray[np.float32]:
     """An observation that could be one: queues that add up, empty bins without entries, mostly a late bin at the end,
     which `any` leaves out unless it is all there is."""
-    image = rng.random(checkpoint.SHARED + (bins + 1) * checkpoint.OWN).astype(np.float32)
-    own = image[checkpoint.SHARED :].reshape(bins + 1, checkpoint.OWN)
+    image = rng.random(SHARED + (bins + 1) * OWN).astype(np.float32)
+    own = image[SHARED:].reshape(bins + 1, OWN)
     queues = rng.integers(0, 300, bins) * (rng.random(bins) < 0.7)
     late = bins > 1 and rng.random() < 0.7
     queues[:-1] *= not late or rng.random() < 0.8
@@ -240,19 +264,19 @@ def test_the_compiled_network_is_the_plain_one(bins: int, max_batch: int) -> Non
     for can_wait in (0, 1) * 15:
         image = random_image(rng, bins, max_batch)
         found = np.empty(1 + (bins + 1) * len(ladder(max_batch)))
-        batch.score(image, bins, max_batch, can_wait, packed, found)
+        batch_scores.score_actions(image, bins, max_batch, can_wait, packed, found)
         np.testing.assert_allclose(found, plain_scores(image, bins, max_batch, bool(can_wait), arrays), atol=1e-9)
 
 
 def test_the_scale_without_a_deadline_is_that_of_the_environments() -> None:
-    assert batch.SCALE_S == DEFAULT_SCALE_S
+    assert batch_scores.SCALE_S == DEFAULT_SCALE_S
 
 
 @pytest.mark.parametrize(
     ("servers", "bins", "found"), [(1, 4, "sjf"), (2, 8, "sjf"), (3, 4, "fifo"), (16, 2, "fifo"), (4, 1, "sjf")]
 )
 def test_the_order_inside_the_bins(servers: int, bins: int, found: str) -> None:
-    assert parse("ppo").configure(config(servers, bins)).queueing.discipline == found
+    assert parse("network").configure(config(servers, bins)).queueing.discipline == found
 
 
 # Runs --------------------------------------------------------------------------------------------------------------
@@ -266,16 +290,17 @@ def config(servers: int = 4, bins: int = 4, profile: str = "h100-80gb_llama2-70b
 
 
 def bound_to(tmp_path: Path, seed: int = 0) -> Bound:
-    """`ppo` with random weights."""
+    """`network` with random weights."""
     checkpoint.save(tmp_path / "random", random_arrays(4, seed), EMPTY)
-    return parse(f"ppo:path={tmp_path}/random")
+    return parse(f"network:path={tmp_path}/random")
 
 
 def run(bound: Bound, system: SimConfig, load: float = 1.0, requests: int = 400) -> Any:
     """A run at about ``load`` times what the servers can do with batches of ten."""
     rate = 10.0 * load * len(system.servers) / system.slos[0].e2e_s
     drawn = Workload("azure-conv", requests=requests, rate=rate).draw(3)
-    return simulate(bound.configure(system), drawn, bound.decide, **bound.options)
+    ready = bound.ready(system)
+    return simulate(ready.config, drawn, ready.decide, **ready.options)
 
 
 def test_equal_runs_are_equal_and_weights_matter(tmp_path: Path) -> None:
@@ -288,7 +313,7 @@ def test_equal_runs_are_equal_and_weights_matter(tmp_path: Path) -> None:
 def test_one_policy_for_every_profile(profile: str) -> None:
     """All that is not too large for the memory is served, at light load nearly all of it in time."""
     system = config(profile=profile)
-    result = run(parse("ppo"), system, load=0.3)
+    result = run(parse("network"), system, load=0.3)
     rows = result.requests
     assert int(result.lane["completed"]) + int(result.lane["rejected"]) + int(result.lane["dropped"]) == len(rows)
     late = rows["completion"] - rows["arrival"] > system.slos[0].e2e_s
@@ -297,7 +322,7 @@ def test_one_policy_for_every_profile(profile: str) -> None:
 
 @pytest.mark.parametrize(("servers", "bins"), [(1, 1), (1, 4), (3, 8), (16, 4), (16, 2)])
 def test_one_policy_for_any_number_of_servers_and_bins(servers: int, bins: int) -> None:
-    result = run(parse("ppo"), config(servers, bins), load=0.7)
+    result = run(parse("network"), config(servers, bins), load=0.7)
     assert int(result.lane["completed"]) == 400
     assert int(result.lane["empty_choices"]) == 0
 
@@ -314,10 +339,10 @@ def test_decisions_are_those_of_the_environment(tmp_path: Path) -> None:
     arrays = random_arrays(4, seed=1)
     arrays["wait_offset"][0] += 1.0
     checkpoint.save(tmp_path / "random", arrays, EMPTY)
-    bound = parse(f"ppo:path={tmp_path}/random")
-    system = bound.configure(config(3, 4))
+    ready = parse(f"network:path={tmp_path}/random").ready(config(3, 4))
+    system = ready.config
     drawn = Workload("azure-conv", requests=300, rate=1.5).draw(5)
-    result = simulate(system, drawn, bound.decide, **bound.options)
+    result = simulate(system, drawn, ready.decide, **ready.options)
     env = gym.make(
         "llmsched_env:LLMSched-v0",
         workload=drawn,
@@ -333,7 +358,7 @@ def test_decisions_are_those_of_the_environment(tmp_path: Path) -> None:
     image, _ = env.reset(seed=0)
     over, waits, late = False, 0, 0
     while not over:
-        scores = plain_scores(image, 5, 128, bool(image[checkpoint.SHARED - 1]), arrays)
+        scores = plain_scores(image, 5, 128, bool(image[SHARED - 1]), arrays)
         late += image[-1] == 1.0
         waits += int(np.argmax(scores) == 0)
         image, _, over, _, info = env.step(int(np.argmax(scores)))
@@ -344,7 +369,8 @@ def test_decisions_are_those_of_the_environment(tmp_path: Path) -> None:
 
 
 def test_no_torch_is_loaded() -> None:
-    code = "import sys; from policies import parse; parse('ppo').params; print('torch' in sys.modules)"
+    code = "import sys; from llmsched.policies import network; network.checkpoint.load_shipped('batch'); "
+    code += "print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "False\n"
 
 
@@ -362,9 +388,9 @@ def test_the_small_system_is_solved_to_one_per_cent() -> None:
     system = System(0.75, 4, 40_000)
     optimum = solve(system.queue)
     costs = {}
-    bounds = (table_policy("optimal", optimum.policy), parse(f"ppo:path={checkpoint.SHIPPED.with_name('ppo-small')}"))
+    bounds = (table_policy("optimal", optimum.policy), parse(f"network:path={checkpoint.SMALL}"))
     for bound in bounds:
         rows = [run_cell(Cell("", bound, system.scenario, s), system.scenario.draw(s)).requests for s in range(3)]
         costs[bound.name] = float(np.mean([row["completion"] - row["arrival"] for row in rows]))
-    gap = (costs["ppo"] - costs["optimal"]) / optimum.latency_s
+    gap = (costs["network"] - costs["optimal"]) / optimum.latency_s
     assert gap < 0.01

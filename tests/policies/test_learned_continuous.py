@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from llmsched.eval import benchmark
 from llmsched.policies import Bound, parse
-from llmsched.policies.network import checkpoint, continuous, layouts
-from llmsched.policies.network.layouts import FEATURES, INPUTS
+from llmsched.policies.network import checkpoint, continuous_features, continuous_scores
+from llmsched.policies.network.continuous_layout import FEATURES, INPUTS, LAYOUT, shapes
 from llmsched_env.config import SLO, Queueing, Server, SimConfig
 from llmsched_env.core.layout import RECORD
 from llmsched_env.profiles import load_profile, shipped_profiles
@@ -34,13 +34,13 @@ USABLE = [name for name in shipped_profiles() if load_profile(name).form != "bat
 def random_arrays(hidden: int, seed: int = 0) -> dict[str, NDArray[np.float64]]:
     """Weights that have been through nothing."""
     rng = np.random.default_rng(seed)
-    return {name: rng.standard_normal(shape) for name, shape in layouts.shapes(hidden).items()}
+    return {name: rng.standard_normal(shape) for name, shape in shapes(hidden).items()}
 
 
 def saved(folder: Path, seed: int = 0) -> str:
-    """The text that names `ppo` with random weights."""
+    """The text that names `network` with random weights."""
     checkpoint.save(folder / "random", random_arrays(3, seed), ABOUT)
-    return f"ppo:path={folder}/random"
+    return f"network:path={folder}/random"
 
 
 def config(servers: int = 4, bins: int = 4, profile: str = "h100-80gb_llama2-70b_tp4") -> SimConfig:
@@ -56,7 +56,8 @@ def run(bound: Bound, system: SimConfig, load: float = 1.0, requests: int = 400)
     slo = system.slos[0]
     rate = 12.0 * load * len(system.servers) / (200.0 * slo.tpot_s)
     drawn = Workload("azure-conv", requests=requests, rate=rate).draw(3)
-    return simulate(bound.configure(system), drawn, bound.decide, **bound.options)
+    ready = bound.ready(system)
+    return simulate(ready.config, drawn, ready.decide, **ready.options)
 
 
 # The files ---------------------------------------------------------------------------------------------------------
@@ -66,18 +67,9 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
     arrays = random_arrays(3)
     checkpoint.save(tmp_path / "mine", arrays, ABOUT)
     found = checkpoint.load(tmp_path / "mine.npz")
-    assert found.engine == "continuous" and found.hidden == 3 and found.packed[-1] == 3
+    assert found.engine == "continuous" and found.hidden == 3 and found.packed[0] == 3
     assert all(np.array_equal(found.arrays[key], arrays[key]) for key in arrays)
     assert len(found.packed) == 1 + sum(array.size for array in arrays.values())
-
-
-def test_both_shipped_networks_are_small_and_lie_end_to_end() -> None:
-    batch, continuous = checkpoint.load(), checkpoint.load(engine="continuous")
-    assert continuous.engine == "continuous" and "train/" in continuous.about["command"]
-    assert continuous.about["layout"] == layouts.LAYOUT
-    files = [stem.with_suffix(end) for stem in checkpoint.SHIPPED_FOR.values() for end in (".npz", ".json")]
-    assert sum(file.stat().st_size for file in files) < 500_000
-    assert parse("ppo").params.tolist() == [*batch.packed.tolist(), *continuous.packed.tolist()]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +81,7 @@ def test_both_shipped_networks_are_small_and_lie_end_to_end() -> None:
     ],
 )
 def test_another_layout_is_refused_with_the_reason(tmp_path: Path, part: str, value: Any, reason: str) -> None:
-    checkpoint.save(tmp_path / "mine", random_arrays(2), ABOUT | {"layout": layouts.LAYOUT | {part: value}})
+    checkpoint.save(tmp_path / "mine", random_arrays(2), ABOUT | {"layout": LAYOUT | {part: value}})
     with pytest.raises(ValueError, match=reason) as caught:
         checkpoint.load(tmp_path / "mine")
     assert "\n" not in str(caught.value)
@@ -105,15 +97,15 @@ def test_an_unknown_engine_is_refused(tmp_path: Path) -> None:
 
 def test_the_network_of_the_other_engine_is_refused(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "batch", batch_arrays(2), {"command": "none"})
-    with pytest.raises(ValueError, match=r"trained for the engine 'batch': it decides nothing in 'continuous'"):
-        parse(f"ppo:path={tmp_path}/batch").configure(config())
+    with pytest.raises(ValueError, match=r"trained for the engine 'batch', but this run is of 'continuous': give"):
+        parse(f"network:path={tmp_path}/batch").ready(config())
     plain = SimConfig((Server(load_profile("ideal")),), slos=(SLO(e2e_s=9.0),))
-    with pytest.raises(ValueError, match=r"trained for the engine 'continuous': it decides nothing in 'batch'"):
-        parse(saved(tmp_path)).configure(plain)
+    with pytest.raises(ValueError, match=r"trained for the engine 'continuous', but this run is of 'batch': give"):
+        parse(saved(tmp_path)).ready(plain)
 
 
 def test_the_command_line_refuses_it_in_one_line() -> None:
-    path = "ppo:path=policies/network/weights/ppo-batch"
+    path = "network:path=policies/network/weights/network-batch"
     command = [sys.executable, "eval/compare.py", "--engine", "continuous", "--policies", path, "--requests", "50"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 2 and ended.stdout == ""
@@ -162,7 +154,7 @@ def plain_features(r: Any, k: int) -> list[float]:
 
 
 def plain_choice(r: Any, arrays: dict[str, NDArray[np.float64]]) -> tuple[int, int]:
-    """What llmsched.policies.network.continuous.admit answers, with arrays."""
+    """What continuous_scores.choose_admission answers, with arrays."""
     bins = int(r.num_bins)
     only_late = r.late_bin >= 0 and r.queue_length[r.late_bin] == r.waiting
     scores = {}
@@ -207,7 +199,7 @@ def test_the_compiled_network_is_the_plain_one(bins: int) -> None:
     answers = set()
     for seed in range(120):
         arrays, record = random_arrays(3, seed), random_record(rng, bins)
-        found = continuous.admit(record, checkpoint.Checkpoint(arrays, ABOUT).packed)
+        found = continuous_scores.choose_admission(record, checkpoint.Checkpoint(arrays, ABOUT).packed)
         assert found == plain_choice(record, arrays)
         answers.add(found[0])
     assert answers == set(range(bins + 1))
@@ -218,9 +210,9 @@ def test_every_feature_is_the_plain_one(bins: int) -> None:
     rng = np.random.default_rng(7)
     for _ in range(60):
         record, inputs = random_record(rng, bins), np.zeros(INPUTS)
-        common = continuous.fleet(record, inputs)
+        common = continuous_features.write_shared(record, inputs)
         for k in range(bins):
-            continuous.describe(record, k, *common, inputs)
+            continuous_features.write_head(record, k, *common, inputs)
             np.testing.assert_allclose(inputs, plain_features(record, k), atol=1e-12)
 
 
@@ -228,18 +220,18 @@ def test_every_feature_is_the_plain_one(bins: int) -> None:
 
 
 def test_what_it_sets() -> None:
-    found = parse("ppo").configure(config())
+    found = parse("network").configure(config())
     assert found.continuous.admission == "prompt" and found.continuous.prefill == "chunked"
     assert found.queueing.late_bin == 2.5 and found.queueing.triage is None
     # 0.4 x the TPOT target of chunks at 218.2 ms for 2,048 tokens, and 100
     assert found.continuous.token_budget == round(100 + 0.4 * found.slos[0].tpot_s / (0.21815 / 2048))
-    assert parse("ppo:late=4").configure(config()).queueing.late_bin == 4.0
+    assert parse("network:late=4").configure(config()).queueing.late_bin == 4.0
     slow = config(profile="a100-80gb_llama2-70b_tp4")
-    assert 256 <= parse("ppo").configure(slow).continuous.token_budget < found.continuous.token_budget
+    assert 256 <= parse("network").configure(slow).continuous.token_budget < found.continuous.token_budget
 
 
 def test_equal_runs_are_equal_and_weights_matter(tmp_path: Path) -> None:
-    first, again = (run(parse("ppo"), config()).requests.tobytes() for _ in range(2))
+    first, again = (run(parse("network"), config()).requests.tobytes() for _ in range(2))
     assert first == again
     assert first != run(parse(saved(tmp_path)), config()).requests.tobytes()
 
@@ -248,7 +240,7 @@ def test_equal_runs_are_equal_and_weights_matter(tmp_path: Path) -> None:
 def test_one_policy_for_every_profile(profile: str) -> None:
     """All is served, at light load nearly all of it in time."""
     system = config(profile=profile)
-    result = run(parse("ppo"), system, load=0.2)
+    result = run(parse("network"), system, load=0.2)
     rows, slo = result.requests, system.slos[0]
     assert int(result.lane["completed"]) == len(rows)
     late = rows["first_token"] - rows["arrival"] > slo.ttft_s
@@ -258,7 +250,7 @@ def test_one_policy_for_every_profile(profile: str) -> None:
 
 @pytest.mark.parametrize(("servers", "bins"), [(1, 1), (1, 4), (3, 8), (16, 4), (16, 2)])
 def test_one_policy_for_any_number_of_servers_and_bins(servers: int, bins: int) -> None:
-    result = run(parse("ppo"), config(servers, bins), load=1.5)
+    result = run(parse("network"), config(servers, bins), load=1.5)
     assert int(result.lane["completed"]) == 400
     assert int(result.lane["empty_choices"]) == 0
 
@@ -273,11 +265,12 @@ def test_random_weights_leave_nothing_behind(tmp_path: Path) -> None:
 def test_it_runs_where_arrivals_are_sent_to_servers(routing: str) -> None:
     system = config(3)
     routed = replace(system, continuous=replace(system.continuous, routing=routing))
-    assert int(run(parse("ppo"), routed, load=1.5).lane["completed"]) == 400
+    assert int(run(parse("network"), routed, load=1.5).lane["completed"]) == 400
 
 
 def test_no_torch_is_loaded() -> None:
-    code = "import sys; from policies import parse; parse('ppo').params; print('torch' in sys.modules)"
+    code = "import sys; from llmsched.policies import network; network.checkpoint.load_shipped('batch'); "
+    code += "print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "False\n"
 
 

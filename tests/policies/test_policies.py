@@ -37,7 +37,8 @@ class Asked:
 
     def __init__(self, text: str, memory: int | None = None, seed: int = 0) -> None:
         self.bound = parse(text)
-        self.memory = np.zeros(max(1, self.bound.memory if memory is None else memory))
+        self.ready = self.bound.ready(SimConfig((SERVER,), engine=self.bound.policy.engines[0]))
+        self.memory = np.zeros(max(1, self.ready.memory_size if memory is None else memory))
         self.rng = np.random.default_rng(seed)
 
     def __call__(self, lengths: tuple[int, ...] = (1,), **fields) -> tuple[int, int]:
@@ -61,7 +62,7 @@ class Asked:
             else:
                 row[name] = value
         record = row.view(np.recarray)[0] if numba_config.DISABLE_JIT else row[0]
-        choice, size = self.bound.decide(record, self.bound.params, self.memory, self.rng)
+        choice, size = self.ready.decide(record, self.ready.params, self.memory, self.rng)
         return int(choice), int(size)
 
 
@@ -274,7 +275,8 @@ def config(servers: int = 1, edges: tuple[int, ...] = (100, 150, 250), **fields)
 def run(bound: Bound, config: SimConfig, requests: Requests, seed: int = 0) -> RunResult:
     """One run of a policy."""
     rng = np.random.default_rng(seed)
-    return simulate(bound.configure(config), requests, bound.decide, rng=rng, log_batches=True, **bound.options)
+    ready = bound.ready(config)
+    return simulate(ready.config, requests, ready.decide, rng=rng, log_batches=True, **ready.options)
 
 
 def stamps(result: RunResult) -> NDArray[np.float64]:
@@ -452,9 +454,9 @@ def test_functions_stand_alone(name: str) -> None:
 def test_importing_compiles_nothing_and_stays_below() -> None:
     """`import policies` compiles no scheduler and imports neither experiments nor training."""
     code = (
-        "import sys, policies\n"
+        "import sys\nfrom llmsched import policies\n"
         "assert not any('decide' in vars(policies.get(name)) for name in policies.names())\n"
-        "bad = {'eval', 'train', 'torch', 'gymnasium.envs.classic_control'} & set(sys.modules)\n"
+        "bad = {'llmsched.eval', 'llmsched.train', 'torch', 'gymnasium.envs.classic_control'} & set(sys.modules)\n"
         "assert not bad, bad"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

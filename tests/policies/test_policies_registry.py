@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numba import config as numba_config
+from numpy.typing import NDArray
 
 from llmsched.policies import choice, get, names, number, parse, parse_list, policy, registry
 from llmsched.policies.parameters import Choice, Parameter, Text, show
@@ -19,6 +23,7 @@ from llmsched_env.profiles import load_profile
 from llmsched_env.simulation.simulator import simulate
 from tests.policies.test_policies import CONTINUOUS, EVERY, Asked, config, requests, run
 
+SYSTEM = SimConfig((Server(load_profile("h100-80gb_llama2-70b_tp4")),))
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "policies.md").read_text(encoding="utf-8")
 
 
@@ -43,20 +48,21 @@ def test_parse() -> None:
         "timeout:batch=16: wait = 200",
         "timeout:batch=16:wait=200",
     )
-    assert bound.params.tolist() == [16.0, 0.2]
-    assert bound.params.dtype == np.float64
-    assert (bound.memory, bound.details, bound.clairvoyant, bound.autos) == (0, False, False, {})
-    assert parse("multibin:select=oldest").params.tolist() == [2.0, math.inf, math.inf]
+    assert bound.encoded == {"batch": 16.0, "wait": 0.2}
+    ready = bound.ready(SYSTEM)
+    assert ready.params.tolist() == [16.0, 0.2] and ready.params.dtype == np.float64
+    assert (ready.memory_size, ready.details, bound.clairvoyant, bound.autos) == (0, False, False, {})
+    assert list(parse("multibin:select=oldest").encoded.values()) == [2.0, math.inf, math.inf]
     assert parse("multibin:cap=none:tbt=none").text == "multibin"
-    assert parse("static:batch=1e2").params.tolist() == [100.0]
+    assert parse("static:batch=1e2").encoded == {"batch": 100.0}
     assert parse(bound.text).text == bound.text
-    assert bound.options.keys() == {"params", "memory_size", "details"}
-    assert [name for name in names() if parse(name).options["details"]] == ["least-slack", "weighted-queue", "ppo"]
+    assert ready.options.keys() == {"params", "memory_size", "details"}
+    assert [name for name in names() if parse(name).details] == ["least-slack", "weighted-queue", "network"]
 
 
 def test_values_keep_their_digits() -> None:
     assert parse("priority:tokens=1234567.25").text == "priority:tokens=1234567.25"
-    assert parse("timeout:wait=0.1").params[1] == 0.1 / 1000.0
+    assert parse("timeout:wait=0.1").encoded["wait"] == 0.1 / 1000.0
 
 
 def test_parse_list() -> None:
@@ -121,12 +127,12 @@ def test_list_refusals(text: str, message: str) -> None:
 def test_auto_is_left_open() -> None:
     bound = parse("timeout:batch=auto:wait=300")
     assert bound.autos == {"batch": (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)}
-    for use in (lambda: bound.params, lambda: bound.configure(SimConfig((Server(load_profile("ideal")),)))):
+    for use in (lambda: bound.encoded, lambda: bound.configure(SYSTEM), lambda: bound.ready(SYSTEM)):
         with pytest.raises(ValueError, match="batch is still auto"):
             use()
     chosen = bound.with_params(batch=32)
     assert (chosen.label, chosen.text, chosen.autos) == ("timeout:batch=auto:wait=300", "timeout:batch=32:wait=300", {})
-    assert chosen.params.tolist() == [32.0, 0.3]
+    assert chosen.encoded == {"batch": 32.0, "wait": 0.3}
     with pytest.raises(ValueError, match="batch=0 is not allowed"):
         bound.with_params(batch=0)
     with pytest.raises(ValueError, match=r"no parameter 'bach'.*Did you mean batch"):
@@ -154,6 +160,22 @@ def test_configure_sets_what_is_named_and_keeps_the_rest() -> None:
     assert parse("dynamic:tbt=40").configure(base).controller == Controller(tbt_s=0.04, alpha=3.0)
     assert parse("edf").configure(base).queueing == Queueing((10, 20), "edf", hold_s=7.0, max_tokens=99.0)
     assert parse("timeout:wait=250").configure(base).queueing == Queueing((10, 20), "sjf", hold_s=0.25, max_tokens=99.0)
+
+
+def test_an_old_name_gives_the_same_policy_and_warns_in_one_line() -> None:
+    for text in ("ppo", "ppo:path=runs/first/best"):
+        with pytest.warns(UserWarning) as caught:
+            bound = parse(text)
+        assert bound.policy is get("network") and bound.label == text.replace("ppo", "network") == bound.text
+        assert [str(warning.message) for warning in caught] == [
+            "`ppo` is the old name of `network`: its weights come from an evolution strategy, not from PPO. "
+            "Write network."
+        ]
+    assert not set(registry.ALIASES) & set(names()) and {alias.name for alias in registry.ALIASES.values()} <= set(
+        names()
+    )
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match="network is given 2 times"):
+        parse_list("ppo,network")
 
 
 # A user's own --------------------------------------------------------------------------------------------------------
@@ -195,7 +217,8 @@ def test_the_python_lines_of_the_page_run() -> None:
     exec(compile(lines, "page", "exec"), found)
     bound = found["bound"]
     drawn = requests(50)
-    result = simulate(bound.configure(config()), drawn, bound.decide, **bound.options)
+    ready = bound.ready(config())
+    result = simulate(ready.config, drawn, ready.decide, **ready.options)
     assert result.lane["completed"] == 50
 
 
@@ -210,7 +233,8 @@ def test_a_function_of_numba_and_helpers_in_the_file(tmp_path: Path) -> None:
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
-    body = "from policies import policy\n@policy('changing')\ndef f(record, params, memory, rng):\n    return 0, {}\n"
+    body = "from llmsched.policies import policy\n@policy('changing')\n"
+    body += "def f(record, params, memory, rng):\n    return 0, {}\n"
     file = write(tmp_path, body.format(3))
     assert Asked(f"{file}:changing")() == (0, 3)
     assert parse(f"{file}:changing").policy is parse(f"{file}:changing").policy  # run and compiled once
@@ -282,7 +306,7 @@ def test_refused_functions(tmp_path: Path, body: str, reason: str) -> None:
         ("def mine(:\n", "/my.py line 1: SyntaxError: "),
         ("x = 1\ny = x / 0\n", "/my.py line 2: ZeroDivisionError: division by zero"),
         (
-            f"from policies import policy\n@policy('static')\n{DEF}0, 1\n",
+            f"from llmsched.policies import policy\n@policy('static')\n{DEF}0, 1\n",
             ": ValueError: the name 'static' is taken by static.py: choose another.",
         ),
     ],
@@ -323,9 +347,9 @@ def test_registration(monkeypatch: pytest.MonkeyPatch) -> None:
         return record.num_bins, int(params[0] * 4 + params[1])
 
     assert weighted.summary == "Some words"
-    assert parse("weighted:mode=down").params.tolist() == [0.25, 1.0, math.inf]
+    assert parse("weighted:mode=down").encoded == {"weight": 0.25, "mode": 1.0, "limit": math.inf}
     assert Asked("weighted:mode=down:weight=-5")() == (1, -19)
-    assert parse("weighted:limit=3").memory == 3
+    assert parse("weighted:limit=3").ready(SYSTEM).memory_size == 3
     with pytest.raises(ValueError, match=r"weight=inf is not allowed: give a number\."):
         parse("weighted:weight=inf")
     with pytest.raises(ValueError, match="give a name without spaces"):
@@ -335,16 +359,24 @@ def test_registration(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_policy_may_load_its_params(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a learned policy needs: weights in params, room in memory, both from a file that the user names."""
+    """What a learned policy needs: weights in params, room in memory, from a file and for the engine it runs in."""
     monkeypatch.setattr(registry, "_POLICIES", dict(registry._POLICIES))
+    loads: list[str] = []
 
-    @policy("loaded", params={"path": Text("small")}, load=lambda values: (np.full(len(values["path"]), 7.0), 11))
+    def load(values: Mapping[str, Any], config: SimConfig) -> tuple[NDArray[np.float64], int]:
+        loads.append(config.engine)
+        return np.full(len(values["path"]), 7.0 if config.engine == "batch" else 8.0), 11
+
+    @policy("loaded", params={"path": Text("small")}, load=load)
     def loaded(record, params, memory, rng):
         """Some weights."""
         return record.num_bins, len(params)
 
     bound = parse("loaded:path=larger")
-    assert (bound.params.tolist(), bound.memory, bound.text) == ([7.0] * 6, 11, "loaded:path=larger")
+    for system, weight in ((SYSTEM, 7.0), (replace(SYSTEM, engine="continuous"), 8.0), (SYSTEM, 7.0)):
+        ready = bound.ready(system)
+        assert (ready.params.tolist(), ready.memory_size) == ([weight] * 6, 11)
+    assert bound.text == "loaded:path=larger" and loads == ["batch", "continuous"]  # a file is read once a system
     assert Asked("loaded")() == (1, 5)
 
 

@@ -339,9 +339,8 @@ def test_the_profile_is_read_and_simulated(tmp_path):
     assert profile.form == "split" and profile.coefficients == pytest.approx(SPLIT, rel=0.1)
     assert set(profile.meta["errors"]) >= {"decode", "prefill", "e2e", "kind"} and profile.meta["measured"] is True
     requests = Requests.checked([0.0, 0.0, 1.0], [100, 50, 20], [10, 20, 5])
-    static = parse("static:batch=2")
-    config = static.configure(SimConfig(servers=(Server(profile),), max_batch=2))
-    result = simulate(config, requests, static.decide, **static.options)
+    ready = parse("static:batch=2").ready(SimConfig(servers=(Server(profile),), max_batch=2))
+    result = simulate(ready.config, requests, ready.decide, **ready.options)
     steps = sum(profile.decode_step_ms(2, 150 + 2 * j) for j in range(1, 20))
     assert result.requests["completion"][0] == pytest.approx((profile.prefill_ms([100, 50]) + steps) / 1e3)
 

@@ -50,7 +50,8 @@ def run(config: SimConfig, requests: Requests, policy: str = "sarathi", **option
     """One run of a registered policy."""
     bound = parse(policy)
     rng = np.random.default_rng(0)
-    return simulate(bound.configure(config), requests, bound.decide, rng=rng, **bound.options, **options)
+    ready = bound.ready(config)
+    return simulate(ready.config, requests, ready.decide, rng=rng, **ready.options, **options)
 
 
 def continuous(servers: int = 2, profile: Profile = H100, kv_tokens: float | None = None, **fields) -> SimConfig:
@@ -126,11 +127,11 @@ def test_chunks_equal_one_run(routing: str, discipline: str) -> None:
         queueing=Queueing((80, 150), discipline),
         continuous=Continuous("prompt", routing=routing, token_budget=256),
     )
-    requests, bound = azure_like(1500, 8.0), parse("static:batch=64")
-    whole = simulate(config, requests, bound.decide, **bound.options)
+    requests, ready = azure_like(1500, 8.0), parse("static:batch=64").ready(config)
+    whole = simulate(config, requests, ready.decide, **ready.options)
     assert whole.lane["evicted"] > 0
     for size in (41, 700):
-        parts = list(simulate_stream(config, pieces(requests, size), bound.decide, **bound.options))
+        parts = list(simulate_stream(config, pieces(requests, size), ready.decide, **ready.options))
         together = np.sort(np.concatenate([part.requests for part in parts]), order="arrival")
         for stamp in (*STAMPS, "evictions", "status"):
             np.testing.assert_array_equal(together[stamp], whole.requests[stamp], err_msg=stamp)

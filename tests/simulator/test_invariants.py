@@ -41,9 +41,8 @@ def run(config: SimConfig, requests: Requests, policy: str, *, noise_key: int = 
     bound = parse(policy)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        return simulate(
-            bound.configure(config), requests, bound.decide, log_batches=True, noise_key=noise_key, **bound.options
-        )
+        ready = bound.ready(config)
+        return simulate(ready.config, requests, ready.decide, log_batches=True, noise_key=noise_key, **ready.options)
 
 
 def run_script(config: SimConfig, requests: Requests, answers: list[int]) -> RunResult:
@@ -356,16 +355,16 @@ def test_own_release_moves_the_completion_stamp_only(config: SimConfig, policy: 
 def test_a_run_in_pieces_is_one_run(policy: str, limit: int) -> None:
     """The kernel may stop after any number of decisions: what it knows is in the arrays."""
     requests, edges = loaded(8, 3000)
-    bound = parse(policy)
-    config = bound.configure(dataclasses.replace(MEMORY, queueing=Queueing(edges)))
-    whole = simulate(config, requests, bound.decide, log_batches=True, noise_key=3, **bound.options)
+    ready = parse(policy).ready(dataclasses.replace(MEMORY, queueing=Queueing(edges)))
+    config = ready.config
+    whole = simulate(config, requests, ready.decide, log_batches=True, noise_key=3, **ready.options)
     simulator = Simulator(config, len(requests), log=2 * len(requests), gaps=True)
     simulator.load(0, requests, noise_key=3)
-    memory, rng = np.zeros(max(1, bound.memory)), np.random.default_rng(0)
+    memory, rng = np.zeros(max(1, ready.memory_size)), np.random.default_rng(0)
     calls, status = 0, DECIDE
     while status == DECIDE:
         status = run_lane(
-            simulator.arrays, simulator.record, bound.decide, bound.params, memory, rng, bound.details, limit
+            simulator.arrays, simulator.record, ready.decide, ready.params, memory, rng, ready.details, limit
         )
         calls += 1
     assert calls == int(whole.lane["decisions"]) // limit + 1
@@ -387,16 +386,16 @@ def test_a_run_in_pieces_is_one_run(policy: str, limit: int) -> None:
 def test_lanes_do_not_touch_each_other() -> None:
     """A simulator loaded again starts anew, and what a lane does not own stays as it was."""
     requests, edges = loaded(9, 2000)
-    bound = parse("multibin")
     config = dataclasses.replace(MEMORY, queueing=Queueing(edges))
-    alone = simulate(config, requests, bound.decide, log_batches=True, **bound.options)
+    ready = parse("multibin").ready(config)
+    alone = simulate(config, requests, ready.decide, log_batches=True, **ready.options)
     simulator = Simulator(config, len(requests), lanes=2, log=2 * len(requests), gaps=True)
     for lane in (0, 1):
         simulator.load(lane, requests)
     untouched = [array[1].tobytes() for array in simulator.arrays]
     for _ in range(2):
         simulator.load(0, requests)
-        simulator.run(bound.decide, bound.params, np.zeros(1), np.random.default_rng(0))
+        simulator.run(ready.decide, ready.params, np.zeros(1), np.random.default_rng(0))
         finish(simulator.requests[0], simulator.servers[0], float(simulator.lane[0]["now"]))
         assert packed(simulator.requests[0]) == packed(alone.requests)
         assert packed(simulator.lane[0]) == packed(alone.lane)

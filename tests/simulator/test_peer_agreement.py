@@ -72,8 +72,8 @@ def tiled() -> Requests:
 def run(servers: int, policy: str, edges: tuple[int, ...] = ()) -> RunResult:
     """The peer's system, without its memory limit (its static batches have none)."""
     fleet = (Server(load_profile("peer-qwen3-1.7b-rtx4080"), np.inf),) * servers
-    bound = parse(policy)
-    return simulate(bound.configure(SimConfig(fleet, Queueing(edges))), tiled(), bound.decide, **bound.options)
+    ready = parse(policy).ready(SimConfig(fleet, Queueing(edges)))
+    return simulate(ready.config, tiled(), ready.decide, **ready.options)
 
 
 @needs_trace

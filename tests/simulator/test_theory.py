@@ -52,7 +52,8 @@ def lognormal(rng: np.random.Generator, n: int) -> NDArray[np.float64]:
 def run(config: SimConfig, requests: Requests, policy: str | Bound) -> RunResult:
     """Simulate under a registered policy, batches logged."""
     bound = parse(policy) if isinstance(policy, str) else policy
-    return simulate(bound.configure(config), requests, bound.decide, log_batches=True, **bound.options)
+    ready = bound.ready(config)
+    return simulate(ready.config, requests, ready.decide, log_batches=True, **ready.options)
 
 
 def ideal_run(seed: int, load: float, servers: int, service: Draw) -> RunResult:

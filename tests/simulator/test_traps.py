@@ -40,7 +40,8 @@ H100, IDEAL = load_profile("h100-80gb_llama2-70b_tp4"), load_profile("ideal")
 def run(config: SimConfig, requests: Requests, policy: str) -> RunResult:
     """Simulate under a registered policy, batches logged."""
     bound = parse(policy)
-    return simulate(bound.configure(config), requests, bound.decide, log_batches=True, **bound.options)
+    ready = bound.ready(config)
+    return simulate(ready.config, requests, ready.decide, log_batches=True, **ready.options)
 
 
 # ---- the controllers

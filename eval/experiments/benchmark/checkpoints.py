@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmsched.policies import Bound, parse
+from llmsched_env.config import SimConfig
 
 _PATH = re.compile(r"(?P<head>.*?:path=)(?P<path>[^:]*)(?P<rest>.*)", re.DOTALL)
 SUFFIXES = (".npz", ".json")
@@ -15,12 +16,14 @@ BEST = "best"
 """Name of the checkpoint that training leaves in its folder."""
 
 
-def networks(text: str) -> list[Bound]:
+def networks(text: str, config: SimConfig) -> list[Bound]:
     """The policies of a list separated by commas, all runs of one challenger: one policy, other weights.
 
-    ``ppo:path=FOLDER`` means FOLDER/best; ``ppo:path=runs/seed*`` stands for every checkpoint, and for the best of
-    every folder, that fits the pattern.  ``ValueError`` in one line for what is missing, given twice, or no run of the
-    same challenger.
+    ``config`` is a system of the engine that they are to run in.
+
+    ``network:path=FOLDER`` means FOLDER/best; ``network:path=runs/seed*`` stands for every checkpoint, and for the best
+    of every folder, that fits the pattern.  ``ValueError`` in one line for a network that is missing, given twice, or
+    of another policy.
     """
     found: list[str] = []
     for entry in text.split(","):
@@ -31,7 +34,7 @@ def networks(text: str) -> list[Bound]:
         if found.count(entry) > 1:
             raise ValueError(f"{entry} is given {found.count(entry)} times: give it once.")
     bounds = [parse(entry) for entry in found]
-    _check(bounds)
+    _check(bounds, config)
     return bounds
 
 
@@ -70,7 +73,7 @@ def _numbers_in_order(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
-def _check(bounds: Sequence[Bound]) -> None:
+def _check(bounds: Sequence[Bound], config: SimConfig) -> None:
     """Weights that cannot be read are refused here; several are networks of one policy, each with its own."""
     first = bounds[0]
     seen: dict[bytes, str] = {}
@@ -84,6 +87,6 @@ def _check(bounds: Sequence[Bound]) -> None:
             if len(bounds) > 1:
                 raise ValueError(f"{bound.label}: several networks of a challenger leave nothing to auto.")
             continue
-        same = seen.setdefault(bound.params.tobytes(), bound.label)
+        same = seen.setdefault(bound.ready(config).params.tobytes(), bound.label)
         if same != bound.label:
             raise ValueError(f"{same} and {bound.label} hold the same numbers: one network counts once.")

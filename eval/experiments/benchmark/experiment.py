@@ -122,7 +122,12 @@ class Field:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What can be chosen."""
     add = parser.add_argument_group("benchmark").add_argument
-    add("--challenger", default="ppo", metavar="POLICY,...", help="on trial: ppo, or its networks, ppo:path=runs/seed*")
+    add(
+        "--challenger",
+        default="network",
+        metavar="POLICY,...",
+        help="on trial: network, or its weights, network:path=runs/seed*",
+    )
     add("--engine", choices=ENGINES, default="batch", help="batch, with an E2E target, or continuous, TTFT and TPOT")
     add("--rivals", default=None, metavar="LIST", help="heuristics besides static, dynamic and multibin")
     add("--also", default="", metavar="LIST", help="policies that are reported and are no part of the bars")
@@ -181,7 +186,7 @@ def field_of(options: argparse.Namespace) -> Field:
             f"--warmup {options.warmup:g} and --cooldown {options.cooldown:g} leave too little: give shares whose sum "
             f"is at most {1 - LEAST_SCORED:g}."
         )
-    on_trial = networks(options.challenger)
+    on_trial = networks(options.challenger, scenario_of("--engine", options.engine).config)
     others = options.rivals
     if others is None:
         others = OTHERS if options.engine == "batch" else OTHERS_CONTINUOUS

@@ -1,0 +1,66 @@
+"""The policy `network`: the network of the engine that it runs in, on shipped weights or on those of a checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from llmsched.policies.network import checkpoint, settings
+from llmsched.policies.network.batch_scores import choose_batch
+from llmsched.policies.network.continuous_scores import choose_admission
+from llmsched.policies.parameters import Text, Value
+from llmsched.policies.registry import Floats, Function, policy
+from llmsched_env.compiler.parts import fingerprint
+from llmsched_env.config import SimConfig
+
+
+def build_function(sources: str) -> Function:
+    """The decide function.
+
+    ``sources`` says which source it was compiled from.  As a closure variable it is part of Numba's cache key, which
+    otherwise covers this file alone.
+    """
+
+    def network(record, params, memory, rng):
+        """The bin and the batch size, or waiting, that a trained network scores highest (docs/results/learned.md)."""
+        sources  # noqa: B018
+        if record.continuous:
+            return choose_admission(record, params)
+        return choose_batch(record, params)
+
+    return network
+
+
+def load_weights(values: Mapping[str, Value], config: SimConfig) -> tuple[Floats, int]:
+    """(packed weights (P,), 0 numbers of memory) of the network of the engine of ``config``.
+
+    They come from the checkpoint at ``path``, or are shipped.  ``ValueError`` where ``path`` is of the other engine.
+    """
+    path = values["path"]
+    if path is None:
+        return checkpoint.load_shipped(config.engine).packed, 0
+    found = checkpoint.load(str(path))
+    if found.engine != config.engine:
+        raise ValueError(
+            f"{path}: trained for the engine {found.engine!r}, but this run is of {config.engine!r}: "
+            f"give a checkpoint for {config.engine!r}."
+        )
+    return found.packed, 0
+
+
+def read_sources() -> str:
+    """Digest of everything that is compiled into the decide function: the library's core and this folder."""
+    digest = hashlib.sha256(fingerprint().encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+policy(
+    "network",
+    params={"path": Text(None, allowed="a checkpoint that train/ wrote, or none for the shipped weights")},
+    adapt=lambda config, values: settings.adapt(config),
+    details=True,
+    load=load_weights,
+)(build_function(read_sources()))

@@ -1,0 +1,66 @@
+"""What the network sets in the simulator: discipline, overdue queue and, in `continuous`, chunked prefill."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from llmsched_env.config import Continuous, Server, SimConfig
+
+OVERDUE_FACTOR = {"batch": 2.0, "continuous": 2.5}
+"""A request becomes overdue when the time it has left is less than this factor x its service time alone (its prefill
+alone in `continuous`); by engine (config.Queueing)."""
+
+OVERDUE_BATCH_FACTOR = 0.75
+"""It becomes overdue too when it has less left than this factor x the time of the batch being formed (`batch`)."""
+
+FEW_SERVERS = 2
+"""Up to this number of servers, every one has to serve all lengths."""
+
+CHUNK_SHARE = 0.4
+"""Share of the TPOT target that the prompt chunks of an iteration may take."""
+
+DECODE_TOKENS = 100.0
+"""Tokens of an iteration's budget that are left for decoding."""
+
+PROBE_TOKENS = 2048.0
+"""Length of the prefill from which the time per prompt token is read."""
+
+
+def choose_discipline(config: SimConfig) -> str:
+    """Order inside the bins: shortest prediction first where few servers, or one bin, cannot keep lengths apart, else
+    first come first served."""
+    return "sjf" if len(config.servers) <= FEW_SERVERS or not config.queueing.edges else "fifo"
+
+
+def choose_token_budget(servers: tuple[Server, ...], tpot_s: float, max_batch: int) -> float:
+    """Tokens per iteration whose prompt chunks take CHUNK_SHARE of the TPOT target (s) on the fastest server."""
+    token_s = min(server.profile.prefill_ms([PROBE_TOKENS]) for server in servers) / PROBE_TOKENS / 1000.0
+    return float(max(max_batch, round(DECODE_TOKENS + CHUNK_SHARE * tpot_s / token_s)))
+
+
+def adapt_batch(config: SimConfig) -> SimConfig:
+    """``config`` with the discipline and the overdue queue that go with the network of the engine `batch`."""
+    queueing = replace(
+        config.queueing,
+        discipline=choose_discipline(config),
+        late_bin=OVERDUE_FACTOR["batch"],
+        triage=OVERDUE_BATCH_FACTOR,
+    )
+    return replace(config, queueing=queueing)
+
+
+def adapt_continuous(config: SimConfig) -> SimConfig:
+    """``config`` with the order, the overdue queue and the chunks that go with the network of `continuous`."""
+    budget = config.continuous.token_budget
+    tpot_s = config.slos[0].tpot_s
+    if math.isfinite(tpot_s):
+        budget = choose_token_budget(config.servers, tpot_s, config.max_batch)
+    own: Continuous = replace(config.continuous, admission="prompt", prefill="chunked", token_budget=budget)
+    queueing = replace(config.queueing, discipline="fifo", late_bin=OVERDUE_FACTOR["continuous"])
+    return replace(config, queueing=queueing, continuous=own)
+
+
+def adapt(config: SimConfig) -> SimConfig:
+    """``config`` with what the network of its engine sets."""
+    return adapt_continuous(config) if config.engine == "continuous" else adapt_batch(config)

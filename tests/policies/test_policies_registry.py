@@ -27,6 +27,12 @@ SYSTEM = SimConfig((Server(load_profile("h100-80gb_llama2-70b_tp4")),))
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "policies.md").read_text(encoding="utf-8")
 
 
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    monkeypatch.setattr(registry, "_POLICIES", dict(registry._POLICIES))
+
+
 # What is typed -----------------------------------------------------------------------------------------------------
 
 
@@ -335,9 +341,7 @@ def test_refused_paths(tmp_path: Path) -> None:
         parse(f"{file}:mine:batch=4")
 
 
-def test_registration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_POLICIES", dict(registry._POLICIES))
-
+def test_registration() -> None:
     @policy("weighted", params={"weight": 0.25, "mode": choice("up", "down"), "limit": number(None, 0)}, memory=3)
     def weighted(record, params, memory, rng):
         """Some words.
@@ -358,9 +362,8 @@ def test_registration(monkeypatch: pytest.MonkeyPatch) -> None:
         policy("other", params={"max-wait": 1.0})(weighted.function)
 
 
-def test_a_policy_may_load_its_params(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_policy_may_load_its_params() -> None:
     """What a learned policy needs: weights in params, room in memory, from a file and for the engine it runs in."""
-    monkeypatch.setattr(registry, "_POLICIES", dict(registry._POLICIES))
     loads: list[str] = []
 
     def load(values: Mapping[str, Any], config: SimConfig) -> tuple[NDArray[np.float64], int]:

@@ -212,11 +212,13 @@ def test_a_run_cut_off_is_the_beginning_of_the_whole_run(name: str) -> None:
     """Counts and shares of `summarize` at `horizon_s`, from the stamps of the run that was not cut off."""
     config, policy = RUNS[name]
     bound = parse(policy)
+    ready = bound.ready(config)
     rows = Workload("azure-conv", requests=200, rate=6.0).draw(3)
-    whole = simulate(bound.configure(config), rows, bound.decide, **bound.options).requests
+    whole = simulate(ready.config, rows, ready.decide, **ready.options).requests
     for horizon_s in (5.0, 17.0, 30.0):
         cut = SimConfig(**{**vars(config), "horizon_s": horizon_s})
-        result = simulate(bound.configure(cut), rows, bound.decide, **bound.options)
+        short = bound.ready(cut)
+        result = simulate(short.config, rows, short.decide, **short.options)
         summary = summarize(result)
         seen = whole[whole["arrival"] <= horizon_s]
         done = seen[seen["completion"] <= horizon_s]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,10 +25,3 @@ def data_dir(kind: str) -> Path:
 def shipped(kind: str) -> tuple[str, ...]:
     """Names of the shipped files of one kind, sorted, without ``.json``."""
     return tuple(sorted(path.stem for path in data_dir(kind).glob("*.json")))
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """``" Did you mean ...?"`` for the known name closest to ``name``, or an empty string."""
-    lowered = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.4)
-    return f" Did you mean {lowered[close[0]]}?" if close else ""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmsched_env import datafiles
+from llmsched_env.suggest import did_you_mean
 
 FORMS = ("split", "tokens", "batch-length", "affine", "floor")
 
@@ -113,7 +114,7 @@ def load_profile(name_or_path: str | Path) -> Profile:
         return _read(path)
     if path.suffix == ".json" or len(path.parts) > 1:
         raise ValueError(f"profile {text!r}: there is no such file.")
-    close = datafiles.nearest(text, known)
+    close = did_you_mean(text, known)
     raise ValueError(f"profile {text!r} is not known.{close} Shipped: {', '.join(known)}; or give a JSON file.")
 
 

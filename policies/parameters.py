@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from llmsched_env.suggest import did_you_mean
 
 Value = float | str | None
 """A parameter's value as a user knows it; None is written ``none``."""
 
 AUTO = "auto"
 """The value that stands for "the best of this parameter's grid on validation seeds"."""
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """``" Did you mean ...?"`` for the closest of ``known``, or an empty text."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]}?" if close else ""
 
 
 def show(value: Value) -> str:
@@ -165,7 +160,7 @@ def read_value(owner: str, name: str, parameter: Parameter, text: str) -> Value:
     try:
         return parameter.check(parameter.read(text))
     except ValueError:
-        near = nearest(text, parameter.words) if isinstance(parameter, Choice) else ""
+        near = did_you_mean(text, parameter.words) if isinstance(parameter, Choice) else ""
         raise ValueError(f"{owner}: {name}={text} is not allowed: give {parameter.allowed}.{near}") from None
 
 

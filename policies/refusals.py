@@ -6,9 +6,9 @@ import inspect
 import re
 from collections.abc import Callable
 
-from llmsched.policies.parameters import nearest
 from llmsched_env.core.layout import RECORD
 from llmsched_env.core.view.decide import DECIDE_SIGNATURE
+from llmsched_env.suggest import did_you_mean
 
 LONGEST = 300
 """Most characters of a reason."""
@@ -53,7 +53,7 @@ def _reason(error: Exception) -> str:
     """Numba's explanation without its traceback and without the layout of the record."""
     field = _missing_field(error)
     if field is not None:
-        return f"the record has no field {field!r}.{nearest(field, RECORD.names or ())}"
+        return f"the record has no field {field!r}.{did_you_mean(field, RECORD.names or ())}"
     if "IMPORT_NAME" in str(error):
         return "it cannot import inside the function"
     text = str(error)

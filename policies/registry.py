@@ -21,10 +21,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from llmsched.policies.parameters import AUTO, Number, Parameter, Value, check_value, declared, nearest, show
+from llmsched.policies.parameters import AUTO, Number, Parameter, Value, check_value, declared, show
 from llmsched.policies.refusals import check_result, check_signature, compile_refusal
 from llmsched_env.config import ENGINES, SimConfig
 from llmsched_env.core.view.decide import DECIDE_SIGNATURE, compile_policy
+from llmsched_env.suggest import did_you_mean
 
 LATENESS: dict[str, Parameter] = {
     "late": Number(None, 0.0, 1e6, auto=(0.0, 1.0, 1.25, 1.5, 2.0)),
@@ -121,7 +122,9 @@ class Policy:
         found = self.defaults
         for name, value in (values or {}).items():
             if name not in self.accepted:
-                raise ValueError(f"{self.name} has no parameter {name!r}.{nearest(name, self.accepted)} {self._has}")
+                raise ValueError(
+                    f"{self.name} has no parameter {name!r}.{did_you_mean(name, self.accepted)} {self._has}"
+                )
             open_ = value == AUTO and self.accepted[name].auto
             found[name] = AUTO if open_ else check_value(self.name, name, self.accepted[name], value)
         if self.check is not None and AUTO not in found.values():
@@ -284,7 +287,7 @@ def get(name: str) -> Policy:
         name = alias.name
     if name not in _POLICIES:
         raise ValueError(
-            f"{name!r} is not a policy.{nearest(name, _POLICIES)} "
+            f"{name!r} is not a policy.{did_you_mean(name, _POLICIES)} "
             f"Choose one of {', '.join(_POLICIES)}, or give FILE.py:FUNCTION."
         )
     return _POLICIES[name]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from llmsched.policies.parameters import Value, nearest, read_value
+from llmsched.policies.parameters import Value, read_value
 from llmsched.policies.registry import Bound, Policy, get
 from llmsched.policies.userfile import load_policy
+from llmsched_env.suggest import did_you_mean
 
 _FILE = re.compile(r"(?P<file>.+?\.py)(?::(?P<rest>.*))?")
 
@@ -44,7 +45,7 @@ def _unknown(given: str, found: Policy, name: str, part: str) -> str:
     if name in found.accepted:
         return f"{given}: {part!r} has no value: write {name}=VALUE, {name} being {found.accepted[name].allowed}."
     offered = ", ".join(found.accepted)
-    return f"{given}: {found.name} has no parameter {name!r}.{nearest(name, found.accepted)} It has {offered}."
+    return f"{given}: {found.name} has no parameter {name!r}.{did_you_mean(name, found.accepted)} It has {offered}."
 
 
 def parse_list(text: str) -> list[Bound]:

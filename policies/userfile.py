@@ -9,8 +9,9 @@ import traceback
 from pathlib import Path
 from types import ModuleType
 
-from llmsched.policies.parameters import declared, nearest
+from llmsched.policies.parameters import declared
 from llmsched.policies.registry import Policy, first_line
+from llmsched_env.suggest import did_you_mean
 
 _MODULES: dict[tuple[Path, int], ModuleType] = {}
 """Files that were run, by path and time of change: a file is run once until it is changed."""
@@ -31,7 +32,9 @@ def load_policy(file: str, name: str) -> Policy:
         listed = [key for key in (*found, *own) if not key.startswith("_")]
         have = f"It has {', '.join(dict.fromkeys(listed))}." if listed else "It has no function."
         asked = (
-            f"no policy {name!r}.{nearest(name, listed)}" if name else "several names are possible: give FILE.py:NAME."
+            f"no policy {name!r}.{did_you_mean(name, listed)}"
+            if name
+            else "several names are possible: give FILE.py:NAME."
         )
         raise ValueError(f"{file}: {asked} {have}")
     if isinstance(chosen, Policy):

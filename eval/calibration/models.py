@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrain
 
 from llmsched.eval.calibration.architectures import BYTES, PRESETS, Architecture
 from llmsched.eval.calibration.devices import memory
-from llmsched_env.datafiles import nearest
+from llmsched_env.suggest import did_you_mean
 
 MOST_POSITIONS = 131072
 
@@ -20,7 +20,7 @@ def config_of(model: str) -> Any:
     if model in PRESETS:
         return _preset(PRESETS[model])
     if "/" not in model and not Path(model).exists():
-        close = nearest(model, list(PRESETS))
+        close = did_you_mean(model, list(PRESETS))
         raise ValueError(
             f"--model {model!r} is not known.{close} Presets: {', '.join(PRESETS)}; or OWNER/NAME (hub), or a path."
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import math
 import os
 import sys
@@ -23,6 +22,7 @@ from llmsched_env.config import (
     SLO,
 )
 from llmsched_env.envs.options import SLO_KEYS
+from llmsched_env.suggest import did_you_mean
 from llmsched_env.workload.bins import parse_edges
 from llmsched_env.workload.predictors import parse_predictor
 
@@ -58,7 +58,7 @@ class OneLineParser(argparse.ArgumentParser):
         found, unknown = self.parse_known_args(argv)
         if unknown:
             known = [text for action in self._actions for text in action.option_strings]
-            self.error(f"{unknown[0]} is not an option.{nearest(unknown[0].split('=')[0], known)} See --help.")
+            self.error(f"{unknown[0]} is not an option.{did_you_mean(unknown[0].split('=')[0], known)} See --help.")
         return found
 
 
@@ -66,12 +66,6 @@ def refuse(program: str, message: str) -> NoReturn:
     """Print one line on standard error and exit with 2."""
     print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
     raise SystemExit(2)
-
-
-def nearest(word: str, known: Sequence[str]) -> str:
-    """``" Did you mean ...?"`` for the one of ``known`` that begins like ``word``, else the closest, else empty."""
-    close = [text for text in known if text.startswith(word)] or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f" Did you mean {close[0]}?" if close else ""
 
 
 def number(low: float, high: float, *, above: bool = False, whole: bool = False) -> Callable[[str], float]:
@@ -98,7 +92,7 @@ def choice(allowed: Sequence[str]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in allowed:
             raise argparse.ArgumentTypeError(
-                f"{text!r} is not known.{nearest(text, allowed)} Choose one of {', '.join(allowed)}"
+                f"{text!r} is not known.{did_you_mean(text, allowed)} Choose one of {', '.join(allowed)}"
             )
         return text
 
@@ -146,7 +140,7 @@ def read_target(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"{text!r} has no time: give {key}:MS")
     if key not in SLO_KEYS:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not known.{nearest(key, list(SLO_KEYS))} Give ttft:MS, tpot:MS or e2el:MS"
+            f"{text!r} is not known.{did_you_mean(key, list(SLO_KEYS))} Give ttft:MS, tpot:MS or e2el:MS"
         )
     try:
         return key, number(0, 1e12, above=True)(value) / 1000.0
@@ -188,7 +182,7 @@ def read_controller(text: str) -> dict[str, float | str]:
         key, equals, value = part.partition("=")
         if key not in CONTROLLER_FIELDS or not equals:
             raise argparse.ArgumentTypeError(
-                f"{part!r} is not known.{nearest(key, list(CONTROLLER_FIELDS))} "
+                f"{part!r} is not known.{did_you_mean(key, list(CONTROLLER_FIELDS))} "
                 f"Give KEY=VALUE with one of {', '.join(CONTROLLER_FIELDS)}"
             )
         field, unit = CONTROLLER_FIELDS[key]

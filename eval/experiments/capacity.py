@@ -20,10 +20,10 @@ from llmsched.eval.report.textual import heading
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.scenario import Scenario, scenario_from
-from llmsched.eval.runs.search import Search, side_by_side
 from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, capacity, resolve
 from llmsched.policies import Bound, parse, parse_list
 from llmsched_env.config import MAX_SERVERS
+from llmsched_env.simulation.threshold import WholeNumberSearch, run_side_by_side
 
 STEP = 1.01
 """Ratio of neighbouring rates of the lattice."""
@@ -137,14 +137,14 @@ def rate_curve(study: Study, places: Sequence[int]) -> dict[tuple[int, int], lis
 def capacities(study: Study, curve: dict[tuple[int, int], list[float]], places: Sequence[int]) -> dict:
     """The highest rate by (policy, share, seed), requests/s; 0 where none keeps the share, inf where all do."""
     middle, reach = place_of(study.scenario.workload.mean_rate), place_of(REACH)
-    searches: dict[tuple[int, float, int], Search] = {}
+    searches: dict[tuple[int, float, int], WholeNumberSearch] = {}
     known = {
         (row, place, i): value for (row, place), values in curve.items() for i, value in enumerate(values)
     }  # by place among the seeds
     for row in range(len(study.entrants)):
         for share in study.session.options.shares:
             for i in range(len(study.session.seeds)):
-                search = Search(middle, middle - reach, middle + reach, step=8)
+                search = WholeNumberSearch(middle, middle - reach, middle + reach, step=8)
                 for place in places:  # the curve brackets it: up to its first failure
                     search.tell(place, known[row, place, i] >= share)
                     if search.high is not None:
@@ -161,7 +161,7 @@ def capacities(study: Study, curve: dict[tuple[int, int], list[float]], places: 
         known.update(zip(new, study.attainments(runs, "capacity", "capacity"), strict=True))
         return [known[row, place, i] >= share for (row, share, i), place in asked]
 
-    found = side_by_side(searches, tried)
+    found = run_side_by_side(searches, tried)
     edge = middle + reach
     return {key: 0.0 if n is None else math.inf if n == edge else rate_of(n) for key, n in found.items()}
 
@@ -200,7 +200,7 @@ def servers_table(study: Study) -> Table:
     scenario, shares = study.scenario, study.session.options.shares
     have, kind = len(scenario.config.servers), scenario.config.servers[0]
     keys = [(row, share) for row in range(len(study.entrants)) for share in shares]
-    searches = {key: Search(-have, -MAX_SERVERS, -1) for key in keys}
+    searches = {key: WholeNumberSearch(-have, -MAX_SERVERS, -1) for key in keys}
     known: dict[tuple[int, int], Interval] = {}
 
     def look(pairs: Sequence[tuple[int, int]]) -> None:
@@ -212,7 +212,7 @@ def servers_table(study: Study) -> Table:
         look([(row, -place) for (row, _), place in asked])
         return [known[row, -place].mean >= share for (row, share), place in asked]
 
-    found = side_by_side(searches, tried)
+    found = run_side_by_side(searches, tried)
     rows = []
     for row, share in keys:
         place = found[row, share]

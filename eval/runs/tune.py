@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.scenario import Scenario
 from llmsched.policies import Bound, parse
 from llmsched_env.simulation.simulator import safe_tbt_s
+from llmsched_env.simulation.threshold import RateSearch, run_alone
 
 VALIDATION_SEEDS = range(3)
 """Seeds of the split "validation", which is independent of the scored seeds of equal number."""
@@ -158,33 +159,23 @@ def capacity(policy: Bound, scenario: Scenario, jobs: int | Crew) -> Capacity:
                     return True
         return False
 
-    rate = _highest(keeps, scenario.workload.mean_rate, policy.label)
+    search = RateSearch(scenario.workload.mean_rate, RATE_TOLERANCE)
+    run_alone(search, keeps)
+    rate = _found(search, policy.label)
     bound, world = choices[last[0]]
     return Capacity(rate, bound.text, world.at_rate(rate))
 
 
-def _highest(keeps: Callable[[float], bool], start: float, name: str) -> float:
-    """The largest rate that ``keeps`` accepts, to RATE_TOLERANCE, searched from ``start``."""
-    low, high, rate = 0.0, math.inf, start
-    while low == 0.0 or math.isinf(high):
-        if keeps(rate):
-            low, rate = rate, 2 * rate
-        else:
-            high, rate = rate, rate / 2
-        if rate > 1e6 * start:
-            raise ValueError(f"--load: {name} keeps its SLO at any rate, so its capacity is unbounded; give --rate.")
-        if rate < 1e-4 * start:
-            raise ValueError(
-                f"--load: {name} misses the SLO of more than {100 * (1 - CAPACITY_ATTAINMENT):.0f} % at any rate, "
-                f"so it has no capacity; loosen --goodput, or give --rate."
-            )
-    while high > (1 + RATE_TOLERANCE) * low:
-        middle = math.sqrt(low * high)
-        if keeps(middle):
-            low = middle
-        else:
-            high = middle
-    return low
+def _found(search: RateSearch, name: str) -> float:
+    """The rate that ``search`` found; ``ValueError`` in one line where it has no end."""
+    if search.high is None:
+        raise ValueError(f"--load: {name} keeps its SLO at any rate, so its capacity is unbounded; give --rate.")
+    if search.low is None:
+        raise ValueError(
+            f"--load: {name} misses the SLO of more than {100 * (1 - CAPACITY_ATTAINMENT):.0f} % at any rate, "
+            f"so it has no capacity; loosen --goodput, or give --rate."
+        )
+    return search.low
 
 
 def at_load(scenario: Scenario, jobs: int | Crew) -> tuple[Scenario, Capacity]:

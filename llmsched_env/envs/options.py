@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -14,6 +13,7 @@ import numpy as np
 from llmsched_env.config import MAX_BINS, SLO, Continuous, Controller, Queueing, SimConfig, check_choice, check_number
 from llmsched_env.requests import Requests
 from llmsched_env.servers import parse_servers
+from llmsched_env.suggest import did_you_mean
 from llmsched_env.workload.bins import bin_edges, parse_edges
 from llmsched_env.workload.traces import Trace
 from llmsched_env.workload.workload import Workload
@@ -77,7 +77,9 @@ class EnvOptions:
                 raise ValueError(f"{name}={given!r} is not allowed: give a mapping with keys of {', '.join(known)}.")
             for key, value in given.items():
                 if key not in known:
-                    raise ValueError(f"{name} has no {key!r}.{_nearest(key, known)} Its keys are {', '.join(known)}.")
+                    raise ValueError(
+                        f"{name} has no {key!r}.{did_you_mean(str(key), known)} Its keys are {', '.join(known)}."
+                    )
                 if not (name == "controller" and key == "kind") and not (key == "tbt_s" and value is None):
                     check_real(f"{name} {key}", value)
                 if name == "reward":
@@ -220,14 +222,9 @@ def parse_options(options: Mapping[str, Any]) -> EnvOptions:
     for name in options:
         if name not in known:
             have = f"Options: {', '.join(known)} (unexpected keyword argument {name!r})."
-            raise UnknownOptionError(f"LLMSched has no option {name!r}.{_nearest(name, known)} {have}")
+            raise UnknownOptionError(f"LLMSched has no option {name!r}.{did_you_mean(name, known)} {have}")
     return EnvOptions(**options)
 
 
 def _fields(cls: type) -> tuple[str, ...]:
     return tuple(f.name for f in fields(cls))
-
-
-def _nearest(word: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(str(word), list(known), 1)
-    return f" Did you mean {close[0]!r}?" if close else ""

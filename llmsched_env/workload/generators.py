@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from llmsched_env import datafiles
+from llmsched_env.suggest import did_you_mean
 from llmsched_env.workload.arrivals import Arrivals, CoxArrivals, GammaFactor, OnOff, RenewalArrivals
 from llmsched_env.workload.lengths import Component, LengthLaw, LognormalMixture, UniformLengths
 
@@ -53,7 +54,7 @@ def load_generator(name: str) -> Generator:
     """The shipped generator called ``name``; ``ValueError`` with the nearest name if there is none."""
     known = generator_names()
     if name not in known:
-        close = datafiles.nearest(name, known)
+        close = did_you_mean(name, known)
         raise ValueError(f"workload {name!r} is not known.{close} Generators: {', '.join(known)}.")
     path = datafiles.data_dir("generators") / f"{name}.json"
     raw = json.loads(path.read_text(encoding="utf-8"))

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsched_env import datafiles
 from llmsched_env.requests import MAX_TOKENS
+from llmsched_env.suggest import did_you_mean
 
 KINDS = ("oracle", "noisy", "prompt-only", "none")
 DEFAULT_NOISE = 0.3
@@ -60,5 +60,5 @@ def parse_predictor(text: str) -> Predictor:
 
 
 def _unknown(text: str) -> str:
-    close = datafiles.nearest(text, list(KINDS))
+    close = did_you_mean(text, list(KINDS))
     return f"predictor {text!r} is not known.{close} Choose oracle, noisy:S, prompt-only or none."

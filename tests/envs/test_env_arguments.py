@@ -104,9 +104,9 @@ def test_what_is_not_allowed_is_refused(name: str, value: Any) -> None:
 def test_an_unknown_argument_names_the_nearest() -> None:
     """A slip of the pen is answered with what was meant."""
     for make in (LLMSchedEnv, LLMSchedVectorEnv):
-        with pytest.raises(ValueError, match=r"no option 'server'\. Did you mean 'servers'\? Options: workload, rate"):
+        with pytest.raises(ValueError, match=r"no option 'server'\. Did you mean servers\? Options: workload, rate"):
             make(server=3)
-    with pytest.raises(ValueError, match="Did you mean 'miss'"):
+    with pytest.raises(ValueError, match="Did you mean miss"):
         LLMSchedEnv(reward={"misses": 1.0})
 
 

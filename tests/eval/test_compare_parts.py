@@ -22,6 +22,7 @@ from llmsched.policies import parse
 from llmsched_env.config import SLO
 from llmsched_env.core.layout import ITL_BINS, REJECTED
 from llmsched_env.simulation.metrics import KEYS
+from llmsched_env.simulation.threshold import RateSearch, run_alone
 
 
 def scenario_of(*options: str):
@@ -152,14 +153,17 @@ def test_nothing_is_waited_for_when_the_listener_stops():
 
 @pytest.mark.parametrize("true", [0.011, 1.7, 523.0])
 def test_capacity_search_finds_the_highest_rate(true):
-    found = tune._highest(lambda rate: rate <= true, 2.5, "static")
-    assert true / (1 + tune.RATE_TOLERANCE) <= found <= true
+    search = RateSearch(2.5, tune.RATE_TOLERANCE)
+    run_alone(search, lambda rate: rate <= true)
+    assert true / (1 + tune.RATE_TOLERANCE) <= tune._found(search, "static") <= true
 
 
 @pytest.mark.parametrize(("answer", "said"), [(True, "unbounded"), (False, "no capacity")])
 def test_capacity_search_without_an_end_is_refused(answer, said):
+    search = RateSearch(2.5, tune.RATE_TOLERANCE)
+    run_alone(search, lambda rate: answer)
     with pytest.raises(ValueError, match=said):
-        tune._highest(lambda rate: answer, 2.5, "static")
+        tune._found(search, "static")
 
 
 def test_capacity_keeps_95_percent_and_a_little_more_does_not():

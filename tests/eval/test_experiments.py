@@ -19,9 +19,9 @@ from llmsched.eval.report import chrome_trace
 from llmsched.eval.report.tables import Column, Table, csv_text, records, text
 from llmsched.eval.runs.intervals import Interval
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell
-from llmsched.eval.runs.search import Search, side_by_side
 from llmsched.policies import parse
 from llmsched_env.profiles import load_profile
+from llmsched_env.simulation.threshold import WholeNumberSearch, run_side_by_side
 from tests.simulator.test_theory import discrete
 from tests.simulator.test_theory import theorem as published
 
@@ -140,7 +140,7 @@ def test_simulation_meets_the_theorem_and_binning_by_nothing_gains_nothing(capsy
 
 @pytest.mark.parametrize("truth", [-50, -7, 0, 3, 19, 50, 51, 60])
 def test_search_finds_the_last_that_holds(truth):
-    search = Search(start=0, lowest=-50, highest=50)
+    search = WholeNumberSearch(start=0, lowest=-50, highest=50)
     tried = []
     while (number := search.wanted) is not None:
         tried.append(number)
@@ -156,7 +156,8 @@ def test_search_says_when_nothing_holds_and_goes_side_by_side():
         rounds.append(len(asked))
         return [number <= {"a": 7, "b": -99}[key] for key, number in asked]
 
-    assert side_by_side({"a": Search(0, -9, 9), "b": Search(0, -9, 9)}, tried) == {"a": 7, "b": None}
+    searches = {key: WholeNumberSearch(0, -9, 9) for key in ("a", "b")}
+    assert run_side_by_side(searches, tried) == {"a": 7, "b": None}
     assert rounds[0] == 2
 
 

@@ -21,7 +21,7 @@ from llmsched_env.config import Controller, Queueing, Server, SimConfig
 from llmsched_env.core.layout import RECORD
 from llmsched_env.profiles import load_profile
 from llmsched_env.simulation.simulator import simulate
-from tests.policies.test_policies import CONTINUOUS, EVERY, Asked, config, requests, run
+from tests.policies.tools import CONTINUOUS, EVERY, Asked, config, requests, run
 
 SYSTEM = SimConfig((Server(load_profile("h100-80gb_llama2-70b_tp4")),))
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "policies.md").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import pytest
 from llmsched_env.core.layout import WAITING
 from llmsched_env.envs.scalar import LLMSchedEnv
 from tests.envs.env_tools import valid_action
-from tests.oracles import reference
+from tests.oracles import batch as reference
 
 
 def members(env: LLMSchedEnv, rows: Any, k: int, target: int) -> list[Any]:

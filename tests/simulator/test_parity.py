@@ -16,8 +16,8 @@ from llmsched_env.profiles import Profile, load_profile
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.simulator import simulate
-from tests.oracles import reference
-from tests.oracles.continuous_reference.cases import LATE_BINS
+from tests.oracles import batch as reference
+from tests.oracles.continuous.cases import LATE_BINS
 
 STAMPS = ("dispatch", "first_token", "last_token", "completion")
 

@@ -24,9 +24,9 @@ from llmsched_env.profiles import load_profile
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.simulator import simulate
-from tests.oracles import reference
-from tests.oracles.continuous_reference.cases import INF, Case, Pick, cases, chooser, dice, make_case, make_script
-from tests.oracles.reference_continuous import ContinuousSimulator, Options
+from tests.oracles import batch as reference
+from tests.oracles.continuous import ContinuousSimulator, Options
+from tests.oracles.continuous.cases import INF, Case, Pick, cases, chooser, dice, make_case, make_script
 
 pytestmark = pytest.mark.skipif(
     not hasattr(config_module, "Continuous"),

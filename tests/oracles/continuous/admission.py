@@ -1,0 +1,53 @@
+"""Who may join a running set (docs/reference/continuous.md, Who is asked, and when: rules 1 to 5)."""
+
+from __future__ import annotations
+
+import math
+
+from tests.oracles.batch.requests import Request
+from tests.oracles.continuous.options import Options
+from tests.oracles.continuous.server import BLOCK, Server, blocks_for
+
+
+def reservation(server: Server, request: Request) -> float:
+    """Tokens that a request reserves on a server."""
+    return min(BLOCK * blocks_for(request.prompt + request.predicted), server.eta)
+
+
+def watermark(server: Server, share: float) -> int:
+    """Blocks that must stay free beside members."""
+    return 0 if math.isinf(server.blocks) else math.ceil(share * server.blocks)
+
+
+def has_free_slot(server: Server, options: Options, max_batch: int) -> bool:
+    """Whether a server may be asked; SRPT may evict from a full one."""
+    if len(server.members) >= max_batch and not options.srpt:
+        return False
+    return options.prefill == "first" or _budget_is_left(server, options)
+
+
+def _budget_is_left(server: Server, options: Options) -> bool:
+    return sum(member.left for member in server.members) < options.token_budget - len(server.decoding)
+
+
+def broken_rules(server: Server, request: Request, size: int, options: Options) -> set[int]:
+    """Numbers of the rules that keep a request out of a server; ``size`` is at most max_batch."""
+    prompt = request.prompt + request.generated
+    broken = set()
+    if len(server.members) >= size:
+        broken.add(1)
+    if prompt + 1 > server.eta:
+        broken.add(2)
+    kept_free = watermark(server, options.watermark) if options.admission == "prompt" and server.members else 0
+    if server.need + blocks_for(prompt + 1) > server.blocks - kept_free:
+        broken.add(3)
+    if options.admission == "predicted":
+        reserved = sum(member.reservation for member in server.members)
+        if reserved + reservation(server, request) > server.eta:
+            broken.add(4)
+    if options.prefill == "chunked":
+        if not _budget_is_left(server, options):
+            broken.add(5)
+    elif server.prefilling and sum(m.prompt for m in server.prefilling) + prompt > options.token_budget:
+        broken.add(5)
+    return broken

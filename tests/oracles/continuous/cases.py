@@ -1,0 +1,131 @@
+"""Random systems and workloads for the engine `continuous`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from llmsched_env.config import SLO, Controller, Queueing, Server, SimConfig
+from llmsched_env.profiles import Profile
+from llmsched_env.requests import Requests
+from tests.oracles.continuous.options import Options
+
+INF = math.inf
+
+Pick = Callable[[Sequence[Any]], Any]
+"""Chooses one of several; what a random case is made with."""
+
+SPLIT = {"d0": 20.0, "d1": 0.7, "d2": 3e-3, "p0": 15.0, "p1": 0.11, "p2": 2e-4}
+TOKENS = {"w0": 9.0, "e0": 4.0, "w1": 0.3, "a_p": 1e-3, "a_d": 2e-3}
+# on the lattice every duration is a multiple of 1/8 s whatever the order of the sums
+LATTICE = {"d0": 1000.0, "d1": 0.0, "d2": 0.0, "p0": 1000.0, "p1": 0.0, "p2": 0.0}
+FINE_LATTICE = {"d0": 500.0, "d1": 250.0, "d2": 125.0, "p0": 1000.0, "p1": 125.0, "p2": 125.0}
+TOKENS_LATTICE = {"w0": 1000.0, "e0": 500.0, "w1": 250.0, "a_p": 125.0, "a_d": 125.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A configuration whose engine part is kept beside it, and the requests."""
+
+    config: SimConfig
+    options: Options
+    requests: Requests = field(repr=False)
+
+
+def profile(form: str, coefficients: dict[str, float], noise_sigma: float = 0.0) -> Profile:
+    """A profile without a memory limit of its own."""
+    return Profile(form, form, coefficients, 1e9, noise_sigma=noise_sigma)
+
+
+def workload(pick: Pick, lattice: bool) -> Requests:
+    """A few dozen requests; on the lattice arrivals are whole seconds, so that events coincide."""
+    n = pick([40, 1, 2, 3, 5, 10, 20, 60, 90])
+    rng = np.random.default_rng(pick(range(2**16)))
+    gaps = rng.integers(0, 3, n).astype(float)
+    if not lattice:
+        gaps = rng.exponential(pick([0.01, 0.05, 0.4]), n)
+    output = rng.integers(1, pick([90, 3, 12, 40]), n)
+    spread = pick([1.0, 0.0, 0.3])
+    predicted = np.maximum(1, np.rint(output * np.exp(spread * rng.standard_normal(n)))).astype(int)
+    prompt = rng.integers(1, pick([40, 5, 20, 120]), n)
+    return Requests.checked(np.cumsum(gaps), prompt, output, predicted, rng.integers(0, 2, n).astype(np.int8))
+
+
+def latency(pick: Pick, lattice: bool) -> Profile:
+    """A profile; on the lattice without noise, which would leave it."""
+    if lattice:
+        form = pick([LATTICE, LATTICE, FINE_LATTICE, TOKENS_LATTICE])
+        return profile("tokens" if form is TOKENS_LATTICE else "split", form)
+    form = pick([SPLIT, SPLIT, TOKENS])
+    return profile("tokens" if form is TOKENS else pick(["split", "floor"]), form, pick([0.0, 0.0, 0.2]))
+
+
+ETAS = ([250.0, 400.0], [160.0, 250.0], [90.0, 170.0, 400.0], [INF, 130.0], [17.0, 120.0], [800.0], [INF])
+DISCIPLINES = ("fifo", "fifo", "fifo", "srpt", "srpt", "sjf", "oracle-sjf", "edf", "slack", "priority")
+LATE_BINS = (*(None,) * 5, 0.0, 0.5, 1.0, 1.5, 2.0, 8.0, 16.0)
+"""Factors of the late bin; times on the lattice stay dyadic."""
+EDGES = ((), (), (10,), (5, 20), (3, 3, 12, 30), (2, 8, 16, 40))
+
+
+def make_case(pick: Pick, lattice: bool, drained: bool) -> Case:
+    """Servers alike and unlike, ample and tight memory, every discipline, rule, mode, routing and timer."""
+    etas = pick(ETAS)
+    servers = tuple(Server(latency(pick, lattice), pick(etas)) for _ in range(pick([1, 2, 3, 4])))
+    discipline = pick(DISCIPLINES)
+    timers = [INF, INF, 1.0, 3.0]
+    queueing = Queueing(
+        pick(EDGES),
+        "fifo" if discipline == "srpt" else discipline,
+        late_bin=None if discipline == "srpt" else pick(LATE_BINS),
+        hold_s=pick(timers),
+        tick_s=pick(timers),
+    )
+    config = SimConfig(
+        servers,
+        queueing,
+        max_batch=pick([24, 1, 2, 3, 5, 8, 12, 60]),
+        slos=(SLO(e2e_s=5.0, share=0.5), SLO(ttft_s=2.0, share=0.5, name="fast")),
+        controller=Controller(tbt_s=pick([0.03, 0.05, 2.5]), alpha=pick([2.0, 16.0]), eps_memory=pick([0.05, 0.3])),
+        overhead_s=pick([0.0, 0.0, 0.5 if lattice else 0.003]),
+        horizon_s=INF if drained else pick([INF, INF, INF, 30.0 if lattice else 4.0]),
+    )
+    prefill, token_budget = pick(["chunked", "chunked", "first"]), pick([16, 1, 2, 5, 64, 2048, INF])
+    options = Options(
+        admission=pick(["prompt", "predicted"]),
+        prefill=prefill,
+        token_budget=max(token_budget, config.max_batch) if prefill == "chunked" else token_budget,
+        routing=pick(["pull", "pull", "round-robin", "least-outstanding", "join-shortest-kv"]),
+        watermark=pick([0.01, 0.01, 0.0, 0.3]),
+        window_s=pick([0.25, 1.0, 4.0]),
+        srpt=discipline == "srpt",
+    )
+    return Case(config, options, workload(pick, lattice))
+
+
+def make_script(pick: Pick, config: SimConfig) -> list[tuple[int, int]]:
+    """Answers of all kinds: waits, empty bins, sizes below the running set and above the cap."""
+    bins, sizes = range(config.queueing.num_bins + 1), range(config.max_batch + 3)
+    large = range(max(1, config.max_batch // 2), config.max_batch + 3)
+    return [(pick(bins), pick(pick([large, sizes]))) for _ in range(pick([1, 2, 3, 5, 10, 20]))]
+
+
+def chooser(draw: Callable) -> Pick:
+    """Choices that Hypothesis makes and shrinks."""
+    return lambda options: draw(st.sampled_from(options))
+
+
+def dice(seed: int) -> Pick:
+    """Choices by lot, half of them the first option: those make for many requests in little memory."""
+    rng = np.random.default_rng(seed)
+    return lambda options: options[0 if rng.random() < 0.5 else int(rng.integers(len(options)))]
+
+
+@st.composite
+def cases(draw, lattice: bool = False, drained: bool = False) -> Case:
+    """Cases that shrink."""
+    return make_case(chooser(draw), lattice, drained)

@@ -1,0 +1,47 @@
+"""What the engine `continuous` is asked for, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmsched_env.config import SimConfig
+from llmsched_env.requests import Requests
+from tests.oracles.batch.requests import Request, load
+
+SRPT = "oracle-srpt"
+"""The one discipline that evicts by choice."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options that only this engine has."""
+
+    admission: str = "predicted"  # or "prompt"
+    prefill: str = "chunked"  # or "first"
+    token_budget: float = 2048
+    routing: str = "pull"  # or "round-robin", "least-outstanding", "join-shortest-kv"
+    watermark: float = 0.01  # share of the blocks
+    window_s: float = 1.0
+    srpt: bool = False
+
+    @classmethod
+    def of(cls, config: Any) -> Options:
+        """The options of a configuration whose engine is `continuous`."""
+        asked = config.continuous
+        return cls(
+            asked.admission,
+            asked.prefill,
+            asked.token_budget,
+            asked.routing,
+            asked.watermark,
+            asked.window_s,
+            config.queueing.discipline == SRPT,
+        )
+
+
+def load_requests(config: SimConfig, requests: Requests) -> list[Request]:
+    """The requests as objects; `oracle-srpt` has no static key."""
+    if config.queueing.discipline == SRPT:
+        config = replace(config, queueing=replace(config.queueing, discipline="fifo"))
+    return load(config, requests)

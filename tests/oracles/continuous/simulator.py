@@ -1,0 +1,389 @@
+"""docs/reference/continuous.md, one iteration after the other."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from llmsched_env.config import SimConfig
+from llmsched_env.requests import Requests
+from tests.oracles.batch.requests import (
+    COMPLETED,
+    DROPPED,
+    IN_SERVICE,
+    REJECTED,
+    WAITING,
+    Request,
+    change_the_due,
+    in_order_of_any,
+)
+from tests.oracles.continuous.admission import broken_rules, has_free_slot, reservation
+from tests.oracles.continuous.durations import noise_factor
+from tests.oracles.continuous.options import Options, load_requests
+from tests.oracles.continuous.routing import Router
+from tests.oracles.continuous.server import BLOCK, Iteration, Member, Server, started_segment
+from tests.oracles.continuous.targets import Controllers
+from tests.oracles.continuous.view import ContinuousResult, Decide, Decision, View, columns, oldest_arrival
+from tests.oracles.ticks import is_tick, next_tick
+
+
+class ContinuousSimulator:
+    """A run of the engine `continuous`.
+
+    ``options`` where the configuration has none of its own; ``noise_key`` is the lane's key; ``tbt_s``, where
+    given, is taken as D without any check.
+    """
+
+    def __init__(
+        self,
+        config: SimConfig,
+        requests: Requests,
+        decide: Decide,
+        options: Options | None = None,
+        *,
+        noise_key: int = 0,
+        tbt_s: float | None = None,
+    ) -> None:
+        self.config = config
+        self.decide = decide
+        self.options = Options.of(config) if options is None else options
+        self.noise_key = noise_key
+        self.requests = load_requests(config, requests)
+        self.num_bins = config.queueing.num_bins
+        self.servers = [
+            Server(i, server.profile, server.eta if math.isinf(server.eta) else int(server.eta) // BLOCK)
+            for i, server in enumerate(config.servers)
+        ]
+        self.router = Router(self.options.routing, self.servers)
+        self.controllers = Controllers(config, self.servers, self.options.window_s, tbt_s)
+        self.waiting: list[Request] = []
+        self.home: dict[int, int] = {}  # request -> server that it was sent to
+        self.last_token: dict[int, float] = {}  # request -> when it got its newest token
+        self.now = 0.0
+        self.event_now = self.segment_over = False  # did an event happen at this instant, did a segment end?
+        self.next_arrival = 0
+        self.hold_due = math.inf
+        self.tick_armed = True
+        self.decisions: list[Decision] = []
+        self.iterations: list[tuple[float, int, int, int]] = []
+        self.gaps: list[float] = []
+        self.waits = self.empty_choices = self.segments = self.in_system = 0
+        self.integral = 0.0
+
+    # ---- the loop
+
+    def run(self) -> ContinuousResult:
+        """Run until nothing can come any more, or to the horizon (events at the horizon still happen)."""
+        horizon = self.config.horizon_s
+        while (time := self._next_time()) <= horizon and math.isfinite(time):
+            self._advance(time)
+            self.event_now = self.segment_over = False
+            for server in self.servers:
+                if server.boundary == self.now:
+                    self._end_iteration(server)
+            self._arrivals()
+            self._timers()
+            if self.event_now or self.segment_over:
+                change_the_due(self.config, self.waiting, self.requests, self.now)
+            for server in self.servers:
+                self._ask_while_it_admits(server)
+            for server in self.servers:
+                self._go_on(server)
+        if self.in_system:
+            assert math.isfinite(horizon), "requests left and nothing to come"
+        if self.next_arrival < len(self.requests) or self.in_system:
+            self._advance(horizon)
+        return self._result()
+
+    def _advance(self, time: float) -> None:
+        assert time >= self.now
+        self.integral += self.in_system * (time - self.now)
+        self.now = time
+
+    def _next_time(self) -> float:
+        """When the next thing happens."""
+        times = [server.boundary for server in self.servers]
+        if self.next_arrival < len(self.requests):
+            times.append(self.requests[self.next_arrival].arrival)
+        self.hold_due = self._hold_time()
+        return min([*times, self.hold_due, self._tick_time()])
+
+    def _event(self, *, timer: bool = False) -> None:
+        """Something happened after which every server wants to be asked."""
+        self.event_now = True
+        for server in self.servers:
+            server.wants = True
+        if not timer:
+            self.tick_armed = True
+
+    # ---- (1) the end of an iteration
+
+    def _end_iteration(self, server: Server) -> None:
+        iteration, segment = server.iteration, server.segment
+        assert iteration is not None and segment is not None
+        segment.done += 1
+        self._account(server, iteration)
+        for member in iteration.decoders:
+            member.tokens += 1
+            self._token(member)
+        done = [member for member in iteration.decoders if member.missing == 0]
+        for member in sorted(done, key=lambda member: member.request.number):
+            self._complete(server, member)
+        for member, chunk in iteration.chunks:
+            member.prefilled += chunk
+        for member, _ in iteration.chunks:
+            if member.decoding:
+                self._first_token_of_stay(server, member)
+        before = len(server.members)
+        self._make_room(server)
+        if iteration.chunks:
+            server.wants = True
+        if iteration.chunks or done or len(server.members) < before:
+            self._end_segment(server)
+
+    def _account(self, server: Server, iteration: Iteration) -> None:
+        """Note an iteration that has ended."""
+        duration = iteration.end - iteration.start
+        server.busy += duration
+        if iteration.at_start:
+            server.window.time += duration
+        if iteration.decoders:
+            server.window.iterations += 1
+            server.window.member_iterations += len(iteration.decoders)
+        prefilled = sum(chunk for _, chunk in iteration.chunks)
+        self.iterations.append((self.now, server.number, len(iteration.decoders), prefilled))
+
+    def _token(self, member: Member) -> None:
+        """A member got a token at this boundary."""
+        number = member.request.number
+        if number in self.last_token:
+            self.gaps.append(self.now - self.last_token[number])
+        self.last_token[number] = self.now
+
+    def _first_token_of_stay(self, server: Server, member: Member) -> None:
+        member.tokens = 1
+        self._token(member)
+        if math.isnan(member.request.first_token):
+            member.request.first_token = self.now
+        if member.missing == 0:
+            self._complete(server, member)
+
+    def _complete(self, server: Server, member: Member) -> None:
+        server.members.remove(member)
+        request = member.request
+        request.status = COMPLETED
+        request.last_token = request.completion = self.now
+        self.in_system -= 1
+        self.controllers.completed(request)
+        self._event()
+
+    def _make_room(self, server: Server) -> None:
+        """Members leave while one more token for each does not fit."""
+        while server.need > server.blocks:
+            newest = max(server.members, key=lambda member: member.request.number)
+            if len(server.members) == 1:
+                server.members.remove(newest)
+                newest.request.status = DROPPED
+                self.in_system -= 1
+                self._event()
+            else:
+                self._preempt(server, newest)
+
+    def _preempt(self, server: Server, member: Member) -> None:
+        server.members.remove(member)
+        request = member.request
+        request.generated += member.tokens
+        request.predicted = max(request.predicted, request.generated + 1)
+        request.returned = True
+        request.evictions += 1
+        request.status = WAITING
+        self.waiting.append(request)
+        self._event()
+
+    def _end_segment(self, server: Server) -> None:
+        if server.segment is not None:
+            self.segment_over = True
+            server.segment = None
+            self.controllers.segment_ended(server, self.now)
+
+    # ---- (2) arrivals
+
+    def _arrivals(self) -> None:
+        while self.next_arrival < len(self.requests) and self.requests[self.next_arrival].arrival == self.now:
+            request = self.requests[self.next_arrival]
+            self.next_arrival += 1
+            self._event()
+            if not self.router.fits_somewhere(request):
+                request.status = REJECTED
+                continue
+            self.in_system += 1
+            if self.router.pushes:
+                waiting = {server.number: self._waiting_for(server) for server in self.servers}
+                self.home[request.number] = self.router.send(request, waiting)
+            self.waiting.append(request)
+
+    # ---- (3) timers
+
+    def _hold_time(self) -> float:
+        """The hold timer ahead, or inf."""
+        time = oldest_arrival(self.waiting) + self.config.queueing.hold_s
+        return time if time > self.now else math.inf
+
+    def _tick_time(self) -> float:
+        """The tick ahead, or inf: a spent one does not come again until something happens."""
+        tick = self.config.queueing.tick_s
+        if not self.waiting or not self.tick_armed or math.isinf(tick):
+            return math.inf
+        return next_tick(tick, self.now)
+
+    def _is_tick(self) -> bool:
+        return is_tick(self.config.queueing.tick_s, self.now)
+
+    def _timers(self) -> None:
+        if self.waiting and self.hold_due == self.now:
+            self._event(timer=True)
+        if self.waiting and self._is_tick() and self.tick_armed:
+            self._event(timer=True)
+            self.tick_armed = False
+
+    # ---- (4) decisions
+
+    def _waiting_for(self, server: Server) -> list[Request]:
+        """What waits for a server."""
+        return [request for request in self.waiting if self.home.get(request.number, server.number) == server.number]
+
+    def _queue(self, server: Server, bin_: int) -> list[Request]:
+        """What a choice admits from, in order; `any` offers the late only where nobody else waits."""
+        queue = [request for request in self._waiting_for(server) if bin_ in (request.bin, self.num_bins)]
+        if self.options.srpt:
+            return sorted(queue, key=lambda request: (request.remaining, request.number))
+        return in_order_of_any(queue) if bin_ == self.num_bins else sorted(queue, key=Request.order)
+
+    def _ask_while_it_admits(self, server: Server) -> None:
+        at_boundary = server.boundary == self.now or (server.iteration is None and self.event_now)
+        while (
+            at_boundary
+            and server.wants
+            and self._waiting_for(server)
+            and has_free_slot(server, self.options, self.config.max_batch)
+        ):
+            admitted = self._ask(server)
+            server.wants = bool(admitted)
+
+    def _can_wait(self) -> bool:
+        """Can any event come?"""
+        running = any(server.members for server in self.servers)
+        arrivals = self.next_arrival < len(self.requests)
+        return running or arrivals or math.isfinite(self._hold_time()) or math.isfinite(self._tick_time())
+
+    def _ask(self, server: Server) -> tuple[int, ...]:
+        """Put the question and admit; the numbers of the admitted."""
+        change_the_due(self.config, self.waiting, self.requests, self.now)
+        view = self._view(server)
+        bin_, size = answer = self.decide(view)
+        if not 0 <= bin_ <= self.num_bins or size < 0:
+            raise ValueError(f"decision {answer} is not allowed")
+        admitted: list[int] = []
+        evicted: list[int] = []
+        if size == 0 and view.can_wait:
+            self.waits += 1
+        else:
+            if size == 0:
+                bin_, size = self.num_bins, self.config.max_batch
+            elif view.queue_length[bin_] == 0:
+                self.empty_choices += 1
+                bin_ = self.num_bins
+            admitted, evicted = self._admit(server, bin_, min(size, self.config.max_batch))
+        self.decisions.append(Decision(self.now, server.number, *answer, tuple(admitted), tuple(evicted), view))
+        return tuple(admitted)
+
+    def _admit(self, server: Server, bin_: int, size: int) -> tuple[list[int], list[int]]:
+        """Admit the late, or others, in order until a rule is broken; who came, and who was evicted by choice."""
+        admitted: list[int] = []
+        evicted: list[int] = []
+        kind = None
+        while queue := self._queue(server, bin_):
+            head = queue[0]
+            if kind not in (None, bool(head.late)):
+                break
+            kind = bool(head.late)
+            broken = broken_rules(server, head, size, self.options)
+            while self.options.srpt and broken and broken <= {1, 3, 4}:
+                longest = max(server.members, key=lambda m: (m.missing, m.request.number), default=None)
+                if longest is None or longest.missing <= head.remaining:
+                    break
+                self._end_segment(server)
+                self._preempt(server, longest)
+                evicted.append(longest.request.number)
+                broken = broken_rules(server, head, size, self.options)
+            if broken:
+                break
+            self._end_segment(server)
+            self._start_stay(server, head)
+            admitted.append(head.number)
+        return admitted, evicted
+
+    def _start_stay(self, server: Server, request: Request) -> None:
+        self.waiting.remove(request)
+        request.status = IN_SERVICE
+        if math.isnan(request.dispatch):
+            request.dispatch = self.now
+        server.members.append(Member(request, request.context, request.remaining, reservation(server, request)))
+
+    def _view(self, server: Server) -> View:
+        queues = [self._queue(server, bin_) for bin_ in range(self.num_bins + 1)]
+        return View(
+            now=self.now,
+            server=server.number,
+            num_bins=self.num_bins,
+            num_servers=len(self.servers),
+            max_batch=self.config.max_batch,
+            can_wait=int(self._can_wait()),
+            at_tick=int(self._is_tick()),
+            waiting=len(self._waiting_for(server)),
+            oldest_arrival=oldest_arrival(self._waiting_for(server)),
+            running=len(server.members),
+            decoding=len(server.decoding),
+            queue_length=tuple(len(queue) for queue in queues),
+            head_number=tuple(queue[0].number if queue else -1 for queue in queues),
+            target=tuple(self.controllers.target(bin_, server) for bin_ in range(self.num_bins + 1)),
+        )
+
+    # ---- (5) the next iteration
+
+    def _go_on(self, server: Server) -> None:
+        """A server at a boundary starts its next segment, or goes on with the one it is in."""
+        if server.boundary > self.now and server.iteration is not None:
+            return
+        if not server.members:
+            server.iteration = None
+            return
+        decoders, chunks = server.plan(self.options.prefill, self.options.token_budget)
+        if server.segment is None:
+            factor = noise_factor(server.profile.noise_sigma, self.noise_key, self.segments)
+            self.segments += 1
+            server.segment = started_segment(server, self.now, factor, self.config.overhead_s, decoders, chunks)
+        segment = server.segment
+        assert segment.done == 0 or (not chunks and segment.batch == len(decoders))
+        end = segment.boundary(segment.done + 1)
+        server.iteration = Iteration(self.now, end, len(server.decoding), decoders, chunks)
+        server.peak = max(server.peak, server.held)
+        assert server.need <= server.blocks, f"{server.need} blocks needed of {server.blocks}"
+
+    # ---- the end
+
+    def _result(self) -> ContinuousResult:
+        return ContinuousResult(
+            **columns(self.requests),
+            decisions=self.decisions,
+            waits=self.waits,
+            empty_choices=self.empty_choices,
+            segments=self.segments,
+            iterations=self.iterations,
+            busy=[server.busy for server in self.servers],
+            peak_blocks=[server.peak for server in self.servers],
+            gaps=np.array(self.gaps),
+            in_system_integral=self.integral,
+            end=self.now,
+        )

@@ -1,0 +1,1 @@
+"""The batch oracle against schedules worked out by hand, and what holds in all of its runs."""

@@ -1,0 +1,1 @@
+"""The calibration: its campaign, its rows, its fit and its profiles."""

@@ -1,0 +1,1 @@
+"""What must hold in every run, whatever the policy answers: conservation, memory, order, and equal runs equal bytes."""

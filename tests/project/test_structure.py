@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,15 @@ LEARNING = {"torch", "stable_baselines3", "sb3_contrib", "tensorboard"}
 HEAVY = {"numba", "pandas", "scipy", "matplotlib", *LEARNING}
 GENERATORS = {"Generator", "SeedSequence", "PCG64", "BitGenerator", "default_rng"}
 LONGEST = 400
+"""Lines that no file reaches."""
+FULLEST = 14
+"""Python files that a folder may hold."""
+FULLER = {  # folder: why it may hold more
+    "eval": "a file for each command",
+    "train": "a file for each command",
+    "policies/rules": "a file for each policy",
+    "eval/calibration": "to be divided",
+}
 
 
 def module_name(path: Path) -> str:
@@ -159,6 +169,32 @@ def test_files_are_short_and_say_what_they_are(package: str) -> None:
         if top(name) == package:
             assert ast.get_docstring(tree(name)), f"{name} has no docstring"
             assert len(path.read_text(encoding="utf-8").splitlines()) < LONGEST, name
+
+
+def python_files(*folders: str) -> list[Path]:
+    """Every Python file below these folders of the project."""
+    return [file for folder in folders for file in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_the_tests_are_short_and_say_what_they_are() -> None:
+    """As the packages: one concept a file, under 400 lines, with a docstring."""
+    files = python_files("tests")
+    assert len(files) > 50
+    for file in files:
+        text, name = file.read_text(encoding="utf-8"), file.relative_to(ROOT)
+        assert ast.get_docstring(ast.parse(text)), f"{name} has no docstring"
+        assert len(text.splitlines()) < LONGEST, f"{name} is too long: divide it by concept"
+
+
+def test_folders_are_small() -> None:
+    """A folder holds at most 14 Python files, with the exceptions of FULLER; no exception outlives its need."""
+    counts = Counter(
+        str(file.parent.relative_to(ROOT)) for file in python_files(*PACKAGES, "llmsched", "data", "tests")
+    )
+    assert counts["policies/rules"] > 10
+    full = {folder for folder, count in counts.items() if count > FULLEST}
+    assert full <= FULLER.keys(), f"more than {FULLEST} Python files: {', '.join(sorted(full - FULLER.keys()))}"
+    assert FULLER.keys() <= full, f"no exception needed: {', '.join(sorted(FULLER.keys() - full))}"
 
 
 @pytest.mark.parametrize("package", PACKAGES)

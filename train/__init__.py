@@ -1,1 +1,1 @@
-"""Learners: what connects the environment to other people's training code, and our own training."""
+"""Training: the adapter to Stable-Baselines3, and the programs that search or train weights for `network`."""

@@ -1,4 +1,4 @@
-"""What a training run leaves behind while it goes: curves, evaluations, the best weights, a state to resume from."""
+"""What a training run writes while it runs: curves, evaluations, the best weights, a state to resume from."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from stable_baselines3.common.utils import set_random_seed
 
 from llmsched.policies.network import checkpoint
 from llmsched.policies.network.layouts import LAYOUTS
-from llmsched.train.many_systems import BANDS, Fleet
-from llmsched.train.validation import Run, Score, by_load, scored
+from llmsched.train.many_systems import LOAD_BANDS, ManySystems
+from llmsched.train.validation import ScoredRun, WeightScore, misses_by_load, score_weights
 from llmsched_env.envs.spaces import ladder
 
 STATE = "resume.pt"
-SMALL = 8
-"""Largest size of a small batch, in the decision mix."""
+SMALL_BATCH = 8
+"""Largest size that counts as a small batch in the decision mix."""
 
 
-class Keeper(BaseCallback):
+class TrainingCallback(BaseCallback):
     """Saves, evaluates and logs between rollouts.
 
-    Before every rollout all generators are seeded by (seed, number of the rollout): a state to resume from needs no
-    generator's state, and a run that was killed goes on bit for bit from the last one kept (same thread count).
+    Before every rollout all random generators are seeded by (seed, number of the rollout).  So the state to resume from
+    holds no generator, and a run that was killed continues bit for bit from its last state (with as many threads).
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any], runs: Sequence[Run], arguments: Any) -> None:
+    def __init__(self, folder: Path, about: Mapping[str, Any], runs: Sequence[ScoredRun], arguments: Any) -> None:
         super().__init__()
         self.folder, self.about, self.runs, self.arguments = folder, about, runs, arguments
         self.rollouts = 0
@@ -44,7 +44,7 @@ class Keeper(BaseCallback):
         self._began, self._first = time.monotonic(), 0
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs."""
+        """The state that `restore` takes."""
         model = self.model
         return {
             "policy": model.policy.state_dict(),
@@ -74,19 +74,19 @@ class Keeper(BaseCallback):
         self.rollouts += 1
 
     def _on_step(self) -> bool:
-        fleet = self.training_env
-        assert isinstance(fleet, Fleet)
+        systems = self.training_env
+        assert isinstance(systems, ManySystems)
         for lane in np.flatnonzero(self.locals["dones"]).tolist():
             info = self.locals["infos"][lane]
             missed = 1.0 - info["episode_metrics"]["slo_attainment"]
-            self._ended.append((int(fleet.bands[lane]), missed, info["episode"]["r"]))
+            self._ended.append((int(systems.bands[lane]), missed, info["episode"]["r"]))
         return True
 
     def _on_rollout_end(self) -> None:
         record = self.logger.record
         if self._ended:
             record("episodes/return", float(np.mean([r for *_, r in self._ended])))
-        for band, (low, high) in enumerate(BANDS):
+        for band, (low, high) in enumerate(LOAD_BANDS):
             missed = [m for b, m, _ in self._ended if b == band]
             if missed:
                 record(f"episodes/misses_load_{low:g}_to_{high:g}", float(np.mean(missed)))
@@ -95,12 +95,12 @@ class Keeper(BaseCallback):
         for name, share in decision_mix(actions, self.model.policy.scorer.bins, self.model.policy.scorer.max_batch):
             record(f"decisions/{name}", share)
 
-    def evaluate(self) -> Score:
-        """Score the weights as they stand against the heuristics; keep them when they are the best so far."""
+    def evaluate(self) -> WeightScore:
+        """Score the present weights against the heuristics; save them when they are the best so far."""
         arrays = self.model.policy.scorer.arrays()
-        found = scored(self.runs, LAYOUTS["batch"].pack(arrays))
+        found = score_weights(self.runs, LAYOUTS["batch"].pack(arrays))
         self.logger.record("validation/log_ratio", found.mean)
-        for load, (misses, best) in by_load(found).items():
+        for load, (misses, best) in misses_by_load(found).items():
             self.logger.record(f"validation/misses_load_{load:g}", misses)
             self.logger.record(f"validation/best_heuristic_load_{load:g}", best)
         better = found.mean < self.best
@@ -113,13 +113,13 @@ class Keeper(BaseCallback):
         return found
 
     def save(self) -> None:
-        """Write the state to resume from; a kill leaves the one before or this one, whole."""
+        """Write the state to resume from; a kill in between leaves the previous state whole."""
         fresh = self.folder / (STATE + ".new")
         torch.save(self.state(), fresh)
         os.replace(fresh, self.folder / STATE)
 
     def finish(self) -> None:
-        """The last evaluation, and the weights as they are."""
+        """Evaluate once more, and save the present weights as ``last``."""
         self.evaluate()
         trained = {"steps": self.num_timesteps}
         checkpoint.save(self.folder / "last", self.model.policy.scorer.arrays(), {**self.about, **trained})
@@ -135,28 +135,33 @@ class Keeper(BaseCallback):
 
 
 def decision_mix(actions: NDArray[np.int64], bins: int, max_batch: int) -> list[tuple[str, float]]:
-    """Shares by name: of all decisions those that wait, of the others those of `any`, and those whose size is the
-    target, at most SMALL, or larger."""
+    """Shares by name of ladder actions (N,).
+
+    ``wait`` is the share of all decisions; the others are shares of those that do not wait: ``any`` of the choice
+    `any`, ``target`` of the controllers' target, ``size_to_...`` and ``size_above`` of smaller and larger other sizes.
+    """
     sizes = ladder(max_batch)
-    chosen = actions[actions > 0] - 1
-    choice, rung = chosen // len(sizes), chosen % len(sizes)
+    launched = actions[actions > 0] - 1
+    choice, rung = launched // len(sizes), launched % len(sizes)
     target = rung == len(sizes) - 1
-    small = ~target & (np.asarray(sizes)[rung] <= SMALL)
-    parts = {"target": target, "any": choice == bins, f"size_to_{SMALL}": small, "size_above": ~target & ~small}
-    shares = [(name, float(np.mean(part)) if len(chosen) else 0.0) for name, part in parts.items()]
+    small = ~target & (np.asarray(sizes)[rung] <= SMALL_BATCH)
+    parts = {"target": target, "any": choice == bins, f"size_to_{SMALL_BATCH}": small, "size_above": ~target & ~small}
+    shares = [(name, float(np.mean(part)) if len(launched) else 0.0) for name, part in parts.items()]
     return [("wait", float(np.mean(actions == 0))), *shares]
 
 
-def restore(model: OnPolicyAlgorithm, keeper: Keeper, folder: Path) -> None:
-    """Put ``model`` and ``keeper`` where the run in ``folder`` was last saved.  The file is this run's own: it is
-    unpickled."""
+def restore(model: OnPolicyAlgorithm, callback: TrainingCallback, folder: Path) -> None:
+    """Put ``model`` and ``callback`` back to the last state saved in ``folder``.
+
+    The file is unpickled, so it must be one that this program wrote.
+    """
     path = folder / STATE
     if not path.is_file():
-        raise SystemExit(f"{path}: the run was killed before its first state was kept; start it anew.")
+        raise SystemExit(f"{path}: the run was killed before it saved a state: start it again without --resume.")
     state = torch.load(path, weights_only=False)
     model.policy.load_state_dict(state["policy"])
     model.policy.optimizer.load_state_dict(state["optimizer"])
     model.num_timesteps, model._n_updates = state["steps"], state["updates"]  # type: ignore[attr-defined]
     model.env = pickle.loads(state["lanes"])
     model._last_obs, model._last_episode_starts = state["observations"], state["starts"]
-    keeper.rollouts, keeper.best = state["rollouts"], state["best"]
+    callback.rollouts, callback.best = state["rollouts"], state["best"]

@@ -1,7 +1,7 @@
-"""Draw how training went: ``python train/curves.py runs/first [runs/second ...] --out curves.png``.
+"""Draw the curves of training runs: ``python train/curves.py runs/first [runs/second ...] --out curves.png``.
 
-The runs are those of train/ppo.py (their TensorBoard events) or those of train/search.py (curve.csv), one kind at a
-time.  Several, which differ in their seed, become a line, their mean, and a band from the lowest to the highest.
+The runs are those of train/ppo.py (TensorBoard events) or of train/search.py (curve.csv), one kind at a time.  Several
+runs, which differ in their seed, become a line (their mean) and a band from the lowest to the highest.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ PROGRAM = "curves.py"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#997700")
 INK, MUTED, GRID = "#222222", "#6b6b6b", "#e3e3e3"
 POINTS = 40
-"""Of a longer curve, means over this many parts are drawn."""
+"""Most points that are drawn; of a longer curve, the means over this number of parts."""
 
 Floats = NDArray[np.float64]
 Curve = tuple[Floats, Floats]
-"""x, ascending, and y of as many points."""
+"""x (N,), ascending, and y (N,)."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A curve by its name in the run, times ``factor``; ``guide``: dashed, in the colour of the line before."""
+    """A curve by its name in the run, times ``factor``.  A ``guide`` is dashed, in the colour of the line before it."""
 
     curve: str
     name: str = ""
@@ -43,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Axes: title, unit of y, lines, and a level that means something."""
+    """Axes: title, unit of y, lines, and a level to mark."""
 
     title: str
     y: str
@@ -95,7 +95,7 @@ SEARCH = (
 
 @dataclass(frozen=True)
 class Kind:
-    """What runs of one command leave: the name of x, its unit in steps, and the panels."""
+    """How runs of one program are drawn: the name of x, the steps in one of its units, and the panels."""
 
     x: str
     unit: float
@@ -105,18 +105,18 @@ class Kind:
 KINDS = {"ppo": Kind("decisions, thousands", 1e3, TRAINING), "search": Kind("generation", 1.0, SEARCH)}
 
 
-def read(folder: Path) -> tuple[str, dict[str, Curve]]:
+def read_run(folder: Path) -> tuple[str, dict[str, Curve]]:
     """The kind of the run in ``folder`` and its curves by name; ``ValueError`` in one line."""
     if (folder / "curve.csv").is_file():
-        return "search", of_search(folder / "curve.csv")
+        return "search", read_search(folder / "curve.csv")
     events = sorted(folder.glob("events.out.tfevents.*"))
     if not events:
-        raise ValueError(f"{folder} holds no run: give the --out of train/ppo.py or train/search.py.")
-    return "ppo", of_events(events)
+        raise ValueError(f"{folder} holds no run: give a folder that was the --out of train/ppo.py or train/search.py.")
+    return "ppo", read_events(events)
 
 
-def of_search(path: Path) -> dict[str, Curve]:
-    """Columns of curve.csv over the generation."""
+def read_search(path: Path) -> dict[str, Curve]:
+    """The columns of a curve.csv by name, over the generation."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     x = np.array([float(row["generation"]) for row in rows])
@@ -124,12 +124,12 @@ def of_search(path: Path) -> dict[str, Curve]:
     return {name: (x, np.array([float(row[name]) for row in rows])) for name in names}
 
 
-def of_events(files: Sequence[Path]) -> dict[str, Curve]:
-    """Scalars of TensorBoard event files, oldest first; a resumed run has several, and the later one counts."""
+def read_events(files: Sequence[Path]) -> dict[str, Curve]:
+    """The scalars of TensorBoard event files, oldest first; at equal steps the later file counts (a resumed run)."""
     try:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     except ImportError:
-        raise ValueError("TensorBoard is needed to read its events: pip install 'llmsched[train]'.") from None
+        raise ValueError("reading its events needs TensorBoard: pip install 'llmsched[train]'.") from None
     found: dict[str, dict[int, float]] = {}
     for file in files:
         events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
@@ -142,8 +142,8 @@ def of_events(files: Sequence[Path]) -> dict[str, Curve]:
     return curves
 
 
-def thinned(curve: Curve) -> Curve:
-    """Means of x and y over POINTS equal parts, or the curve itself where it is short; undefined ones are left out."""
+def thin(curve: Curve) -> Curve:
+    """Means of x and y over POINTS equal parts, or the curve itself where it is short; without undefined values."""
     x, y = (values[np.isfinite(curve[1])] for values in curve)
     if len(x) <= POINTS:
         return x, y
@@ -152,8 +152,8 @@ def thinned(curve: Curve) -> Curve:
     return np.add.reduceat(x, cuts) / counts, np.add.reduceat(y, cuts) / counts
 
 
-def together(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats, Floats]:
-    """x, mean, lowest and highest of several runs, where all of them have been."""
+def combine(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats, Floats]:
+    """(x, mean, lowest, highest), (N,) each, of several runs where all of them have values."""
     first, last = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
     x = np.unique(np.concatenate([x for x, _ in curves]))
     x = x[(x >= first) & (x <= last)]
@@ -161,15 +161,15 @@ def together(curves: Sequence[Curve]) -> tuple[Floats, Floats, Floats, Floats]:
     return x, y.mean(axis=0), y.min(axis=0), y.max(axis=0)
 
 
-def panel(axes: Axes, about: Panel, kind: Kind, runs: Sequence[Mapping[str, Curve]]) -> None:
-    """Draw the lines that every run has."""
+def draw_panel(axes: Axes, about: Panel, kind: Kind, runs: Sequence[Mapping[str, Curve]]) -> None:
+    """Draw the lines of a panel that every run has."""
     place = -1
     for line in about.lines:
         place += not line.guide
-        curves = [thinned(run[line.curve]) for run in runs if line.curve in run]
+        curves = [thin(run[line.curve]) for run in runs if line.curve in run]
         if len(curves) < len(runs) or not all(len(x) for x, _ in curves):
             continue
-        x, mean, low, high = together(curves)
+        x, mean, low, high = combine(curves)
         colour = COLOURS[place % len(COLOURS)]
         look: dict[str, Any] = {"linewidth": 1.1, "linestyle": (0, (4, 2))} if line.guide else {"linewidth": 1.8}
         axes.plot(x / kind.unit, line.factor * mean, color=colour, label=line.name or None, **look)
@@ -187,7 +187,7 @@ def panel(axes: Axes, about: Panel, kind: Kind, runs: Sequence[Mapping[str, Curv
         axes.legend(frameon=False, fontsize=8, loc="upper center", ncols=min(3, len(about.lines)))
 
 
-def draw(kind: Kind, runs: Sequence[Mapping[str, Curve]], heading: str, file: Path) -> None:
+def draw_runs(kind: Kind, runs: Sequence[Mapping[str, Curve]], heading: str, file: Path) -> None:
     """Write the panels of ``kind`` as a PNG."""
     from matplotlib.figure import Figure
 
@@ -196,7 +196,7 @@ def draw(kind: Kind, runs: Sequence[Mapping[str, Curve]], heading: str, file: Pa
     figure.suptitle(heading, x=0.012, ha="left", fontsize=9, color=MUTED)
     grid = figure.subplots(rows, 2, squeeze=False, sharex=True)
     for axes, about in zip(grid.ravel(), kind.panels, strict=False):
-        panel(axes, about, kind, runs)
+        draw_panel(axes, about, kind, runs)
         axes.grid(color=GRID)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
@@ -207,18 +207,20 @@ def draw(kind: Kind, runs: Sequence[Mapping[str, Curve]], heading: str, file: Pa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Read, draw; the exit code."""
+    """Read and draw; returns the exit code."""
     parser = argparse.ArgumentParser(prog=PROGRAM, description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a run; several: other seeds of it")
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="folder of a run; several are drawn as seeds of one run"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="PNG to write")
     options = parser.parse_args(argv)
     try:
-        found = [read(folder) for folder in options.runs]
+        found = [read_run(folder) for folder in options.runs]
         kinds = {kind for kind, _ in found}
         if len(kinds) > 1:
-            raise ValueError("the runs are of train/ppo.py and of train/search.py: draw one kind at a time.")
-        many = f"{len(found)} runs: mean, and band from the lowest to the highest" if len(found) > 1 else "1 run"
-        draw(KINDS[kinds.pop()], [curves for _, curves in found], many, options.out)
+            raise ValueError("some runs are of train/ppo.py, others of train/search.py: draw one kind at a time.")
+        heading = f"{len(found)} runs: mean, and band from the lowest to the highest" if len(found) > 1 else "1 run"
+        draw_runs(KINDS[kinds.pop()], [curves for _, curves in found], heading, options.out)
     except ImportError:
         print(f"{PROGRAM}: error: curves need matplotlib: pip install 'llmsched[plots]'", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""Many systems trained on at once: native vector environments side by side behind SB3's interface."""
+"""Many systems that are trained on at once: native vector environments behind one interface of Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -11,45 +11,47 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from llmsched.policies.network.settings import OVERDUE_BATCH_FACTOR, OVERDUE_FACTOR, choose_discipline
 from llmsched.train.sb3_vec_env import Indices, SB3VecEnv, make_sb3_vec_env
-from llmsched.train.systems import Course
+from llmsched.train.systems import TrainingSystem
 
-BANDS = ((0.5, 0.9), (0.9, 1.2), (1.2, 1.6))
-"""Loads of training episodes: a lane draws from one of these ranges."""
+LOAD_BANDS = ((0.5, 0.9), (0.9, 1.2), (1.2, 1.6))
+"""Ranges of loads; the episodes of a lane draw their load from one of them."""
 
 HOLDING = 0.02
-"""Price of a request that stays in the system for one T, in misses."""
+"""Cost, in misses, of a request that stays in the system for one T (the E2E target)."""
 
 
-def course_env(course: Course, band: tuple[float, float], lanes: int, requests: int, max_bins: int) -> SB3VecEnv:
-    """``lanes`` lanes of one system whose episodes have loads of ``band``."""
+def make_system_env(
+    system: TrainingSystem, band: tuple[float, float], lanes: int, requests: int, max_bins: int
+) -> SB3VecEnv:
+    """``lanes`` lanes of one system; their episodes have ``requests`` requests and loads from ``band``."""
     return make_sb3_vec_env(
         lanes,
-        workload=course.workload,
-        rate=tuple(course.capacity * load for load in band),
+        workload=system.workload,
+        rate=tuple(system.capacity * load for load in band),
         requests=requests,
-        predictor=course.predictor,
-        burstiness=course.burstiness,
-        profile=course.profile,
-        servers=course.servers,
-        bins=course.bins if course.bins == 1 else [0, *course.config.queueing.edges],
+        predictor=system.predictor,
+        burstiness=system.burstiness,
+        profile=system.profile,
+        servers=system.servers,
+        bins=system.bins if system.bins == 1 else [0, *system.config.queueing.edges],
         max_bins=max_bins,
-        max_batch=course.max_batch,
-        slo={"e2el": 1000.0 * course.target_s},
-        discipline=choose_discipline(course.config),
+        max_batch=system.max_batch,
+        slo={"e2el": 1000.0 * system.target_s},
+        discipline=choose_discipline(system.config),
         late_bin=OVERDUE_FACTOR["batch"],
         triage=OVERDUE_BATCH_FACTOR,
-        reward={"miss": 1.0, "holding": HOLDING / course.target_s},
+        reward={"miss": 1.0, "holding": HOLDING / system.target_s},
         action="ladder",
     )
 
 
-class Fleet(VecEnv):
-    """Vector environments of equal spaces, one after the other; ``bands`` (lanes,) is the band of each lane."""
+class ManySystems(VecEnv):
+    """Vector environments with equal spaces, lanes one after the other; ``bands`` (lanes,) are places in LOAD_BANDS."""
 
     def __init__(self, envs: Sequence[SB3VecEnv], bands: Sequence[int]) -> None:
         first = envs[0]
         if any(env.observation_space != first.observation_space for env in envs):
-            raise ValueError("the environments differ in their spaces: give all the same max_bins and max_batch.")
+            raise ValueError("the environments differ in their spaces: give the same max_bins and max_batch to all.")
         self.envs = list(envs)
         self._cuts = np.cumsum([0, *(env.num_envs for env in envs)])
         self.bands = np.repeat(np.asarray(bands), [env.num_envs for env in envs])
@@ -57,7 +59,7 @@ class Fleet(VecEnv):
         self._actions: NDArray = np.zeros(0)
 
     def reset(self) -> NDArray[np.float32]:
-        """Reset every lane; lane i of the whole gets seed + i after ``seed``."""
+        """Reset every lane; after ``seed``, lane i of all lanes gets seed + i."""
         if self._seeds[0] is not None:
             for env, low in zip(self.envs, self._cuts, strict=False):
                 env.seed(self._seeds[0] + int(low))
@@ -69,7 +71,7 @@ class Fleet(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
-        """Carry out the actions."""
+        """Perform the actions."""
         infos: list[dict[str, Any]] = []
         parts = []
         for env, low, high in zip(self.envs, self._cuts, self._cuts[1:], strict=False):
@@ -105,15 +107,17 @@ class Fleet(VecEnv):
         return all(env.has_attr(attr_name) for env in self.envs)
 
     def env_is_wrapped(self, wrapper_class: Any, indices: Indices = None) -> list[bool]:
-        """As of the environments."""
+        """Whether the lanes are wrapped in ``wrapper_class``."""
         every = [value for env in self.envs for value in env.env_is_wrapped(wrapper_class)]
         return [every[i] for i in self._get_indices(indices)]
 
 
-def make_fleet(courses: Sequence[Course], lanes: int, requests: int, max_bins: int, seed: int) -> Fleet:
-    """``lanes`` lanes of every course in every band."""
-    pairs = [(course, band) for course in courses for band in range(len(BANDS))]
-    envs = [course_env(course, BANDS[band], lanes, requests, max_bins) for course, band in pairs]
-    fleet = Fleet(envs, [band for _, band in pairs])
-    fleet.seed(seed)
-    return fleet
+def make_many_systems(
+    systems: Sequence[TrainingSystem], lanes: int, requests: int, max_bins: int, seed: int
+) -> ManySystems:
+    """``lanes`` lanes of every system in every band of loads."""
+    pairs = [(system, band) for system in systems for band in range(len(LOAD_BANDS))]
+    envs = [make_system_env(system, LOAD_BANDS[band], lanes, requests, max_bins) for system, band in pairs]
+    made = ManySystems(envs, [band for _, band in pairs])
+    made.seed(seed)
+    return made

@@ -1,4 +1,4 @@
-"""The network of the learned scheduler in torch: what network.batch_scores runs compiled, and a critic beside it.
+"""The network of the engine `batch` in torch, the same as the compiled one of network.batch_scores, and a critic.
 
 `Scorer` gives the same scores as batch_scores.score_actions for a batch of observations (a test holds them to 1e-6).
 It has the same arrays under the same names, so that its weights can be saved as they are.
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from llmsched.policies.network.batch_features import ADDED_TIME, FIXED_SHARE, LARGEST_TIME, SMALLEST_AGE
 from llmsched.policies.network.batch_layout import CHOICE, CONTEXT, OWN, SHARED, shapes
-from llmsched.policies.network.layouts import LAYOUTS
+from llmsched.train.start_rule import rule_weights
 from llmsched_env.core.view.observation import PER_BIN
 from llmsched_env.envs.spaces import ladder
 
 MASKED = -1e8
-"""Score of what must not be chosen: no probability is left of it, and it stays finite."""
+"""Score of an action that is not allowed: its probability is 0, and the score stays finite."""
 
 NAMES = [name for name, *_ in PER_BIN]
 QUEUE, BATCHES, WAIT, TIME, SLACK, TARGET, SERVED, LATE = (
@@ -33,7 +33,7 @@ QUEUE, BATCHES, WAIT, TIME, SLACK, TARGET, SERVED, LATE = (
 
 
 def unsquash(x: Tensor) -> Tensor:
-    """x of an entry x / (|x| + 1), at most LARGEST_TIME in size."""
+    """The x of an entry x / (|x| + 1), at most LARGEST_TIME in size (any shape)."""
     return (x / (1.0 - x.abs()).clamp(min=1e-6)).clamp(-LARGEST_TIME, LARGEST_TIME)
 
 
@@ -60,21 +60,24 @@ class Scorer(nn.Module):
         """The weights as llmsched.policies.network.checkpoint.save takes them."""
         return {name: p.detach().cpu().numpy().astype(np.float64) for name, p in self.named_parameters()}
 
-    def described(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """(context (N, CONTEXT), choices (N, K + 1, CHOICE), facts: count, full batch, time, age, may be served, each
-        (N, K + 1))."""
+    def describe(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """(context (N, CONTEXT), choices (N, K + 1, CHOICE), facts) of observations (N, size).
+
+        The facts are (N, K + 1) each: waiting requests, requests in a full batch, its service time (T), age of the
+        first request (T), whether the choice may be served.
+        """
         n = image.shape[0]
         own = image[:, SHARED:].reshape(n, self.bins + 1, OWN)
         count = torch.round(torch.exp2(20.0 * own[..., QUEUE]) - 1.0)
         full = count / unsquash(own[..., BATCHES]).clamp(min=1.0)
         age, time, slack = (unsquash(own[..., place]) for place in (WAIT, TIME, SLACK))
-        given_up = own[..., LATE] >= 1.0
-        in_hope = (~given_up).to(time.dtype)
-        on_time = in_hope * ((1.0 - time) / age.clamp(min=SMALLEST_AGE)).clamp(0.0, 1.0)
-        age = torch.where(given_up, torch.full_like(age, LARGEST_TIME), age)
-        passed_over = given_up & ~given_up[:, -1:]  # while somebody waits who is not late
-        served = (own[..., SERVED] >= 0.5) & ~passed_over
-        waiting = torch.where(passed_over, 0.0, count)[:, :-1].sum(dim=1, keepdim=True).clamp(min=1.0)
+        overdue = own[..., LATE] >= 1.0
+        hopeful = (~overdue).to(time.dtype)
+        on_time = hopeful * ((1.0 - time) / age.clamp(min=SMALLEST_AGE)).clamp(0.0, 1.0)
+        age = torch.where(overdue, torch.full_like(age, LARGEST_TIME), age)
+        skipped = overdue & ~overdue[:, -1:]  # other requests wait
+        served = (own[..., SERVED] >= 0.5) & ~skipped
+        waiting = torch.where(skipped, 0.0, count)[:, :-1].sum(dim=1, keepdim=True).clamp(min=1.0)
         is_any = torch.zeros_like(count)
         is_any[:, -1] = 1.0
         derived = [
@@ -83,8 +86,8 @@ class Scorer(nn.Module):
             torch.log2(1.0 + full) / 7.0,
             torch.log2(1.0 + 100.0 * time / full.clamp(min=1.0)) / 10.0,
             slack.clamp(-1.0, 1.0),
-            in_hope * torch.sigmoid(40.0 * (0.1 - slack)),
-            in_hope * torch.sigmoid(15.0 * (0.3 - slack)),
+            hopeful * torch.sigmoid(40.0 * (0.1 - slack)),
+            hopeful * torch.sigmoid(15.0 * (0.3 - slack)),
             (count / waiting).clamp(max=1.0),
             is_any,
         ]
@@ -97,10 +100,10 @@ class Scorer(nn.Module):
         mean = torch.where(filled, bins, torch.zeros_like(bins)).sum(dim=1) / filled.sum(dim=1).clamp(min=1)
         return torch.cat([image[:, :SHARED], largest, mean], dim=-1), choices, (count, full, time, age, served)
 
-    def sized(self, own: Tensor, facts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """(SIZED of every rung (N, K + 1, rungs, len(SIZED)), whether it may be chosen (N, K + 1, rungs))."""
+    def describe_sizes(self, choices: Tensor, facts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """(inputs SIZED of every size (N, K + 1, rungs, SIZES), whether the size is allowed (N, K + 1, rungs))."""
         count, full, time, age, served = (fact[..., None] for fact in facts)
-        target = torch.round(own[..., TARGET] * self.max_batch).clamp(min=1.0)[..., None]
+        target = torch.round(choices[..., TARGET] * self.max_batch).clamp(min=1.0)[..., None]
         fixed = self.rungs.expand(*count.shape[:-1], -1)
         before = torch.cat([torch.zeros_like(fixed[..., :1]), fixed[..., :-1]], dim=-1)
         useful = (fixed < count) | ((count > target) & (before < count))
@@ -126,34 +129,34 @@ class Scorer(nn.Module):
         return torch.stack(found, dim=-1), allowed & served
 
     def forward(self, image: Tensor) -> Tensor:
-        """The scores."""
+        """The scores (N, 1 + choices * rungs) of observations (N, size)."""
         image = image.to(self.bias.dtype)
-        context, choices, facts = self.described(image)
-        sized, allowed = self.sized(choices, facts)
+        context, choices, facts = self.describe(image)
+        sized, allowed = self.describe_sizes(choices, facts)
         base = self.bias + context @ self.context.T
         hidden = torch.relu(
             base[:, None, None] + (choices @ self.choice.T)[:, :, None] + sized @ self.size.T,
         )
         straight = (choices @ self.straight[:CHOICE])[..., None] + sized @ self.straight[CHOICE:]
         scores = torch.where(allowed, hidden @ self.out + straight, torch.full_like(straight, MASKED))
-        patience = torch.relu(self.wait_bias + context @ self.wait_context.T)
-        wait = patience @ self.wait_out + context @ self.wait_straight + self.wait_offset
+        waiting = torch.relu(self.wait_bias + context @ self.wait_context.T)
+        wait = waiting @ self.wait_out + context @ self.wait_straight + self.wait_offset
         wait = torch.where(image[:, SHARED - 1] >= 0.5, wait, torch.full_like(wait, MASKED))
         return torch.cat([wait[:, None], scores.flatten(1)], dim=-1)
 
 
 class Critic(nn.Module):
-    """What SB3 calls the extractor of the two heads: the observation itself for the actor, a net for the critic."""
+    """The extractor of SB3's two heads: the actor gets the observation itself, the critic a small net of it."""
 
     def __init__(self, scorer: Scorer, width: int) -> None:
         super().__init__()
         inputs = CONTEXT + SHARED + (scorer.bins + 1) * OWN
-        self._described = scorer.described
+        self._describe = scorer.describe
         self.net = nn.Sequential(nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
         self.latent_dim_pi, self.latent_dim_vf = SHARED + (scorer.bins + 1) * OWN, width
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(for the actor, for the critic)."""
+        """(features for the actor, features for the critic)."""
         return self.forward_actor(features), self.forward_critic(features)
 
     def forward_actor(self, features: Tensor) -> Tensor:
@@ -161,13 +164,13 @@ class Critic(nn.Module):
         return features
 
     def forward_critic(self, features: Tensor) -> Tensor:
-        """Its summary and itself, through the net."""
-        context, _, _ = self._described(features)
+        """The context and the observation, through the net."""
+        context, _, _ = self._describe(features)
         return self.net(torch.cat([context, features], dim=-1))
 
 
-class _Scheduler:
-    """What both policies share: a Scorer as the actor, which masks what is not valid by itself."""
+class _ScorerActor:
+    """Both policies of SB3 with a Scorer as the actor, which masks actions that are not allowed by itself."""
 
     def __init__(self, *args: Any, max_batch: int, hidden: int = 6, width: int = 64, **kwargs: Any) -> None:
         self._shape, self._width = (max_batch, hidden), width
@@ -186,21 +189,17 @@ class _Scheduler:
         self.optimizer = own.optimizer_class(own.parameters(), lr=lr_schedule(1), **own.optimizer_kwargs)
 
 
-class SchedulerPolicy(_Scheduler, ActorCriticPolicy):
-    """For PPO."""
+class SchedulerPolicy(_ScorerActor, ActorCriticPolicy):
+    """The policy for PPO."""
 
 
-class MaskableSchedulerPolicy(_Scheduler, MaskableActorCriticPolicy):
-    """For MaskablePPO."""
+class MaskableSchedulerPolicy(_ScorerActor, MaskableActorCriticPolicy):
+    """The policy for MaskablePPO."""
 
 
 def initialise(scorer: Scorer) -> None:
-    """Small random hidden layers whose outputs are not yet used, and scores that prefer full, timely batches."""
-    start = LAYOUTS["batch"].zeros(len(scorer.bias))
-    start["straight"][OWN + 1], start["straight"][OWN + 2] = 2.0, 2.0
-    start["straight"][CHOICE + 2], start["straight"][CHOICE + 5] = 1.0, 2.0
-    start["wait_offset"][0] = -1.0
-    scorer.load_arrays(start)
+    """The start rule, with small random hidden layers whose outputs have no effect yet."""
+    scorer.load_arrays(rule_weights(len(scorer.bias)))
     with torch.no_grad():
         for name in ("bias", "context", "choice", "size", "wait_bias", "wait_context"):
             getattr(scorer, name).normal_(0.0, 0.1)

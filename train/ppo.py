@@ -1,9 +1,10 @@
-"""Train the learned scheduler: ``python train/ppo.py --out runs/first`` (``--resume`` goes on after a kill).
+"""Train the network of the engine `batch` with PPO: ``python train/ppo.py --out runs/first``.
 
-PPO of Stable-Baselines3, or MaskablePPO, on native lanes of many systems at once (train/courses.py), from the weights
-that train/search.py found, from a checkpoint of your own, or from nothing.  The folder of ``--out`` holds all there is
-to know: config.json (arguments, versions, seeds, git commit, threads), TensorBoard curves, progress.csv, resume.pt, and
-best.npz + best.json, which ``network:path=FOLDER/best`` runs in every experiment.
+PPO or MaskablePPO of Stable-Baselines3, on native lanes of many systems at once (train/systems.py).  It starts from the
+shipped weights, which an evolution strategy found (train/search.py), from a checkpoint, or from nothing.  ``--resume``
+continues a run that was stopped.  The folder of ``--out`` holds all there is to know: config.json (arguments, versions,
+seeds, git commit, threads), TensorBoard curves, progress.csv, resume.pt, and best.npz with best.json, which
+``network:path=FOLDER/best`` runs in every experiment.
 """
 
 from __future__ import annotations
@@ -33,66 +34,72 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from llmsched.policies.network import checkpoint
-from llmsched.train.callback import Keeper, restore
-from llmsched.train.many_systems import Fleet, make_fleet
+from llmsched.train.arguments import add_flags, add_resume, first_line, given_values, setting
+from llmsched.train.callback import TrainingCallback, restore
+from llmsched.train.many_systems import ManySystems, make_many_systems
 from llmsched.train.network import MaskableSchedulerPolicy, SchedulerPolicy
-from llmsched.train.systems import train_courses
-from llmsched.train.validation import runs_of
+from llmsched.train.systems import TrainingSystem, training_systems
+from llmsched.train.validation import make_runs
 
 PROGRAM = "ppo.py"
 HYPERPARAMS = Path(__file__).parent / "hyperparams" / "scheduler.toml"
 
+OUTPUTS = ("out", "straight", "wait_out", "wait_straight", "wait_offset")
+"""Arrays of the network that a temperature divides: those that the scores are linear in."""
+
 
 @dataclass(frozen=True)
-class Arguments:
-    """What a training run is made of; every field is a flag, with dashes for underscores."""
+class PPOArguments:
+    """The arguments of a training run; every field is a flag."""
 
-    out: str = "runs/ppo"  # folder of the run
-    algorithm: str = "ppo"  # or maskable
-    start: str = "shipped"  # checkpoint to start from: shipped, none, or a path
-    seed: int = 0  # of weights, actions and arrivals
-    steps: int = 4_000_000  # decisions in all
-    courses: int = 0  # only the first so many systems; 0: all
-    lanes: int = 1  # of every system in every band of loads
-    requests: int = 600  # in an episode
-    rollout: int = 128  # decisions of every lane between two updates
-    batch_size: int = 2048
-    epochs: int = 3
-    learning_rate: float = 2e-4
-    clip: float = 0.1
-    gae_lambda: float = 0.98
-    entropy: float = 0.0
-    critic_steps: int = 200_000  # decisions before the actor is touched
-    hidden: int = 6  # hidden units of a scorer that starts from nothing
-    temperature: float = 0.2  # scores of the start are divided by this, to explore around it
-    save_every: int = 10  # rollouts between two states to resume from
-    evaluate_every: int = 20  # rollouts between two evaluations
-    evaluation_requests: int = 2_000  # in every validation run
-    evaluation_seeds: int = 1
-    threads: int = 1  # of torch; results depend on it, so it is kept
+    out: str = setting("runs/ppo", "folder of the run")
+    algorithm: str = setting("ppo", "ppo or maskable")
+    start: str = setting("shipped", "weights to start from: shipped, none, or a checkpoint")
+    seed: int = setting(0, "seed of weights, actions and arrivals")
+    steps: int = setting(4_000_000, "decisions in all")
+    systems: int = setting(0, "train on the first N systems only; 0: on all")
+    lanes: int = setting(1, "lanes of every system in every band of loads")
+    requests: int = setting(600, "requests in an episode")
+    rollout: int = setting(128, "decisions of every lane between two updates")
+    batch_size: int = setting(2048, "decisions in a batch of an update")
+    epochs: int = setting(3, "passes over the decisions in an update")
+    learning_rate: float = setting(2e-4, "learning rate")
+    clip: float = setting(0.1, "clip range of PPO")
+    gae_lambda: float = setting(0.98, "lambda of generalised advantage estimation")
+    entropy: float = setting(0.0, "weight of the entropy bonus")
+    critic_steps: int = setting(200_000, "decisions during which only the critic learns")
+    hidden: int = setting(6, "hidden units of a network that starts from nothing")
+    temperature: float = setting(0.2, "the scores at the start are divided by it; a larger one explores more")
+    save_every: int = setting(10, "rollouts between two states to resume from")
+    evaluate_every: int = setting(20, "rollouts between two evaluations")
+    evaluation_requests: int = setting(2_000, "requests in every validation run")
+    evaluation_seeds: int = setting(1, "arrival seeds of every validation run")
+    threads: int = setting(1, "threads of torch; results depend on it")
 
 
-def parsed(argv: Sequence[str] | None) -> tuple[Arguments, bool]:
-    """The arguments, flags before the file before defaults, and whether to resume; exit 2 with one line."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
-    parser.add_argument("--resume", action="store_true", help="go on in the folder of --out, with its arguments")
-    parser.add_argument("--hyperparams", default=str(HYPERPARAMS), metavar="FILE", help="TOML of arguments")
-    for field in dataclasses.fields(Arguments):
-        kind = {"str": str, "int": int, "float": float}[str(field.type)]
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=kind, help=f"default {field.default!r}")
-    given = {name: value for name, value in vars(parser.parse_args(argv)).items() if value is not None}
+def parse_arguments(argv: Sequence[str] | None) -> tuple[PPOArguments, bool]:
+    """(arguments, whether to resume); flags come before the TOML file, the file before defaults.
+
+    Exit 2 with one line where something is not allowed.
+    """
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=first_line(__doc__), allow_abbrev=False)
+    add_resume(parser)
+    parser.add_argument("--hyperparams", default=str(HYPERPARAMS), metavar="FILE", help="TOML file of arguments")
+    add_flags(parser, PPOArguments)
+    given = given_values(parser.parse_args(argv))
     resume, file = given.pop("resume"), Path(given.pop("hyperparams"))
     try:
         if resume:
-            folder = Path(given.get("out", Arguments.out))
+            folder = Path(given.get("out", PPOArguments().out))
             kept = json.loads((folder / "config.json").read_text(encoding="utf-8"))["arguments"]
-            return checked(Arguments(**kept)), True
-        return checked(Arguments(**{**tomllib.loads(file.read_text(encoding="utf-8")), **given})), False
+            return check_arguments(PPOArguments(**kept)), True
+        values = {**tomllib.loads(file.read_text(encoding="utf-8")), **given}
+        return check_arguments(PPOArguments(**values)), False
     except (OSError, ValueError, TypeError, KeyError) as error:
         parser.exit(2, f"{PROGRAM}: error: {' '.join(str(error).split())}\n")
 
 
-def checked(arguments: Arguments) -> Arguments:
+def check_arguments(arguments: PPOArguments) -> PPOArguments:
     """The arguments themselves, or ``ValueError``."""
     if arguments.algorithm not in ("ppo", "maskable"):
         raise ValueError(f"algorithm={arguments.algorithm!r} is not known: choose ppo or maskable.")
@@ -105,8 +112,8 @@ def checked(arguments: Arguments) -> Arguments:
     return arguments
 
 
-def about(arguments: Arguments, command: str) -> dict[str, Any]:
-    """What has to be known to repeat the run."""
+def describe_run(arguments: PPOArguments, command: str) -> dict[str, Any]:
+    """All that has to be known to repeat the run, ready for JSON."""
     root = Path(__file__).resolve().parents[1]
     commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
     names = ("torch", "stable-baselines3", "sb3-contrib", "gymnasium", "numba", "numpy")
@@ -115,42 +122,36 @@ def about(arguments: Arguments, command: str) -> dict[str, Any]:
         "arguments": dataclasses.asdict(arguments),
         "versions": {name: version(name) for name in names} | {"python": platform.python_version()},
         "git_commit": commit.stdout.strip() or None,
-        "courses": [course.name for course in chosen(arguments)],
+        "systems": [system.name for system in select_systems(arguments)],
         "threads": arguments.threads,
     }
 
 
-def chosen(arguments: Arguments) -> list[Any]:
-    """The courses to train on."""
-    return train_courses()[: arguments.courses or None]
+def select_systems(arguments: PPOArguments) -> list[TrainingSystem]:
+    """The systems to train on."""
+    return training_systems()[: arguments.systems or None]
 
 
-def load_start(start: str) -> checkpoint.Checkpoint:
-    """The checkpoint that ``--start`` names: the shipped one, or a path."""
-    return checkpoint.load_shipped("batch") if start == "shipped" else checkpoint.load(start)
-
-
-def starting_weights(arguments: Arguments) -> dict[str, Any] | None:
-    """The arrays to start from, their scores divided by the temperature; None: from nothing."""
+def start_weights(arguments: PPOArguments) -> dict[str, Any] | None:
+    """The arrays to start from, their scores divided by the temperature; None: start from nothing."""
     if arguments.start == "none":
         return None
-    found = dict(load_start(arguments.start).arrays)
-    for name in ("out", "straight", "wait_out", "wait_straight", "wait_offset"):
-        found[name] = found[name] / arguments.temperature
-    return found
+    shipped = arguments.start == "shipped"
+    found = checkpoint.load_shipped("batch") if shipped else checkpoint.load(arguments.start)
+    return {name: array / arguments.temperature if name in OUTPUTS else array for name, array in found.arrays.items()}
 
 
-def made(arguments: Arguments, fleet: Fleet) -> OnPolicyAlgorithm:
-    """The learner."""
-    start = starting_weights(arguments)
+def make_learner(arguments: PPOArguments, env: ManySystems) -> OnPolicyAlgorithm:
+    """PPO or MaskablePPO on ``env``, with the weights to start from."""
+    start = start_weights(arguments)
     hidden = arguments.hidden if start is None else len(start["bias"])
     masked = arguments.algorithm == "maskable"
-    about_policy = {"max_batch": chosen(arguments)[0].max_batch, "hidden": hidden}
+    about_policy = {"max_batch": select_systems(arguments)[0].max_batch, "hidden": hidden}
     policy: Any = MaskableSchedulerPolicy if masked else SchedulerPolicy
     assert not masked or issubclass(policy, MaskableActorCriticPolicy)
     model: OnPolicyAlgorithm = (MaskablePPO if masked else PPO)(
         policy,
-        fleet,
+        env,
         learning_rate=arguments.learning_rate,
         n_steps=arguments.rollout,
         batch_size=arguments.batch_size,
@@ -169,40 +170,39 @@ def made(arguments: Arguments, fleet: Fleet) -> OnPolicyAlgorithm:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train; the exit code."""
-    arguments, resume = parsed(argv)
+    """Train; returns the exit code."""
+    arguments, resume = parse_arguments(argv)
     words = list(sys.argv[1:] if argv is None else argv)
     folder = Path(arguments.out)
     torch.set_num_threads(arguments.threads)
-    courses = chosen(arguments)
+    systems = select_systems(arguments)
     if (folder / "config.json").exists() and not resume:
         print(f"{PROGRAM}: error: {folder} holds a run: give --resume, or another --out.", file=sys.stderr)
         return 2
     try:
-        fleet = make_fleet(
-            courses, arguments.lanes, arguments.requests, max(course.bins for course in courses) + 1, arguments.seed
-        )
-        model = made(arguments, fleet)
+        max_bins = max(system.bins for system in systems) + 1
+        env = make_many_systems(systems, arguments.lanes, arguments.requests, max_bins, arguments.seed)
+        model = make_learner(arguments, env)
     except ValueError as error:
         print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
-        document = about(arguments, " ".join(["python train/ppo.py", *words]))
+        document = describe_run(arguments, " ".join(["python train/ppo.py", *words]))
         (folder / "config.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model.set_logger(configure(str(folder), ["csv", "tensorboard"]))
-    runs = runs_of(courses, range(arguments.evaluation_seeds), arguments.evaluation_requests)
-    keeper = Keeper(folder, document, runs, arguments)
+    runs = make_runs(systems, range(arguments.evaluation_seeds), arguments.evaluation_requests)
+    callback = TrainingCallback(folder, document, runs, arguments)
     if resume:
-        restore(model, keeper, folder)
+        restore(model, callback, folder)
     try:
         left = arguments.steps - model.num_timesteps
         if left > 0:
-            model.learn(left, callback=keeper, reset_num_timesteps=not resume)
-        keeper.finish()
+            model.learn(left, callback=callback, reset_num_timesteps=not resume)
+        callback.finish()
     except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted; --resume goes on from the last state kept", file=sys.stderr)
+        print(f"{PROGRAM}: interrupted; --resume continues from the last saved state", file=sys.stderr)
         return 130
     return 0
 

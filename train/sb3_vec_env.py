@@ -1,4 +1,4 @@
-"""Native vector environments as Stable-Baselines3 wants them: ``make_sb3_vec_env(256)``."""
+"""Native vector environments behind the interface of Stable-Baselines3 (SB3): ``make_sb3_vec_env(256)``."""
 
 from __future__ import annotations
 
@@ -34,15 +34,17 @@ def make_sb3_vec_env(
 class SB3VecEnv(VecEnv):
     """A Gymnasium vector environment that resets in the same step, behind SB3's interface.
 
-    Equals a ``DummyVecEnv`` of ``Monitor``-wrapped scalar environments, seeds and all, bit for bit.  ``infos`` are
-    empty but for lanes whose episode has just ended; those have ``terminal_observation``, ``TimeLimit.truncated``,
+    It equals a ``DummyVecEnv`` of scalar environments in ``Monitor`` bit for bit, with the same seeds.  ``infos`` are
+    empty except for lanes whose episode has just ended; those have ``terminal_observation``, ``TimeLimit.truncated``,
     ``episode`` (as of ``Monitor``: r, l, t) and ``episode_metrics`` where the environment gives them.
     """
 
     def __init__(self, env: VectorEnv) -> None:
         mode = env.metadata.get("autoreset_mode")
         if mode != AutoresetMode.SAME_STEP:
-            raise ValueError(f"autoreset_mode={mode} does not fit SB3: make it with autoreset_mode=SAME_STEP.")
+            raise ValueError(
+                f"autoreset_mode={mode} does not fit SB3: make the environment with autoreset_mode=SAME_STEP."
+            )
         self.env = env
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         self._actions: NDArray = np.zeros(0)
@@ -54,7 +56,7 @@ class SB3VecEnv(VecEnv):
         """Reset every lane, with the seeds and options that ``seed`` and ``set_options`` left."""
         options = self._options[0]
         if any(other != options for other in self._options):
-            raise ValueError("a native vector environment has one set of options: give the same to every lane.")
+            raise ValueError("a native vector environment has one set of options: give the same options to every lane.")
         observations, _ = self.env.reset(seed=self._seeds[0], options=options or None)  # lane i: that + i
         self.reset_infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         self._returns[:], self._lengths[:] = 0.0, 0
@@ -67,18 +69,18 @@ class SB3VecEnv(VecEnv):
         self._actions = actions
 
     def step_wait(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]]:
-        """Carry out the actions; lanes that end give their first observation of the next episode."""
+        """Perform the actions; a lane whose episode ends returns the first observation of its next one."""
         observations, rewards, terminated, truncated, info = self.env.step(self._actions)
         self._returns += rewards
         self._lengths += 1
         dones = terminated | truncated
         infos: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
         for i in np.flatnonzero(dones).tolist():
-            infos[i] = self._last_words(i, info, bool(truncated[i] and not terminated[i]))
+            infos[i] = self._end_episode(i, info, bool(truncated[i] and not terminated[i]))
         return observations, rewards.astype(np.float32), dones, infos
 
-    def _last_words(self, i: int, info: dict[str, Any], cut: bool) -> dict[str, Any]:
-        """The info of lane ``i``, whose episode has ended (``cut``: by a limit alone); begins its next account."""
+    def _end_episode(self, i: int, info: dict[str, Any], cut: bool) -> dict[str, Any]:
+        """The info of lane ``i``, whose episode has ended (``cut``: only by a time limit); its sums begin again."""
         spent = round(time.time() - self._began, 6)
         episode = {"r": round(float(self._returns[i]), 6), "l": int(self._lengths[i]), "t": spent}
         self._returns[i], self._lengths[i] = 0.0, 0
@@ -100,7 +102,7 @@ class SB3VecEnv(VecEnv):
         return hasattr(self.env, attr_name)
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        """An attribute of the lanes, which have all of them in common; spaces are those of one lane."""
+        """An attribute, which all lanes share, once for every lane asked for; spaces are those of one lane."""
         single = f"single_{attr_name}"
         name = single if attr_name in ("action_space", "observation_space") else attr_name
         value = getattr(self.env, name)

@@ -1,9 +1,9 @@
-"""Search for the weights of the learned scheduler: ``python train/search.py --out runs/search`` (``--resume`` goes on).
+"""Search weights for the network of the engine `batch`: ``python train/search.py --out runs/search``.
 
-Evolution (CMA-ES, the package cma) directly on what counts: the misses of long simulated runs, as a log ratio to the
-best heuristic's on the same arrivals, over systems and loads drawn anew in every generation.  No reward has to be
-handed out over time, nothing is discounted, and the simulator makes a run of thousands of requests in milliseconds.
-train/ppo.py starts from what comes out.
+An evolution strategy (CMA-ES, the package cma) minimises the misses of long simulated runs, as a log ratio to the best
+heuristic's misses on the same arrivals.  Systems and loads are drawn anew in every generation.  No reward has to be
+distributed over time and nothing is discounted; a run of thousands of requests takes milliseconds.  ``--resume``
+continues a search that was stopped.  train/ppo.py can start from the result.
 """
 
 from __future__ import annotations
@@ -21,43 +21,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched.policies.network import checkpoint
-from llmsched.policies.network.batch_layout import CHOICE, CONTEXT, DERIVED, OWN, SHARED, SIZED, shapes
+from llmsched.policies.network.batch_layout import CHOICE, DERIVED, SHARED, shapes
 from llmsched.policies.network.layouts import LAYOUTS
-from llmsched.train import evolution
-from llmsched.train.evolution import Problem, Settings
-from llmsched.train.systems import TRAINING_SEED, train_courses
-from llmsched.train.validation import runs_of
+from llmsched.train.arguments import setting
+from llmsched.train.evolution import SearchProblem, SearchSettings, run_command
+from llmsched.train.start_rule import rule_weights
+from llmsched.train.systems import training_systems
+from llmsched.train.validation import LOADS, RIVALS
 from llmsched_env.core.view.observation import GLOBAL, PER_BIN
 
-SHARED_USED: tuple[str, ...] = ("free", "servers", "busy_min", "busy_mean", "rate_fast", "rate_slow", "oldest_wait")
-SHARED_USED += ("waiting_per_server", "in_service")
-LARGEST_USED = ("hits_per_time", "due")
-CHOICE_USED: tuple[str, ...] = ("head_wait", "head_predicted", "batch_time", "late")
-CHOICE_USED += tuple(name for name in DERIVED if name != "due_soon")
-"""The inputs of the hidden layer that are searched; the weights of the others stay 0."""
+SHARED_INPUTS: tuple[str, ...] = ("free", "servers", "busy_min", "busy_mean", "rate_fast", "rate_slow", "oldest_wait")
+SHARED_INPUTS += ("waiting_per_server", "in_service")
+"""Inputs of the hidden layer that exist once and are searched; the weights of the others stay 0."""
+
+LARGEST_INPUTS = ("hits_per_time", "due")
+"""Inputs of the hidden layer, as the largest over the bins, that are searched."""
+
+CHOICE_INPUTS: tuple[str, ...] = ("head_wait", "head_predicted", "batch_time", "late")
+CHOICE_INPUTS += tuple(name for name in DERIVED if name != "due_soon")
+"""Inputs of the hidden layer of a choice that are searched."""
+
+SPREAD = 0.3
+"""Standard deviation of the weights into the hidden units at the start."""
 
 
 @dataclass(frozen=True)
-class Arguments(Settings):
-    """What a search is made of."""
+class BatchSearchSettings(SearchSettings):
+    """The settings of a search for the network of the engine `batch`."""
 
-    frozen: int = 0  # the first so many hidden units keep what goes into them
-
-
-def names() -> dict[str, list[str]]:
-    """Names of the inputs of the hidden layer and past it."""
-    once = [name for name, *_ in GLOBAL]
-    choice = [*(name for name, *_ in PER_BIN), *DERIVED]
-    context = once + [f"largest {name}" for name in choice] + [f"mean {name}" for name in choice]
-    return {"context": context, "choice": choice, "size": list(SIZED)}
+    frozen: int = setting(0, "the first N hidden units keep the weights of their inputs")
 
 
-def searched(hidden: int, frozen: int = 0) -> NDArray[np.int64]:
+def searched_places(hidden: int, frozen: int = 0) -> NDArray[np.int64]:
     """Places (D,), in a packed row of weights (layouts.Layout.pack), of those that are searched."""
-    known = names()
-    assert len(known["context"]) == CONTEXT and len(known["choice"]) == CHOICE and OWN + len(DERIVED) == CHOICE
-    context = [known["context"].index(name) for name in (*SHARED_USED, *(f"largest {n}" for n in LARGEST_USED))]
-    choice = [len(PER_BIN) + DERIVED.index(n) if n in DERIVED else known["choice"].index(n) for n in CHOICE_USED]
+    once, per_bin = [name for name, *_ in GLOBAL], [name for name, *_ in PER_BIN]
+    largest = [SHARED + len(per_bin) + DERIVED.index(name) for name in LARGEST_INPUTS]
+    context = [once.index(name) for name in SHARED_INPUTS] + largest
+    choice = [len(per_bin) + DERIVED.index(n) if n in DERIVED else per_bin.index(n) for n in CHOICE_INPUTS]
     used = {name: np.zeros(shape, bool) for name, shape in shapes(hidden).items()}
     for name in ("bias", "size", "out", "straight", "wait_offset"):
         used[name][:] = True
@@ -69,47 +69,45 @@ def searched(hidden: int, frozen: int = 0) -> NDArray[np.int64]:
     return 1 + np.flatnonzero(np.concatenate([used[name].ravel() for name in used]))  # after the hidden units
 
 
-def put(x: NDArray[np.float64], places: NDArray[np.int64], start: NDArray[np.float64]) -> NDArray[np.float64]:
+def put_weights(x: NDArray[np.float64], places: NDArray[np.int64], start: NDArray[np.float64]) -> NDArray[np.float64]:
     """Packed weights (P,): those of ``start`` (P,), with ``x`` (D,) at ``places`` (D,)."""
     packed = start.copy()
     packed[places] = x
     return packed
 
 
-def start_of(arguments: Arguments) -> NDArray[np.float64]:
-    """Packed weights (P,) where the search begins: a checkpoint, or the rule `most requests in time per second`."""
-    if arguments.start != "none":
-        found = checkpoint.load(arguments.start)
-        if found.hidden != arguments.hidden:
-            raise ValueError(f"{arguments.start} has {found.hidden} hidden units: give --hidden {found.hidden}.")
+def start_weights(settings: BatchSearchSettings) -> NDArray[np.float64]:
+    """Packed weights (P,) where the search begins: a checkpoint, or the start rule with random hidden inputs."""
+    if settings.start != "none":
+        found = checkpoint.load(settings.start)
+        if found.engine != "batch" or found.hidden != settings.hidden:
+            raise ValueError(
+                f"{settings.start}: engine {found.engine}, {found.hidden} hidden units: give one of the engine "
+                f"batch, and --hidden {found.hidden}."
+            )
         return found.packed
-    start = LAYOUTS["batch"].zeros(arguments.hidden)
-    rng = np.random.default_rng(arguments.seed)
+    start, rng = rule_weights(settings.hidden), np.random.default_rng(settings.seed)
     for name in ("bias", "context", "choice", "size"):
-        start[name][:] = 0.3 * rng.standard_normal(start[name].shape)
-    start["straight"][OWN + 1], start["straight"][OWN + 2] = 2.0, 2.0
-    start["straight"][CHOICE + 2], start["straight"][CHOICE + 5] = 1.0, 2.0
-    start["wait_offset"][0] = -1.0
+        start[name][:] = SPREAD * rng.standard_normal(start[name].shape)
     return LAYOUTS["batch"].pack(start)
 
 
-def problem_of(arguments: Arguments) -> Problem:
-    """The search of the network of the engine `batch`."""
-    start, places = start_of(arguments), searched(arguments.hidden, arguments.frozen)
-    courses = train_courses()[: arguments.courses or None]
-    return Problem(
+def make_problem(settings: BatchSearchSettings) -> SearchProblem:
+    """The search for the network of the engine `batch`."""
+    start, places = start_weights(settings), searched_places(settings.hidden, settings.frozen)
+    return SearchProblem(
         start=start[places],
-        pack=lambda x: put(x, places, start),
-        engine="batch",
-        runs_of=lambda seeds: runs_of(courses, seeds, arguments.requests),
-        training=range(TRAINING_SEED + 10, TRAINING_SEED + 10 + arguments.pool),
-        validation=range(1),
+        pack=lambda x: put_weights(x, places, start),
+        systems=training_systems()[: settings.systems or None],
+        loads=LOADS,
+        rivals=RIVALS,
+        validation_seeds=range(1),
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Search; the exit code."""
-    return evolution.run(argv, "search.py", (__doc__ or "").splitlines()[0], Arguments, problem_of)
+    """Search; returns the exit code."""
+    return run_command(argv, "search.py", __doc__, BatchSearchSettings, make_problem)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""Search for the weights of the learned scheduler in the engine `continuous`: ``python train/search_continuous.py``.
+"""Search weights for the network of the engine `continuous`: ``python train/search_continuous.py --out runs/search``.
 
-Evolution (CMA-ES, the package cma) directly on the misses of long simulated runs, as a log ratio to the best
-heuristic's on the same arrivals, over systems and loads drawn anew in every generation.  It starts from a rule: first
-come first served up to the controllers' target, late requests up to a fifth of it.
+As train/search.py, with its own systems, loads and heuristics.  The search begins at a rule: first come first served
+up to the controllers' target, overdue requests up to about a fifth of it.
 """
 
 from __future__ import annotations
@@ -22,31 +21,34 @@ from numpy.typing import NDArray
 from llmsched.policies.network import checkpoint
 from llmsched.policies.network.continuous_layout import FEATURES
 from llmsched.policies.network.layouts import LAYOUTS
-from llmsched.train import evolution
-from llmsched.train.evolution import Problem, Settings
-from llmsched.train.systems import TRAINING_SEED
-from llmsched.train.systems_continuous import LOADS, RIVALS, train_courses
-from llmsched.train.validation import runs_of
+from llmsched.train.arguments import setting
+from llmsched.train.evolution import SearchProblem, SearchSettings, run_command
+from llmsched.train.systems_continuous import LOADS, RIVALS, training_systems
 
 RULE = {"room": 3.0, "first": 0.5, "late": -1.2, "lost": -1.2}
-OFFSET, SPREAD = -0.47, 0.3
-"""Weights past the hidden layer of the rule, its offset, and the spread of what goes into the hidden units."""
+"""Weights of the rule past the hidden layer, by input."""
+
+OFFSET = -0.47
+"""What the rule adds to every score."""
+
+SPREAD = 0.3
+"""Standard deviation of the weights into the hidden units at the start."""
 
 
 @dataclass(frozen=True)
-class Arguments(Settings):
-    """What a search is made of, with defaults of its own."""
+class ContinuousSearchSettings(SearchSettings):
+    """The settings of a search for the network of the engine `continuous`, with its own defaults."""
 
-    out: str = "runs/search-continuous"
-    generations: int = 150
-    population: int = 20
-    sigma: float = 0.12
-    hidden: int = 4
-    pool: int = 3
+    out: str = setting("runs/search-continuous", "folder of the run")
+    generations: int = setting(150, "generations")
+    population: int = setting(20, "weights tried in every generation")
+    sigma: float = setting(0.12, "first step size")
+    hidden: int = setting(4, "hidden units of the network")
+    pool: int = setting(3, "arrival seeds of every system and load")
 
 
-def rule(hidden: int, seed: int) -> dict[str, NDArray[np.float64]]:
-    """The weights of the rule: what leaves the hidden units is 0."""
+def rule_weights(hidden: int, seed: int) -> dict[str, NDArray[np.float64]]:
+    """The weights of the rule; the hidden units have random inputs and no effect yet."""
     found = LAYOUTS["continuous"].zeros(hidden)
     found["features"][:] = SPREAD * np.random.default_rng(seed).standard_normal(found["features"].shape)
     for name, weight in RULE.items():
@@ -55,32 +57,35 @@ def rule(hidden: int, seed: int) -> dict[str, NDArray[np.float64]]:
     return found
 
 
-def start_of(arguments: Arguments) -> NDArray[np.float64]:
-    """Packed weights (P,) where the search begins."""
-    if arguments.start == "none":
-        return LAYOUTS["continuous"].pack(rule(arguments.hidden, arguments.seed))
-    found = checkpoint.load(arguments.start)
-    if found.engine != "continuous" or found.hidden != arguments.hidden:
-        raise ValueError(f"{arguments.start}: engine {found.engine}, {found.hidden} hidden units: give one that fits.")
+def start_weights(settings: ContinuousSearchSettings) -> NDArray[np.float64]:
+    """Packed weights (P,) where the search begins: a checkpoint, or the rule."""
+    if settings.start == "none":
+        return LAYOUTS["continuous"].pack(rule_weights(settings.hidden, settings.seed))
+    found = checkpoint.load(settings.start)
+    if found.engine != "continuous" or found.hidden != settings.hidden:
+        raise ValueError(
+            f"{settings.start}: engine {found.engine}, {found.hidden} hidden units: give one of the engine "
+            f"continuous, and --hidden {found.hidden}."
+        )
     return found.packed
 
 
-def problem_of(arguments: Arguments) -> Problem:
-    """The search of the network of the engine `continuous`."""
-    courses, start = train_courses()[: arguments.courses or None], start_of(arguments)
-    return Problem(
+def make_problem(settings: ContinuousSearchSettings) -> SearchProblem:
+    """The search for the network of the engine `continuous`; all weights are searched."""
+    start = start_weights(settings)
+    return SearchProblem(
         start=start[1:],  # all but the number of hidden units
         pack=lambda x: np.concatenate([start[:1], x]),
-        engine="continuous",
-        runs_of=lambda seeds: runs_of(courses, seeds, arguments.requests, LOADS, RIVALS),
-        training=range(TRAINING_SEED + 10, TRAINING_SEED + 10 + arguments.pool),
-        validation=range(2),
+        systems=training_systems()[: settings.systems or None],
+        loads=LOADS,
+        rivals=RIVALS,
+        validation_seeds=range(2),
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Search; the exit code."""
-    return evolution.run(argv, "search_continuous.py", (__doc__ or "").splitlines()[0], Arguments, problem_of)
+    """Search; returns the exit code."""
+    return run_command(argv, "search_continuous.py", __doc__, ContinuousSearchSettings, make_problem)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Learn LLMSchedSmall-v0: ``python train/small.py --out policies/network/weights/network-small``.
+"""Train the network for LLMSchedSmall-v0: ``python train/small.py --out policies/network/weights/network-small``.
 
-The same network and the same evolution as train/search.py, on the system whose optimum is known: the cost is the mean
-latency of long runs.  How far from the optimum it is, says
+The same network and the same evolution strategy as in train/search.py, on the system whose optimum is known.  The loss
+is the mean latency of long runs.  How far from the optimum the result is:
 ``python eval/optimum.py --policies network:path=policies/network/weights/network-small``.
 """
 
@@ -22,47 +22,55 @@ from numpy.typing import NDArray
 
 from llmsched.policies.network import checkpoint
 from llmsched.policies.network.layouts import LAYOUTS
-from llmsched.train.search import put, searched
-from llmsched.train.systems import TRAINING_SEED, World
-from llmsched.train.validation import scheduler
+from llmsched.train.arguments import first_line
+from llmsched.train.search import put_weights, searched_places
+from llmsched.train.systems import TRAINING_SEED, ReusedSimulator
+from llmsched.train.validation import network_policy
 from llmsched_env.envs.small import WORKLOAD, arrival_rate, simulation
 from llmsched_env.workload.workload import Workload
 
-HIDDEN, SIGMA, POPULATION = 1, 0.5, 20
+HIDDEN = 1
+"""Hidden units."""
+
+SIGMA = 0.5
+"""First step size of the search."""
+
+POPULATION = 20
+"""Weights tried in every generation."""
 
 
-def mean_latency_s(world: World, seed: int, requests: int, params: NDArray[np.float64]) -> float:
-    """Mean latency of one run."""
+def mean_latency_s(simulator: ReusedSimulator, seed: int, requests: int, params: NDArray[np.float64]) -> float:
+    """Mean latency (s) of one run with packed weights (P,)."""
     drawn = Workload(WORKLOAD, requests=requests, rate=arrival_rate(), predictor="oracle").draw(seed, "validation")
-    rows = world.run(scheduler(), drawn, params)
+    rows = simulator.run(network_policy(), drawn, params)
     return float(np.mean(rows["completion"] - rows["arrival"]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Learn, keep, say the cost; the exit code."""
-    parser = argparse.ArgumentParser(prog="small.py", description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    """Train, save, print the cost; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="small.py", description=first_line(__doc__), allow_abbrev=False)
     parser.add_argument("--out", default="runs/small/best", help="checkpoint to write (default runs/small/best)")
-    parser.add_argument("--generations", type=int, default=150)
-    parser.add_argument("--requests", type=int, default=8_000, help="in every run")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--generations", type=int, default=150, help="generations (default 150)")
+    parser.add_argument("--requests", type=int, default=8_000, help="requests in every run (default 8000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the search (default 0)")
     options = parser.parse_args(argv)
-    world = World(simulation(), options.requests)
+    simulator = ReusedSimulator(simulation(), options.requests)
     about = {"popsize": POPULATION, "seed": options.seed + 1, "verbose": -9}
-    layout, places = LAYOUTS["batch"], searched(HIDDEN)
+    layout, places = LAYOUTS["batch"], searched_places(HIDDEN)
     zeros = layout.pack(layout.zeros(HIDDEN))
     search = cma.CMAEvolutionStrategy(np.zeros(len(places)), SIGMA, about)
     for generation in range(options.generations):
-        points, seed = search.ask(), TRAINING_SEED + generation  # new arrivals in every generation, the same for all
-        losses = [mean_latency_s(world, seed, options.requests, put(x, places, zeros)) for x in points]
+        points, seed = search.ask(), TRAINING_SEED + generation  # every generation has new arrivals, the same for all
+        losses = [mean_latency_s(simulator, seed, options.requests, put_weights(x, places, zeros)) for x in points]
         search.tell(points, losses)
         if (generation + 1) % 10 == 0:
             line = f"generation {generation + 1}: mean latency {np.mean(losses):.4f} s, {min(losses):.4f} s at best"
             print(line, file=sys.stderr)
     command = f"python train/small.py --generations {options.generations} --requests {options.requests}"
-    arrays = layout.unpack(put(search.mean, places, zeros))
+    arrays = layout.unpack(put_weights(search.mean, places, zeros))
     checkpoint.save(options.out, arrays, {"command": f"{command} --seed {options.seed}", "system": "LLMSchedSmall-v0"})
     params = checkpoint.load(options.out).packed
-    cost = arrival_rate() * np.mean([mean_latency_s(world, seed, options.requests, params) for seed in range(10)])
+    cost = arrival_rate() * np.mean([mean_latency_s(simulator, seed, options.requests, params) for seed in range(10)])
     print(f"{cost:.4f} requests in the system on 10 validation seeds")
     return 0
 

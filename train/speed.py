@@ -1,7 +1,7 @@
-"""Training steps per CPU-second of Stable-Baselines3's PPO, here and on CartPole-v1: python -m llmsched.train.speed.
+"""Training steps per CPU-second of Stable-Baselines3's PPO, on LLMSched-v0 and on CartPole-v1.
 
-Prints JSON, a list of rows {name, steps_per_s, note}; what is missing is said on stderr, with exit status 3.
-`make bench` shows the rows beside the others.
+``python -m llmsched.train.speed`` prints JSON, a list of rows {name, steps_per_s, note}.  Where a package is missing,
+it names it on stderr and exits with 3.  `make bench` shows the rows beside its own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def steps_per_s(model: Any, seconds: float) -> float:
 
 
 def measure(seconds: float, threads: int) -> list[dict[str, Any]]:
-    """A row for every learner and environment."""
+    """A row {name, steps_per_s, note} for every learner and environment."""
     import torch
     from sb3_contrib import MaskablePPO
     from stable_baselines3 import PPO
@@ -61,10 +61,10 @@ def measure(seconds: float, threads: int) -> list[dict[str, Any]]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print, return the exit status."""
+    """Measure and print; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m llmsched.train.speed", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--seconds", type=float, default=10.0, help="CPU time of every row")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch and of the lanes")
+    parser.add_argument("--seconds", type=float, default=10.0, help="least CPU time of every row (default 10)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch and of the lanes (default 1)")
     options = parser.parse_args(argv)
     if not options.seconds > 0 or options.threads < 1:
         parser.error("--seconds must be above 0, --threads at least 1.")

@@ -1,7 +1,7 @@
-"""What learned schedulers are trained on: servers, workloads and latency targets, each at several loads.
+"""The systems that learned schedulers are trained on: servers, workloads and latency targets, each at several loads.
 
-Rates are given as loads: multiples of the highest rate at which first come first served, with the best fixed batch,
-keeps the target of 95 % of the requests (what ``--load`` means elsewhere, from fewer requests).
+A rate is given as a load: a multiple of the highest rate at which first come first served, with the best fixed batch
+size, keeps the target of 95 % of the requests.  (``--load`` of the experiments means the same, from more requests.)
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched.policies import Bound, parse
+from llmsched.policies.rules.grids import BATCHES
 from llmsched_env.config import SLO, Queueing, SimConfig
 from llmsched_env.core.layout import DECIDE
 from llmsched_env.profiles import load_profile
@@ -22,28 +23,34 @@ from llmsched_env.requests import Requests
 from llmsched_env.servers import parse_servers
 from llmsched_env.simulation.metrics import measure, targets_of
 from llmsched_env.simulation.simulator import Simulator, finish
+from llmsched_env.simulation.threshold import RateSearch, run_alone
 from llmsched_env.workload.bins import bin_edges
 from llmsched_env.workload.targets import FACTOR, alone_target_s
 from llmsched_env.workload.workload import Workload
 
 TRAINING_SEED = 1_000_000
-"""First seed of the arrivals that are trained on; those of the split "validation" that choices are made on begin at
-0, and results come from the split "test"."""
+"""First seed of the arrivals that weights are trained on.  Choices are made on seeds from 0 of the split "validation",
+results come from the split "test"."""
 
-BATCHES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-ATTAINMENT, PRECISION, PROBE = 0.95, 0.02, 4_000
-"""What counts as within capacity, to which relative precision it is sought, and on how many requests."""
+ATTAINMENT = 0.95
+"""A rate is within capacity when this share of the requests meets its target."""
+
+PRECISION = 0.02
+"""Relative precision of a capacity."""
+
+PROBE_REQUESTS = 4_000
+"""Requests of every run that a capacity is searched with."""
 
 
 @dataclass(frozen=True)
-class Course:
+class TrainingSystem:
     """A system to schedule, without its load."""
 
     profile: str = "h100-80gb_llama2-70b_tp4"
     servers: int = 4
     workload: str = "azure-conv"
     bins: int = 4
-    factor: float = FACTOR  # E2E target: so many times the p99 of a request served alone
+    factor: float = FACTOR  # E2E target / p99 of the time of a request served alone
     burstiness: float | None = None
     predictor: str = "noisy:0.3"
     max_batch: int = 128
@@ -51,29 +58,29 @@ class Course:
 
     @property
     def name(self) -> str:
-        """One word that tells it from the others."""
+        """A short text that tells it from the other systems."""
         parts = [self.profile, f"{self.servers}s", self.workload, f"{self.bins}b", f"x{self.factor:g}"]
         return " ".join(parts + ([f"k{self.burstiness:g}"] if self.burstiness is not None else []))
 
     @cached_property
     def slo(self) -> SLO:
-        """What every request should meet."""
+        """The targets that every request should meet."""
         return SLO(e2e_s=self.target_s)
 
     @cached_property
     def target_s(self) -> float:
-        """E2E target."""
+        """E2E target in seconds."""
         return alone_target_s(load_profile(self.profile), self.workload, self.factor)
 
     def arrivals(self, rate: float, requests: int) -> Workload:
-        """The law of the requests at ``rate`` requests/s."""
+        """The law of ``requests`` requests that arrive at ``rate`` requests/s."""
         return Workload(
             self.workload, requests=requests, rate=rate, burstiness=self.burstiness, predictor=self.predictor
         )
 
     @cached_property
     def config(self) -> SimConfig:
-        """The simulation."""
+        """The configuration of the simulator, before a policy adapts it."""
         return SimConfig(
             servers=parse_servers(self.profile, self.servers),
             queueing=Queueing(bin_edges(self.arrivals(1.0, 2), self.bins)),
@@ -82,52 +89,44 @@ class Course:
             engine=self.engine,
         )
 
-    def world(self, capacity: int) -> World:
-        """A simulator of it, for up to ``capacity`` requests."""
-        return World(self.config, capacity)
-
     @property
-    def reference(self) -> list[Bound]:
-        """Whose capacity is a load of 1."""
+    def reference_policies(self) -> list[Bound]:
+        """The policies whose capacity, the best of them, is a load of 1."""
         return [parse(f"static:batch={batch}") for batch in BATCHES if batch <= self.max_batch]
 
     @cached_property
     def capacity(self) -> float:
-        """Rate (requests/s) that a load of 1 stands for."""
-        rivals, world = self.reference, self.world(PROBE)
+        """The rate (requests/s) that is a load of 1; ``ValueError`` where no rate is just within capacity."""
+        policies, simulator = self.reference_policies, ReusedSimulator(self.config, PROBE_REQUESTS)
 
         def keeps(rate: float) -> bool:
-            drawn = self.arrivals(rate, PROBE).draw(TRAINING_SEED, "validation")
-            return any(world.misses(rival, drawn) <= 1.0 - ATTAINMENT for rival in rivals)
+            drawn = self.arrivals(rate, PROBE_REQUESTS).draw(TRAINING_SEED, "validation")
+            return any(simulator.misses(policy, drawn) <= 1.0 - ATTAINMENT for policy in policies)
 
-        low, high = 0.0, math.inf
-        rate = self.servers / self.target_s
-        while low == 0.0 or math.isinf(high):
-            if keeps(rate):
-                low, rate = rate, 2.0 * rate
-            else:
-                high, rate = rate, rate / 2.0
-            if not 1e-6 < rate < 1e6:
-                raise ValueError(f"{self.name}: no rate is just within capacity; choose another target.")
-        while high > (1.0 + PRECISION) * low:
-            middle = math.sqrt(low * high)
-            low, high = (middle, high) if keeps(middle) else (low, middle)
-        return low
+        search = RateSearch(self.servers / self.target_s, PRECISION)
+        run_alone(search, keeps)
+        if search.low is None or search.high is None:
+            found = "every rate keeps" if search.high is None else "no rate keeps"
+            raise ValueError(f"{self.name}: {found} the target of {ATTAINMENT:.0%}: choose another target factor.")
+        return search.low
 
 
-class World:
-    """A simulator that is used again and again."""
+class ReusedSimulator:
+    """A simulator of one system that runs many policies and arrivals, up to ``capacity`` requests a run."""
 
     def __init__(self, config: SimConfig, capacity: int) -> None:
-        self.plain, self._capacity = config, capacity
-        self._made: dict[SimConfig, Simulator] = {}
+        self.config, self._capacity = config, capacity
+        self._simulators: dict[SimConfig, Simulator] = {}  # by the configuration that a policy makes of it
 
     def run(self, policy: Bound, requests: Requests, params: NDArray[np.float64] | None = None) -> NDArray:
-        """The REQUEST rows after all was served (valid until the next run); ``params`` in place of the policy's."""
-        ready = policy.ready(self.plain)
-        if ready.config not in self._made:
-            self._made[ready.config] = Simulator(ready.config, self._capacity)
-        simulator = self._made[ready.config]
+        """The REQUEST rows of ``requests`` after all were served, valid until the next run.
+
+        ``params`` (P,) takes the place of the policy's own numbers.
+        """
+        ready = policy.ready(self.config)
+        if ready.config not in self._simulators:
+            self._simulators[ready.config] = Simulator(ready.config, self._capacity)
+        simulator = self._simulators[ready.config]
         simulator.load(0, requests)
         status = simulator.run(
             ready.decide,
@@ -142,38 +141,38 @@ class World:
         return rows
 
     def misses(self, policy: Bound, requests: Requests, params: NDArray[np.float64] | None = None) -> float:
-        """Share of the requests that missed a target."""
+        """Share of ``requests`` that missed a target."""
         rows = self.run(policy, requests, params)
-        _, met = measure(rows, targets_of(self.plain.slos))
+        _, met = measure(rows, targets_of(self.config.slos))
         return 1.0 - float(np.mean(met))
 
 
-def train_courses() -> list[Course]:
-    """What is trained on.  Left out, to be tested on: two profiles, Mooncake's lengths, all traces."""
-    seventy, bloom = "h100-80gb_llama2-70b_tp4", "a100-80gb_bloom-176b_tp8"
+def training_systems() -> list[TrainingSystem]:
+    """The systems to train on.  Left out, for tests: two profiles, the lengths of Mooncake, all traces."""
+    make = TrainingSystem
     return [
-        Course(),
-        Course(factor=1.75),
-        Course(servers=1),
-        Course(servers=16),
-        Course(servers=2, bins=8),
-        Course(workload="azure-code"),
-        Course(workload="burstgpt"),
-        Course(bins=1),
-        Course(bins=2, servers=8),
-        Course(burstiness=0.5),
-        Course(burstiness=1.0, servers=1),
-        Course(predictor="oracle"),
-        Course(profile="a100-80gb_llama2-70b_tp4"),
-        Course(profile="h100-80gb_llama2-70b_tp8", servers=1),
-        Course(profile=bloom),
-        Course(profile="h100-80gb_bloom-176b_tp8", servers=8),
-        Course(profile="h100_llama2-7b_tp1-gemm"),
-        Course(profile="a100_llama3-8b_tp1-gemm", servers=16),
-        Course(profile="h100_llama2-70b_tp4-gemm", servers=2),
-        Course(profile="peer-qwen3-1.7b-rtx4080"),
-        Course(profile="synthetic", servers=1),
-        Course(profile="ideal"),
-        Course(profile="amd-epyc-1-thread_tiny", servers=2),
-        Course(profile=seventy, servers=4, workload="poisson"),
+        make(),
+        make(factor=1.75),
+        make(servers=1),
+        make(servers=16),
+        make(servers=2, bins=8),
+        make(workload="azure-code"),
+        make(workload="burstgpt"),
+        make(bins=1),
+        make(bins=2, servers=8),
+        make(burstiness=0.5),
+        make(burstiness=1.0, servers=1),
+        make(predictor="oracle"),
+        make(profile="a100-80gb_llama2-70b_tp4"),
+        make(profile="h100-80gb_llama2-70b_tp8", servers=1),
+        make(profile="a100-80gb_bloom-176b_tp8"),
+        make(profile="h100-80gb_bloom-176b_tp8", servers=8),
+        make(profile="h100_llama2-7b_tp1-gemm"),
+        make(profile="a100_llama3-8b_tp1-gemm", servers=16),
+        make(profile="h100_llama2-70b_tp4-gemm", servers=2),
+        make(profile="peer-qwen3-1.7b-rtx4080"),
+        make(profile="synthetic", servers=1),
+        make(profile="ideal"),
+        make(profile="amd-epyc-1-thread_tiny", servers=2),
+        make(workload="poisson"),
     ]

@@ -1,8 +1,8 @@
-"""What the learned scheduler of the engine `continuous` is trained on, and how its misses are counted.
+"""The systems that the learned scheduler of the engine `continuous` is trained on.
 
-Targets fit the hardware: TTFT and TPOT are multiples of what requests of the same law take when each is served alone.
-Rates are given as loads: multiples of the highest rate at which `sarathi`, the best that is first come first served,
-keeps the targets of 95 % of the requests.
+The targets fit the hardware: TTFT and TPOT are multiples of what requests of the same workload take when each is served
+alone.  A load of 1 is the highest rate at which `sarathi`, the best first-come-first-served scheduler, keeps the
+targets of 95 % of the requests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import ClassVar
 
 from llmsched.policies import Bound, parse
-from llmsched.train.systems import Course
+from llmsched.train.systems import TrainingSystem
 from llmsched_env.config import SLO
 from llmsched_env.profiles import load_profile
 from llmsched_env.workload.targets import alone_slo
@@ -22,16 +22,17 @@ RIVALS = (
     "dynamic,dynamic:late=2,multibin,multibin:late=2,multibin:select=oldest:late=2,longest-queue:late=2,"
     "least-slack:late=2"
 )
-"""The heuristics that are beaten or not, none of them clairvoyant."""
+"""The heuristics that the network is compared with; none uses true output lengths."""
 
 LOADS = (0.5, 0.7, 0.9, 1.0, 1.2, 1.4, 1.6, 2.0)
+"""Loads of the runs that are trained on."""
 
 
 @dataclass(frozen=True)
-class ContinuousCourse(Course):
+class ContinuousSystem(TrainingSystem):
     """A system to schedule iteration by iteration, without its load."""
 
-    factor: float = 1.0  # of the targets
+    factor: float = 1.0  # TTFT and TPOT targets / the default targets of the hardware
     max_batch: int = 256
     engine: ClassVar[str] = "continuous"
 
@@ -42,18 +43,18 @@ class ContinuousCourse(Course):
 
     @cached_property
     def target_s(self) -> float:
-        """TTFT target, from which the search for the capacity starts."""
+        """TTFT target in seconds; the search for the capacity starts from it."""
         return self.slo.ttft_s
 
     @property
-    def reference(self) -> list[Bound]:
-        """Whose capacity is a load of 1."""
+    def reference_policies(self) -> list[Bound]:
+        """The policy whose capacity is a load of 1."""
         return [parse("sarathi")]
 
 
-def train_courses() -> list[ContinuousCourse]:
-    """What is trained on.  Left out, to be tested on: two profiles, BurstGPT's lengths."""
-    make = ContinuousCourse
+def training_systems() -> list[ContinuousSystem]:
+    """The systems to train on.  Left out, for tests: two profiles, the lengths of BurstGPT."""
+    make = ContinuousSystem
     return [
         make(),
         make(factor=0.7),

@@ -1,4 +1,4 @@
-"""How good a learned scheduler is: against the best heuristic of every validation run, in the compiled loop."""
+"""How good weights are: their misses against those of the best heuristic of every run, in the compiled loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched.policies import Bound, get, parse_list
-from llmsched.train.systems import Course, World
+from llmsched.train.systems import ReusedSimulator, TrainingSystem
 from llmsched_env.requests import Requests
 
 RIVALS = (
@@ -19,74 +19,77 @@ RIVALS = (
     "sjf:batch=16,sjf:batch=32,sjf:batch=64,least-slack,timeout:batch=16:wait=1000,multibin-fixed:batch=8,"
     "multibin-fixed:batch=16"
 )
-"""The heuristics that are beaten or not, none of them clairvoyant."""
+"""The heuristics that the network is compared with; none uses true output lengths."""
 
 LOADS = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
+"""Loads of the runs that are trained on."""
+
 FLOOR = 0.005
-"""Misses that are added on both sides before their ratio is taken: a tenth of what capacity allows."""
+"""Share of misses that is added on both sides before their ratio is taken, so that two small shares count as equal."""
 
 
 @dataclass(frozen=True)
-class Run:
-    """One run to be scored: arrivals of a course at a load, and what the best heuristic misses on them."""
+class ScoredRun:
+    """A run to score weights on: a system's arrivals at a load, and what the best heuristic misses on them."""
 
-    course: Course
+    system: TrainingSystem
     load: float
-    world: World
+    simulator: ReusedSimulator
     requests: Requests
-    best: float
-    rival: str
+    best: float  # share of the requests that the best heuristic misses
+    rival: str  # the best heuristic
 
 
-def runs_of(
-    courses: Sequence[Course], seeds: Sequence[int], requests: int, loads: Sequence[float] = LOADS, rivals: str = RIVALS
-) -> list[Run]:
-    """Runs of every course at every load with every seed of the split "validation"."""
-    against = parse_list(rivals)
-    found = []
-    for course in courses:
-        world = course.world(requests)
+def make_runs(
+    systems: Sequence[TrainingSystem],
+    seeds: Sequence[int],
+    requests: int,
+    loads: Sequence[float] = LOADS,
+    rivals: str = RIVALS,
+) -> list[ScoredRun]:
+    """Runs of every system at every load with every seed of the split "validation"; the heuristics are run here."""
+    heuristics = parse_list(rivals)
+    runs = []
+    for system in systems:
+        simulator = ReusedSimulator(system.config, requests)
         for load in loads:
             for seed in seeds:
-                drawn = course.arrivals(load * course.capacity, requests).draw(seed, "validation")
-                misses = [world.misses(rival, drawn) for rival in against]
+                drawn = system.arrivals(load * system.capacity, requests).draw(seed, "validation")
+                misses = [simulator.misses(heuristic, drawn) for heuristic in heuristics]
                 place = int(np.argmin(misses))
-                found.append(Run(course, load, world, drawn, misses[place], against[place].text))
-    return found
+                runs.append(ScoredRun(system, load, simulator, drawn, misses[place], heuristics[place].text))
+    return runs
 
 
-def scheduler() -> Bound:
-    """The policy whose weights are given at every run."""
+def network_policy() -> Bound:
+    """The policy `network`; the weights are given at every run."""
     return get("network").bind()
 
 
 @dataclass(frozen=True)
-class Score:
-    """``mean`` log ratio of misses to the best heuristic's (below 0: better), and rows by course and load."""
+class WeightScore:
+    """``mean`` is the mean log ratio of misses to the best heuristic's (below 0: better); ``rows`` are the runs."""
 
     mean: float
     rows: list[dict[str, Any]]
 
 
-def scored(runs: Sequence[Run], params: NDArray[np.float64]) -> Score:
-    """The score of packed weights."""
-    policy = scheduler()
+def score_weights(runs: Sequence[ScoredRun], params: NDArray[np.float64]) -> WeightScore:
+    """The score of packed weights (P,) on ``runs``."""
+    policy = network_policy()
     rows = []
     for run in runs:
-        misses = run.world.misses(policy, run.requests, params)
+        misses = run.simulator.misses(policy, run.requests, params)
         ratio = math.log((misses + FLOOR) / (run.best + FLOOR))
-        name = run.course.name
-        rows.append(
-            {"course": name, "load": run.load, "misses": misses, "best": run.best, "rival": run.rival, "log": ratio}
-        )
-    return Score(float(np.mean([row["log"] for row in rows])), rows)
+        about = {"system": run.system.name, "load": run.load, "best": run.best, "rival": run.rival}
+        rows.append({**about, "misses": misses, "log": ratio})
+    return WeightScore(float(np.mean([row["log"] for row in rows])), rows)
 
 
-def by_load(score: Score) -> dict[float, tuple[float, float]]:
-    """Mean misses, of the scheduler and of the best heuristics, by load."""
-    loads = sorted({row["load"] for row in score.rows})
-    chosen = {load: [row for row in score.rows if row["load"] == load] for load in loads}
-    return {
-        load: (float(np.mean([r["misses"] for r in rows])), float(np.mean([r["best"] for r in rows])))
-        for load, rows in chosen.items()
-    }
+def misses_by_load(score: WeightScore) -> dict[float, tuple[float, float]]:
+    """By load: mean share of misses of the network, and of the best heuristics."""
+    found = {}
+    for load in sorted({row["load"] for row in score.rows}):
+        rows = [row for row in score.rows if row["load"] == load]
+        found[load] = float(np.mean([r["misses"] for r in rows])), float(np.mean([r["best"] for r in rows]))
+    return found

@@ -22,7 +22,7 @@ from llmsched.train.callback import decision_mix
 from llmsched_env.envs.spaces import ladder
 
 ROOT = Path(__file__).resolve().parents[2]
-SEARCH = "--generations 4 --population 4 --courses 1 --requests 40 --pool 1 --runs 2 --hidden 2"
+SEARCH = "--generations 4 --population 4 --systems 1 --requests 40 --pool 1 --runs 2 --hidden 2"
 
 
 def logged(folder: Path, steps: range, add: float = 0.0) -> Path:
@@ -38,14 +38,14 @@ def logged(folder: Path, steps: range, add: float = 0.0) -> Path:
 
 
 def test_scalars_come_back_and_a_resumed_run_goes_on(tmp_path: Path) -> None:
-    kind, found = curves.read(logged(tmp_path, range(1, 9)))
+    kind, found = curves.read_run(logged(tmp_path, range(1, 9)))
     assert kind == "ppo"
     x, y = found["episodes/return"]
     assert x.tolist() == y.tolist() == list(range(1, 9))
     assert found["validation/log_ratio"][0].tolist() == [2, 4, 6, 8]
     first = next(tmp_path.glob("events*"))
     first.rename(tmp_path / "events.out.tfevents.1.first")  # two runs in one second would share a name
-    x, y = curves.read(logged(tmp_path, range(6, 12), add=0.5))[1]["episodes/return"]
+    x, y = curves.read_run(logged(tmp_path, range(6, 12), add=0.5))[1]["episodes/return"]
     assert x.tolist() == list(range(1, 12))
     assert y.tolist() == [1, 2, 3, 4, 5, 6.5, 7.5, 8.5, 9.5, 10.5, 11.5]
 
@@ -53,14 +53,14 @@ def test_scalars_come_back_and_a_resumed_run_goes_on(tmp_path: Path) -> None:
 def test_several_runs_are_a_mean_and_a_range() -> None:
     one = np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0])
     other = np.array([0.0, 2.0, 4.0]), np.array([4.0, 4.0, 4.0])
-    x, mean, low, high = curves.together([one, other])
+    x, mean, low, high = curves.combine([one, other])
     assert x.tolist() == [1, 2, 3] and mean.tolist() == [2.0, 2.5, 3.0]
     assert low.tolist() == [0, 1, 2] and high.tolist() == [4, 4, 4]
 
 
 def test_long_curves_are_means_of_parts() -> None:
     x = np.arange(1000.0)
-    thin_x, thin_y = curves.thinned((x, np.where(x % 2 == 0, x, np.nan)))
+    thin_x, thin_y = curves.thin((x, np.where(x % 2 == 0, x, np.nan)))
     assert (
         len(thin_x) == curves.POINTS and np.allclose(thin_x, thin_y) and thin_y.mean() == pytest.approx(499, rel=0.01)
     )
@@ -70,8 +70,8 @@ def test_long_curves_are_means_of_parts() -> None:
 def test_a_picture_of_two_seeds(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     drawn: list = []
-    plain = curves.panel
-    monkeypatch.setattr(curves, "panel", lambda axes, *rest: (plain(axes, *rest), drawn.append(axes)))
+    plain = curves.draw_panel
+    monkeypatch.setattr(curves, "draw_panel", lambda axes, *rest: (plain(axes, *rest), drawn.append(axes)))
     folders = [tmp_path / "a", tmp_path / "b"]
     for i, folder in enumerate(folders):
         if kind == "ppo":
@@ -125,7 +125,7 @@ def test_a_killed_search_goes_on(program: str, tmp_path: Path, monkeypatch: pyte
     from llmsched.policies.network import checkpoint
     from llmsched.train import evolution
 
-    search = importlib.import_module(f"train.{program}")
+    search = importlib.import_module(f"llmsched.train.{program}")
     assert search.main(["--out", str(tmp_path / "whole"), *SEARCH.split()]) == 0
     whole = (tmp_path / "whole" / "curve.csv").read_text()
     rows = list(csv.DictReader(whole.splitlines()))

@@ -17,14 +17,14 @@ import torch
 from llmsched.policies.network import batch_scores, checkpoint
 from llmsched.policies.network.batch_layout import SHARED
 from llmsched.train import ppo as training
-from llmsched.train.callback import Keeper
+from llmsched.train.callback import TrainingCallback
 from llmsched.train.network import MASKED, Scorer
 from llmsched_env.envs.spaces import ladder
 from tests.policies.test_learned import random_arrays, random_image
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = (
-    "--hyperparams {file} --start none --hidden 3 --courses 2 --requests 40 --rollout 16 --batch-size 48 "
+    "--hyperparams {file} --start none --hidden 3 --systems 2 --requests 40 --rollout 16 --batch-size 48 "
     "--critic-steps 100 --save-every 2 --evaluate-every 4 --evaluation-requests 60 --steps 576"
 )
 
@@ -74,15 +74,15 @@ def test_a_killed_run_goes_on_bit_for_bit(
     arguments = [*tiny, "--algorithm", algorithm]
     assert training.main(["--out", str(tmp_path / "whole"), *arguments]) == 0
     whole = checkpoint.load(tmp_path / "whole" / "last")
-    seen = Keeper._on_rollout_end
+    seen = TrainingCallback._on_rollout_end
 
-    def pulled(self: Keeper) -> None:
+    def pulled(self: TrainingCallback) -> None:
         seen(self)
         if self.rollouts == 4:  # saved before the third; two rollouts are lost
             raise KilledError
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_on_rollout_end", pulled)
+        patch.setattr(TrainingCallback, "_on_rollout_end", pulled)
         with pytest.raises(KilledError):
             training.main(["--out", str(tmp_path / "cut"), *arguments])
     assert not (tmp_path / "cut" / "last.npz").exists()
@@ -96,7 +96,7 @@ def test_a_run_is_self_contained_and_its_weights_compare(tiny: list[str], tmp_pa
     assert training.main(["--out", str(folder), *tiny]) == 0
     config = json.loads((folder / "config.json").read_text())
     assert config["arguments"]["steps"] == 576 and config["threads"] == 1
-    assert {"torch", "stable-baselines3"} <= config["versions"].keys() and len(config["courses"]) == 2
+    assert {"torch", "stable-baselines3"} <= config["versions"].keys() and len(config["systems"]) == 2
     columns = (folder / "progress.csv").read_text().splitlines()[0]
     for name in ("episodes/return", "episodes/misses_load_0.5_to_0.9", "decisions/wait", "validation/log_ratio"):
         assert name in columns

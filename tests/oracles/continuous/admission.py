@@ -1,4 +1,4 @@
-"""Who may join a running set (docs/reference/continuous.md, Who is asked, and when: rules 1 to 5)."""
+"""Which requests may join a running set (docs/reference/continuous.md, 5. Admission: conditions A1 to A5)."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Room:
 
 OUTSIDE, LIBRARY, RULES, GROUND = "#dfe8fb", "#e3f3e6", "#fdeccf", "#eceef1"
 FLOORS: tuple[tuple[Room, ...], ...] = (
-    (Room("eval", "commands, experiments, reports", OUTSIDE), Room("train", "learners, search", OUTSIDE)),
+    (Room("eval", "commands, reports", OUTSIDE), Room("train", "learners, search", OUTSIDE)),
     (Room("policies", "registry, rules/, network/", OUTSIDE),),
     (Room("llmsched_env/envs", "Gymnasium: scalar, vector, render/", LIBRARY),),
     (

@@ -63,9 +63,9 @@ def links(page: Path) -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Names under which the headings of a page can be linked to, made as GitHub makes them."""
+    """Names under which places of a page can be linked to: headings, as GitHub makes them, and <a id="...">."""
     text = FENCE.sub("", page.read_text(encoding="utf-8"))
-    found: set[str] = set()
+    found: set[str] = set(re.findall(r'<a id="([\w-]+)"></a>', text))
     for heading in re.findall(r"^#+ +(.+?)\s*$", text, flags=re.M):
         name = re.sub(r"[^\w\- ]", "", heading.lower().replace("`", "")).replace(" ", "-")
         found.add(name if name not in found else f"{name}-1")

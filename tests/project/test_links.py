@@ -57,3 +57,21 @@ def test_pages_named_in_files_exist() -> None:
     for file in [*sources, *PAGES, ROOT / "Makefile"]:
         for name in named.findall(file.read_text(encoding="utf-8")):
             assert (ROOT / name).exists() or "FOLDER" in name, f"{file.relative_to(ROOT)}: {name}"
+
+
+def missing_files(page: Path) -> list[str]:
+    """Python files that ``page`` names by their path from the root and that do not exist."""
+    named = re.compile(r"(?<![\w/.])(?:llmsched|llmsched_env|policies|train|eval|tests|data|examples)/[\w/]+\.py\b")
+    return [name for name in named.findall(page.read_text(encoding="utf-8")) if not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_named_in_pages_exist(page: Path) -> None:
+    """In prose and in commands; CAPITALS stand for a name of the reader's own."""
+    assert not [name for name in missing_files(page) if not re.search(r"/[A-Z]+\.py", name)]
+
+
+def test_missing_files_are_found(tmp_path: Path) -> None:
+    """A wrong name is found, in prose and in code; a right one is not."""
+    (tmp_path / "page.md").write_text("`eval/gone.py`, eval/compare.py\n```sh\npython train/gone.py\n```\n")
+    assert missing_files(tmp_path / "page.md") == ["eval/gone.py", "train/gone.py"]

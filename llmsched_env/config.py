@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from llmsched_env.core.constants import BLOCK_TOKENS, MAX_BINS, MAX_SERVERS, ROUTINGS
+from llmsched_env import engines
+from llmsched_env.core.constants import MAX_BINS, MAX_SERVERS, ROUTINGS
 from llmsched_env.profiles import Profile
 
 MAX_BATCH_LIMIT = 1024
 """Largest batch cap that can be asked for."""
 
-ENGINES = ("batch", "continuous")
+ENGINES = engines.NAMES
 RELEASES = ("batch", "own")
 DISCIPLINES = ("fifo", "sjf", "edf", "slack", "priority", "oracle-sjf", "oracle-srpt")
 CONTROLLERS = ("paper", "peer")
@@ -186,8 +187,7 @@ class SimConfig:
         check_number("max_batch", self.max_batch, 1, MAX_BATCH_LIMIT)
         check_number("controller b_min", self.controller.b_min, 1, self.max_batch, remedy="It cannot exceed max_batch.")
         check_choice("release", self.release, RELEASES)
-        check_choice("engine", self.engine, ENGINES)
-        self._check_engine()
+        engines.get(self.engine).check(self)
         check_number("overhead_s", self.overhead_s, 0.0, 1e6)
         if not self.horizon_s > 0:
             raise ValueError(f"horizon_s={self.horizon_s!r} is not allowed: give a time above 0, or inf.")
@@ -197,39 +197,14 @@ class SimConfig:
         if abs(total - 1.0) > 1e-9:
             raise ValueError(f"the shares of the SLO classes add up to {total:g}: make them 1.")
 
-    def _check_engine(self) -> None:
-        if self.engine == "batch":
-            if self.queueing.discipline == "oracle-srpt":
-                raise ValueError("discipline='oracle-srpt' evicts between iterations: give engine='continuous'.")
-            return
-        if self.queueing.triage is not None:
-            raise ValueError("triage forms batches, so it belongs to the engine 'batch': drop it.")
-        if self.controller.kind == "peer":
-            raise ValueError("controller='peer' belongs to the engine 'batch': give controller='paper'.")
-        for server in self.servers:
-            if server.profile.form == "batch-length":
-                raise ValueError(
-                    f"profile {server.profile.name!r} has the form 'batch-length', which knows no iterations: "
-                    "give one of the form 'split', 'affine' or 'tokens', or engine='batch'."
-                )
-            if server.eta < BLOCK_TOKENS:
-                raise ValueError(f"kv_tokens={server.eta:g} is less than a block: give at least {BLOCK_TOKENS}.")
-        if self.continuous.prefill == "chunked" and self.continuous.token_budget < self.max_batch:
-            raise ValueError(
-                f"token_budget={self.continuous.token_budget:g} is less than max_batch={self.max_batch}, so decoding "
-                "alone could use it up: give at least as many tokens, or a smaller max_batch."
-            )
-
     def usable_eta(self, server: Server) -> float:
-        """KV capacity of ``server`` in tokens: whole blocks in the engine `continuous`."""
-        if self.engine == "batch" or math.isinf(server.eta):
-            return server.eta
-        return float(server.eta // BLOCK_TOKENS * BLOCK_TOKENS)
+        """KV capacity of ``server`` that its engine can use, tokens."""
+        return engines.get(self.engine).usable_tokens(server.eta)
 
     @property
     def groups(self) -> int:
         """Sets of bins: one, or one per server where arrivals are sent to a server."""
-        return len(self.servers) if self.engine == "continuous" and self.continuous.routing != "pull" else 1
+        return engines.get(self.engine).groups(self)
 
     @property
     def max_eta(self) -> float:

@@ -74,25 +74,18 @@ class Profile:
     def prefill_ms(self, prompts: ArrayLike) -> float:
         """Time in ms to prefill one batch, given the prompt lengths of its members (tokens)."""
         lengths = np.atleast_1d(np.asarray(prompts, dtype=np.float64))
-        total, squares, c = float(lengths.sum()), float((lengths**2).sum()), self.coefficients
-        if self.form in ("split", "floor"):
-            return max(c["p0"], c["p1"] * total + c["p2"] * squares)
-        if self.form == "affine":
-            return c["p0"] + c["p1"] * total + c["p2"] * squares
-        if self.form == "tokens":
-            return max(c["w0"], c["e0"] + c["w1"] * total) + c["a_p"] * squares
-        return c["a"]
+        return self._law("prefill", float(lengths.sum()), float((lengths**2).sum()))
 
     def decode_step_ms(self, batch: float, kv_tokens: float) -> float:
         """Time in ms of one decode step of ``batch`` sequences that hold ``kv_tokens`` tokens together."""
-        c = self.coefficients
-        if self.form in ("split", "affine"):
-            return c["d0"] + c["d1"] * batch + c["d2"] * kv_tokens
-        if self.form == "floor":
-            return max(c["d0"], c["d1"] * batch) + c["d2"] * kv_tokens
-        if self.form == "tokens":
-            return max(c["w0"], c["e0"] + c["w1"] * batch) + c["a_d"] * kv_tokens
-        return c["beta"] * (1.0 + c["g"] * (batch - 1) / batch)
+        return self._law("step_base", batch) + self._law("step_per_token") * kv_tokens
+
+    def _law(self, name: str, *arguments: float) -> float:
+        """A function of core.latency, in ms."""
+        from llmsched_env.core import latency  # here: it loads Numba, which this file does without
+
+        ordered = [self.coefficients[key] for key in COEFFICIENTS[self.form]]
+        return latency.plain(getattr(latency, name))(FORMS.index(self.form), ordered, *arguments)
 
 
 def shipped_profiles() -> list[str]:

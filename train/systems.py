@@ -22,7 +22,7 @@ from llmsched_env.profiles import load_profile
 from llmsched_env.requests import Requests
 from llmsched_env.servers import parse_servers
 from llmsched_env.simulation.metrics import measure, targets_of
-from llmsched_env.simulation.simulator import Simulator, finish
+from llmsched_env.simulation.simulator import Simulator
 from llmsched_env.simulation.threshold import RateSearch, run_alone
 from llmsched_env.workload.bins import bin_edges
 from llmsched_env.workload.targets import FACTOR, alone_target_s
@@ -136,9 +136,7 @@ class ReusedSimulator:
             details=ready.details,
         )
         assert status != DECIDE
-        rows = simulator.requests[0][: len(requests)]
-        finish(rows, simulator.servers[0], math.inf)
-        return rows
+        return simulator.finish(until=math.inf)
 
     def misses(self, policy: Bound, requests: Requests, params: NDArray[np.float64] | None = None) -> float:
         """Share of ``requests`` that missed a target."""

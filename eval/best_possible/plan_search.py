@@ -17,8 +17,9 @@ from llmsched.eval.best_possible.plans import ROWS, Plan, compiled_plan
 from llmsched_env.compiler.parts import fingerprint
 from llmsched_env.config import SimConfig
 from llmsched_env.core.layout import RECORD
-from llmsched_env.core.run import ARRAYS, run_lane
+from llmsched_env.core.run import ARRAYS
 from llmsched_env.core.view.decide import DECIDE_TYPE
+from llmsched_env.engines.batch.run import run_lane
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.simulator import Simulator
 

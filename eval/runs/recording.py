@@ -14,7 +14,7 @@ from llmsched_env.core.layout import BAD_BIN, BAD_SIZE, DECIDE, RECORD
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.metrics import measure, targets_of
 from llmsched_env.simulation.result import RunResult
-from llmsched_env.simulation.simulator import LOGGED, Simulator, finish, kernel_of
+from llmsched_env.simulation.simulator import Simulator, log_rows
 from llmsched_env.workload.streams import streams
 
 
@@ -38,11 +38,11 @@ def recorded(cell: Cell, requests: Requests, *, keep: bool = False) -> Recording
     ready = cell.policy.ready(cell.scenario.config)
     config = ready.config
     rngs = streams(cell.seed, cell.split)
-    simulator = Simulator(config, len(requests), log=LOGGED[config.engine] * len(requests), gaps=True)
+    simulator = Simulator(config, len(requests), log=log_rows(config, len(requests)), gaps=True)
     warmup = cell.scenario.workload.warmup
     simulator.load(0, requests, noise_key=int(rngs["noise"].integers(2**63)), warmup=warmup)
     memory, lane, row = np.zeros(max(1, ready.memory_size)), simulator.lane[0], simulator.record
-    run, asked = kernel_of(config.engine), (ready.decide, np.asarray(ready.params), memory, rngs["policy"])
+    run, asked = simulator.engine.run_lane, (ready.decide, np.asarray(ready.params), memory, rngs["policy"])
     free, waited, records, memories = [], [], [], []
     waits = 0
     while True:
@@ -57,28 +57,12 @@ def recorded(cell: Cell, requests: Requests, *, keep: bool = False) -> Recording
             memories.append(before)
     if status in (BAD_BIN, BAD_SIZE):
         raise ValueError(f"{cell.label}: the policy answered a bin or a size that does not exist.")
-    finish(simulator.requests[0], simulator.servers[0], float(lane["now"]))
     return Recording(
-        _result(simulator, warmup),
+        simulator.result(warmup=warmup),
         np.array(free, np.int64),
         np.array(waited, np.bool_),
         np.array(records, RECORD),
         np.array(memories, np.float64).reshape(len(memories), len(memory)),
-    )
-
-
-def _result(simulator: Simulator, warmup: int) -> RunResult:
-    lane = simulator.lane[0].copy()
-    return RunResult(
-        config=simulator.config,
-        requests=simulator.requests[0],
-        batches=simulator.log[0][: int(lane["logged"])],
-        bins=simulator.bins[0],
-        servers=simulator.servers[0],
-        lane=lane,
-        itl_histogram=simulator.gaps[0],
-        wall_s=0.0,
-        warmup=warmup,
     )
 
 

@@ -15,7 +15,7 @@ from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.scenario import Scenario
 from llmsched.policies import Bound, parse
-from llmsched_env.simulation.simulator import safe_tbt_s
+from llmsched_env.simulation.templates import safe_tbt_s
 from llmsched_env.simulation.threshold import RateSearch, run_alone
 
 VALIDATION_SEEDS = range(3)

@@ -7,6 +7,7 @@ tokens, then completions), arrivals by request number, timers, decisions by serv
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.costs import accrue, charge
@@ -22,9 +23,8 @@ from llmsched_env.core.layout import (
     REJECTED,
     WAITING,
 )
-from llmsched_env.core.overdue import retire, watch
-from llmsched_env.core.queues import oldest_waiting, push
-from llmsched_env.engines.continuous.routing import route
+from llmsched_env.core.queueing.overdue import retire, watch
+from llmsched_env.core.queueing.queues import oldest_waiting, push
 
 
 @part
@@ -38,11 +38,11 @@ def next_server_event(state):
 
 @part
 def next_timer(state):
-    """Time of the next hold timer or tick, inf when there is none; only while something waits
-    (engine `batch`: and a server is free)."""
+    """Time of the next hold timer or tick, inf when there is none; only while something waits and a server may be
+    asked."""
     lane = state.lane
     time = math.inf
-    if lane.waiting == 0 or lane.free == 0 and not lane.continuous:
+    if lane.waiting == 0 or lane.free == 0 and not lane.asks_busy:
         return time
     if lane.hold < math.inf:
         oldest = oldest_waiting(state)
@@ -91,55 +91,9 @@ def understood(state, choice, size, first):
 
 
 @part
-def arrive(state):
-    """The next request arrives: rejected when it can fit nowhere, else it waits in its bin."""
-    lane = state.lane
-    i = lane.next_arrival
-    request = state.requests[i]
-    lane.next_arrival = i + 1
-    if math.isnan(lane.last_arrival):
-        lane.last_arrival = request.arrival
-    else:
-        gap = request.arrival - lane.last_arrival
-        lane.last_arrival = request.arrival
-        if math.isnan(lane.gap_fast):
-            lane.gap_fast = lane.gap_slow = gap
-        else:
-            lane.gap_fast += (gap - lane.gap_fast) / 16.0
-            lane.gap_slow += (gap - lane.gap_slow) / 256.0
-    if not route(state, i):
-        request.status = REJECTED
-        lane.rejected += 1
-        charge(state, request)
-        return
-    request.status = WAITING
-    push(state, i)
-    if lane.late_bin:
-        watch(state, i)
-
-
-@part
 def is_tick(lane):
     """Whether now is a multiple of the tick."""
     return lane.tick < math.inf and lane.now == math.floor(lane.now / lane.tick + 0.5) * lane.tick
-
-
-@part
-def arrivals_before(state, limit):
-    """Let all requests arrive that come before ``limit`` where nobody would be asked (all servers are busy or full)."""
-    lane = state.lane
-    moved = False
-    while lane.next_arrival < lane.loaded:
-        time = state.requests[lane.next_arrival].arrival
-        if not time < limit or time > lane.horizon:
-            break
-        accrue(state, time)
-        lane.now = time
-        arrive(state)
-        lane.tick_spent = lane.continuous and is_tick(lane)
-        moved = True
-    if moved:
-        lane.events += 1
 
 
 @part
@@ -147,7 +101,7 @@ def ring(state, changed, timer):
     """Set the flags of the tick, after the events of this instant: ``changed`` if there were any."""
     lane = state.lane
     lane.at_tick = is_tick(lane)
-    if lane.at_tick and lane.waiting > 0 and (lane.free > 0 or lane.continuous):
+    if lane.at_tick and lane.waiting > 0 and (lane.free > 0 or lane.asks_busy):
         lane.tick_spent = 1
     elif changed:
         lane.tick_spent = 0
@@ -156,13 +110,80 @@ def ring(state, changed, timer):
     lane.turn = 0
 
 
-def clock(server_event, may_ask, go_on, cut_off):
-    """The ``advance`` of an engine, made of what it alone knows.
+@part
+def note_gap(lane, arrival):
+    """Update the averages of the gaps between arrivals."""
+    if math.isnan(lane.last_arrival):
+        lane.last_arrival = arrival
+        return
+    gap = arrival - lane.last_arrival
+    lane.last_arrival = arrival
+    if math.isnan(lane.gap_fast):
+        lane.gap_fast = lane.gap_slow = gap
+    else:
+        lane.gap_fast += (gap - lane.gap_fast) / 16.0
+        lane.gap_slow += (gap - lane.gap_slow) / 256.0
 
-    ``server_event(state, s)``: what is due on server s now; whether anything changed.  ``may_ask(state, s)``: whether
-    server s is to be asked now.  ``go_on(state)``: all decisions of this instant are made.  ``cut_off(state)``: the
-    run ends at the horizon.
+
+@part
+def fits_somewhere(state, i):
+    """Whether the prompt of request ``i`` and one token fit into the memory of the largest server."""
+    return state.requests[i].prompt + 1.0 <= state.lane.max_eta
+
+
+def clock(
+    *,
+    route: Callable,
+    server_event: Callable,
+    may_ask: Callable,
+    start_servers: Callable,
+    arrivals_change_nothing: Callable,
+    cut_off: Callable,
+) -> Callable:
+    """The ``advance`` of an engine, made of what the engine alone knows.
+
+    ``route(state, i)``: set REQUEST.group of the arriving request i; False when it fits nowhere.
+    ``server_event(state, s)``: what is due on server s now; whether anything changed.
+    ``may_ask(state, s)``: whether server s is to be asked now.
+    ``start_servers(state)``: all decisions of this instant are made.
+    ``arrivals_change_nothing(state)``: whether no arrival before the next server event can lead to a decision.
+    ``cut_off(state)``: the run ends at the horizon.
     """
+
+    @part
+    def arrive(state):
+        """The next request arrives: rejected when it can fit nowhere, else it waits in its bin."""
+        lane = state.lane
+        i = lane.next_arrival
+        request = state.requests[i]
+        lane.next_arrival = i + 1
+        note_gap(lane, request.arrival)
+        if not route(state, i):
+            request.status = REJECTED
+            lane.rejected += 1
+            charge(state, request)
+            return
+        request.status = WAITING
+        push(state, i)
+        if lane.late_bin:
+            watch(state, i)
+
+    @part
+    def arrive_before(state, limit):
+        """Let all requests arrive that come before ``limit``, at which nobody would be asked."""
+        lane = state.lane
+        moved = False
+        while lane.next_arrival < lane.loaded:
+            time = state.requests[lane.next_arrival].arrival
+            if not time < limit or time > lane.horizon:
+                break
+            accrue(state, time)
+            lane.now = time
+            arrive(state)
+            lane.tick_spent = lane.asks_busy and is_tick(lane)
+            moved = True
+        if moved:
+            lane.events += 1
 
     @part
     def happen(state, time, timer):
@@ -193,10 +214,10 @@ def clock(server_event, may_ask, go_on, cut_off):
                         return DECIDE
                     lane.turn += 1
             lane.asked = NONE
-            go_on(state)
+            start_servers(state)
             time = next_server_event(state)
-            if lane.closed or lane.free == 0 and not lane.continuous:
-                arrivals_before(state, time)
+            if arrivals_change_nothing(state):
+                arrive_before(state, time)
             if lane.next_arrival < lane.loaded:
                 time = min(time, state.requests[lane.next_arrival].arrival)
             elif not lane.final:

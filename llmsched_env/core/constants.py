@@ -1,4 +1,10 @@
-"""Numbers that are compiled in: limits of the layout, and what a block of KV memory is."""
+"""Numbers that are compiled in, and that need nothing compiled: sentinels, limits, a block of KV memory."""
+
+NONE = -1
+"""No request, no server: the end of every linked list and the value of an index that is not set."""
+
+PENDING, WAITING, IN_SERVICE, COMPLETED, REJECTED, DROPPED = range(-1, 5)
+"""Status of a request.  What has not ended when a run stops (WAITING, IN_SERVICE) is unfinished."""
 
 MAX_BINS = 32
 """Most bins a simulation can have (the layout of the decision record is fixed)."""

@@ -10,7 +10,7 @@ import math
 
 from llmsched_env.compiler.parts import exposed
 from llmsched_env.core.constants import L0_EVERY
-from llmsched_env.core.peer_controllers import reset_peer, update_peer_memory, update_peer_sla
+from llmsched_env.core.peer_controllers import reset_peer
 
 ROUNDING = 1e-9
 """What a quotient that should be whole may lack: lengths that are all alike would else lose a request to rounding."""
@@ -95,52 +95,3 @@ def update_sla(lane, row, steps, decode_s, member_steps, weight):
     else:
         row.high = min(mean + lane.alpha / 2.0, lane.max_batch)
         row.low = max(mean - lane.alpha / 2.0, lane.b_min)
-
-
-@exposed
-def feed(lane, row, server):
-    """Update one controller with the batch that ``server`` has just completed."""
-    if server.completing > 0:
-        row.batches += 1
-        if lane.peer:
-            update_peer_memory(lane, row, server.completing, server.sum_l)
-        else:
-            weight = lane.ema if row.batches > 1 else 1.0
-            update_memory(lane, row, server.completing, server.sum_l, server.sum_l2, server.steps, weight)
-    if server.steps > 0:
-        if lane.peer:
-            update_peer_sla(lane, row, server.steps, server.decode_s, server.member_steps)
-        else:
-            weight = lane.ema if row.sla_updates > 0 else 1.0
-            update_sla(lane, row, server.steps, server.decode_s, server.member_steps, weight)
-    set_target(lane, row)
-
-
-COMPLETION_WEIGHT = 0.1
-"""Share of `ema` that a single completion weighs in the memory controller of the engine `continuous`."""
-
-
-@exposed
-def feed_completion(lane, row, length, output):
-    """Update one memory controller with a completed request of ``length`` tokens in all, ``output`` of them decoded."""
-    row.batches += 1
-    weight = max(1.0 / row.batches, COMPLETION_WEIGHT * lane.ema)
-    update_memory(lane, row, 1, length, length * length, output - 1, weight)
-
-
-@exposed
-def feed_window(lane, server):
-    """Algorithm 2 for one server of the engine `continuous`, where its window is over and it has decoded in it."""
-    if server.window_steps == 0.0 or lane.now - server.window_start < lane.window:
-        return
-    update_sla(lane, server, server.window_steps, server.window_time, server.window_members, 1.0)
-    server.window_start = lane.now
-    server.window_time = server.window_steps = server.window_members = 0.0
-
-
-@exposed
-def server_target(lane, row, server):
-    """Batch size that a scheduler reads on ``server`` of the engine `continuous`: at least what decodes there."""
-    sla = math.floor((server.low + server.high) / 2.0)
-    target = max(min(sla, row.memory_target), lane.b_min, server.decoding)
-    return int(min(target, lane.max_batch))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmsched_env.compiler.parts import part
+from llmsched_env.core.layout import DROPPED
 
 
 @part
@@ -25,7 +26,7 @@ def _sweep(state, c, i, target, until, ttft):
     lane, requests = state.lane, state.requests
     while i < lane.next_arrival and requests[i].arrival + target <= until:
         request = requests[i]
-        if lane.continuous and request.arrival + target == until:
+        if not lane.stamps_ahead and request.arrival + target == until:
             break  # stamps of this instant are set after time has passed, and would meet it
         i += 1
         if request.slo_class != c or request.missed:
@@ -44,3 +45,16 @@ def charge(state, request):
     """Count one SLO miss, once per request."""
     request.missed = 1
     state.lane.misses += 1
+
+
+@part
+def drop(state, i):
+    """Request ``i`` was alone on its server and still did not fit: it leaves the system."""
+    lane, request = state.lane, state.requests[i]
+    request.status = DROPPED
+    lane.dropped += 1
+    if lane.track:
+        if request.missed:
+            lane.late_now -= 1
+        else:
+            charge(state, request)

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmsched_env.core.constants import BLOCK_TOKENS, MAX_BINS, MAX_SERVERS
-
-NONE = -1
-"""No request, no server: the end of every linked list and the value of an index that is not set."""
-
-# Status of a request.  What has not ended when a run stops (WAITING, IN_SERVICE) is unfinished.
-PENDING, WAITING, IN_SERVICE, COMPLETED, REJECTED, DROPPED = range(-1, 5)
+from llmsched_env.core.constants import (  # noqa: F401  (sentinels and statuses are part of the layout)
+    BLOCK_TOKENS,
+    COMPLETED,
+    DROPPED,
+    IN_SERVICE,
+    MAX_BINS,
+    MAX_SERVERS,
+    NONE,
+    PENDING,
+    REJECTED,
+    WAITING,
+)
 
 # What `advance` returns.
 DECIDE, DRAINED, HORIZON, NEED_MORE, BAD_BIN, BAD_SIZE = range(6)
@@ -233,8 +238,10 @@ LANE = np.dtype(
         ("late_now", "i4"),  # requests in the system whose deadline has passed
         ("late", "f8"),  # integral of late_now, request-seconds
         ("noise_key", "u8"),
+        # what the engine is like
+        ("asks_busy", "i4"),  # 1: a server that has work may be asked too
+        ("stamps_ahead", "i4"),  # 1: stamps are set at dispatch; 0: when they happen
         # engine `continuous` only
-        ("continuous", "i4"),
         ("groups", "i4"),  # sets of bins: 1, or one per server
         ("by_prompt", "i4"),  # admission by the blocks of the prompt
         ("prefill_first", "i4"),

@@ -1,4 +1,5 @@
-"""The compiled run: one lane from start to stop under a compiled policy.  No allocation, no Python."""
+"""The run of one lane from start to stop under a compiled policy, made of an engine's parts.  No allocation, no
+Python."""
 
 from __future__ import annotations
 
@@ -8,15 +9,13 @@ import numpy as np
 from numba import njit, typeof, types
 
 from llmsched_env.compiler.borrow import borrow
-from llmsched_env.compiler.parts import fingerprint, part
+from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import (
     BATCH,
     BIN,
     DECIDE,
     EXPIRY,
     LANE,
-    NONE,
-    PENDING,
     RECORD,
     REQUEST,
     SERVER,
@@ -25,8 +24,6 @@ from llmsched_env.core.layout import (
 )
 from llmsched_env.core.state import State
 from llmsched_env.core.view.decide import DECIDE_TYPE
-from llmsched_env.core.view.record import write_record
-from llmsched_env.engines.batch.events import advance, apply
 
 ARRAYS = types.Tuple(
     [
@@ -81,74 +78,26 @@ RUN_SIGNATURE = types.int64(
 )
 
 
-LOAD_SIGNATURE = types.void(
-    typeof(np.zeros(1, REQUEST)),
-    types.float64[::1],
-    types.int32[::1],
-    types.int32[::1],
-    types.int32[::1],
-    types.int8[::1],
-    types.float64[::1],
-    types.int64[::1],
-)
-
-
-def run_loop(advance: Callable, apply: Callable, write_record: Callable) -> Callable:
-    """The run of a lane, made of an engine's parts."""
+def run_loop(*, advance_of: Callable, apply_of: Callable, write_record_of: Callable) -> Callable:
+    """The run of a lane, made of the ``advance``, ``apply`` and ``write_record`` of an engine."""
 
     @part
     def loop(state, row, decide, params, memory, rng, details, limit):
-        """Run until the lane stops or ``limit`` decisions were made; why it stopped."""
+        """Run until the lane stops or ``limit`` decisions were made.
+
+        Returns DECIDE (the limit), DRAINED, HORIZON, NEED_MORE, or BAD_BIN / BAD_SIZE with the answer left
+        in ``row.last_size`` (bin) and ``row.server_batches`` (size).
+        """
         for _ in range(limit):
-            status = advance(state)
+            status = advance_of(state)
             if status != DECIDE:
                 return status
-            write_record(state, row, details)
+            write_record_of(state, row, details)
             choice, size = decide(row, params, memory, rng)
-            status = apply(state, choice, size)
+            status = apply_of(state, choice, size)
             if status != DECIDE:
                 row.last_size, row.server_batches = choice, size
                 return status
         return DECIDE
 
     return loop
-
-
-_loop = run_loop(advance, apply, write_record)
-
-
-def entries(sources: str) -> tuple[Callable, Callable]:
-    """The compiled entries; ``sources`` (compiled.fingerprint) is a closure variable and so part of their cache key."""
-
-    @njit(RUN_SIGNATURE, cache=True, nogil=True)
-    def run_lane(arrays, record, decide, params, memory, rng, details, limit):
-        """Run lane 0 under ``decide`` until it stops or ``limit`` decisions were made.
-
-        Returns DECIDE (the limit), DRAINED, HORIZON, NEED_MORE, or BAD_BIN / BAD_SIZE with the answer left
-        in ``record[0].last_size`` (bin) and ``record[0].server_batches`` (size).
-        """
-        sources  # noqa: B018
-        return _loop(lane_state(arrays, 0), record[0], decide, params, memory, rng, details, limit)
-
-    @njit(LOAD_SIGNATURE, cache=True, nogil=True)
-    def load_rows(rows, arrival, prompt, output, predicted, slo_class, key, edges):
-        """Write requests that are still to come into ``rows``; their bin is the number of edges <= predicted."""
-        sources  # noqa: B018
-        for i in range(len(rows)):
-            row = rows[i]
-            row.arrival, row.prompt, row.output, row.predicted = arrival[i], prompt[i], output[i], predicted[i]
-            row.slo_class, row.key = slo_class[i], key[i]
-            place = 0
-            while place < len(edges) and edges[place] <= predicted[i]:
-                place += 1
-            row.bin = place
-            row.generated = row.missed = row.evictions = row.late = 0
-            row.next = row.prev = row.batch = NONE
-            row.group = 0
-            row.status = PENDING
-            row.dispatch = row.first_token = row.last_token = row.completion = np.nan
-
-    return run_lane, load_rows
-
-
-run_lane, load_rows = entries(fingerprint())

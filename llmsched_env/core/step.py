@@ -1,20 +1,17 @@
-"""The compiled step: many lanes, each from one decision of an agent to the next."""
+"""The step of many lanes, each from one decision of an agent to the next, made of an engine's parts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit, typeof, types
+from numba import typeof, types
 
-from llmsched_env.compiler.parts import fingerprint, part
+from llmsched_env.compiler.parts import part
 from llmsched_env.compiler.prefetch import ask_for, ask_for_row
-from llmsched_env.core.controllers import current_target
 from llmsched_env.core.layout import DECIDE, NONE, OUTCOME, RECORD, SKIP, STEP
 from llmsched_env.core.run import ARRAYS, lane_state
 from llmsched_env.core.view.observation import GLOBAL, PER_BIN, write_observation
-from llmsched_env.core.view.record import write_record
-from llmsched_env.engines.batch.events import advance, apply
 
 STEP_SIGNATURE = types.void(
     ARRAYS,
@@ -76,16 +73,29 @@ def read_ahead(arrays, mode, image, i, high):
         ask_for(requests, start + first * size, start + last * size)
 
 
-def step_loop(advance: Callable, apply: Callable, write_record: Callable, target_of: Callable, write_more: Callable):
-    """The step of many lanes, made of an engine's parts.
+def step_loop(
+    *,
+    advance_of: Callable,
+    apply_of: Callable,
+    write_record_of: Callable,
+    target_of: Callable,
+    write_entries_of: Callable,
+) -> Callable:
+    """The step of many lanes, made of the ``advance``, ``apply`` and ``write_record`` of an engine, and of
 
-    ``target_of(state, choice)``: the controllers' size on the asked server; ``write_more(record, image, at)``: what
-    the engine's observation has beyond the common entries, from ``at`` on.
+    ``target_of(state, choice)``: the controllers' size on the asked server; ``write_entries_of(record, image, at)``:
+    what its observation has beyond the common entries, from place ``at`` on.
     """
 
     @part
     def loop(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
-        """Take lanes low, ..., high - 1 to their next decision; see step_lanes for the arguments."""
+        """Take lanes low, ..., high - 1 to their next decision: SKIP, START (no action yet) or STEP each.
+
+        ``actions`` (N, 2) int64; ``outcome`` (N,) what the interval cost and why it ended; ``image`` (N, size) float32,
+        the observation; ``valid`` (N, max_bins + 1) int8, which bins have something to serve, and at the end whether
+        waiting is possible; ``order`` (servers,) float64 scratch.  ``record`` (1,) holds the decision record of the
+        last lane; ``scale`` is T of the observation, s.
+        """
         max_bins = (image.shape[1] - len(GLOBAL)) // len(PER_BIN) - 1
         for i in range(low, high):
             read_ahead(arrays, mode, image, i, high)
@@ -100,12 +110,12 @@ def step_loop(advance: Callable, apply: Callable, write_record: Callable, target
             status = DECIDE
             if mode[i] == STEP and lane.asked != NONE:  # nobody asks where all were rejected
                 choice, size = decode(actions[i], ladder, state, max_bins, target_of)
-                status = apply(state, choice, size)
+                status = apply_of(state, choice, size)
             if status == DECIDE:
-                status = advance(state)
-            write_record(state, record[0], True)
+                status = advance_of(state)
+            write_record_of(state, record[0], True)
             write_observation(record[0], image[i], scale, max_bins, order)
-            write_more(record[0], image[i], len(GLOBAL) + (max_bins + 1) * len(PER_BIN))
+            write_entries_of(record[0], image[i], len(GLOBAL) + (max_bins + 1) * len(PER_BIN))
             for k in range(lane.num_bins):
                 valid[i, k] = record[0].queue_length[k] > 0
             valid[i, max_bins] = record[0].can_wait
@@ -118,40 +128,6 @@ def step_loop(advance: Callable, apply: Callable, write_record: Callable, target
             result.empty_choices = lane.empty_choices - empty
 
     return loop
-
-
-@part
-def batch_target(state, choice):
-    """The controllers' batch size of bin ``choice`` (K: any)."""
-    return current_target(state.lane, state.bins[choice])
-
-
-@part
-def nothing_more(record, image, at):
-    """The common entries are all."""
-
-
-_loop = step_loop(advance, apply, write_record, batch_target, nothing_more)
-
-
-def entry(sources: str) -> Callable:
-    """The compiled entry; ``sources`` (compiled.fingerprint) is a closure variable and so part of its cache key."""
-
-    @njit(STEP_SIGNATURE, cache=True, nogil=True)
-    def step_lanes(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
-        """Take lanes low, ..., high - 1 to their next decision: SKIP, START (no action yet) or STEP each.
-
-        ``actions`` (N, 2); ``outcome`` (N,) what the interval cost and why it ended; ``image`` (N, size) the
-        observation; ``valid`` (N, max_bins + 1) which bins have something to serve, and at the end whether waiting
-        is possible; ``order`` (servers,) scratch.  ``record`` holds the decision record of the last lane.
-        """
-        sources  # noqa: B018
-        _loop(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high)
-
-    return step_lanes
-
-
-step_lanes = entry(fingerprint())
 
 
 def entry_point(compiled: Callable) -> Callable:

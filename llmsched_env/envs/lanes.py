@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,12 +11,14 @@ from numpy.typing import NDArray
 
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
-from llmsched_env.core.step import entry_point, step_lanes
+from llmsched_env.core.step import entry_point
+from llmsched_env.engines.engine import Engine
 from llmsched_env.envs import spaces
 from llmsched_env.envs.episodes import Episodes
 from llmsched_env.envs.options import EnvOptions
 from llmsched_env.requests import Requests
-from llmsched_env.simulation.simulator import LOGGED, Simulator, records
+from llmsched_env.simulation.simulator import Simulator, log_rows
+from llmsched_env.simulation.templates import records
 
 DEFAULT_SCALE_S = 30.0
 """T of the observation where no TTFT or E2E target is given."""
@@ -30,15 +31,6 @@ def check_fits(prompt: int, eta: float) -> None:
             f"kv_tokens={eta:g} is less than every request of the workload needs (the shortest prompt has {prompt} "
             f"tokens): give more."
         )
-
-
-def step_of(engine: str) -> Callable:
-    """The compiled step of ``engine``; that of `continuous` is compiled, or read from disk, at its first use."""
-    if engine == "batch":
-        return step_lanes
-    from llmsched_env.engines.continuous import step
-
-    return step.step_lanes
 
 
 class Lanes:
@@ -54,14 +46,14 @@ class Lanes:
         self.episodes = [Episodes(options) for _ in range(lanes)]
         check_fits(self.episodes[0].shortest_prompt, self.config.max_eta)
         capacity = self.episodes[0].capacity
-        rows = LOGGED[self.config.engine] * capacity if log else 0
+        rows = log_rows(self.config, capacity) if log else 0
         self.simulator = Simulator(self.config, capacity, lanes=lanes, log=rows, track=True)
         self.title: str | None = None  # what stands above pictures
         self._noisy = any(server.profile.noise_sigma for server in self.config.servers)
         self.record = [records(np.zeros(1, layout.RECORD)) for _ in range(threads)]
         self.outcome = records(np.zeros(lanes, layout.OUTCOME))
         self.valid = np.zeros((lanes, self.max_bins + 1), np.int8)
-        self.image = np.zeros((lanes, spaces.observation_space(self.max_bins, self.config.engine).shape[0]), np.float32)
+        self.image = np.zeros((lanes, spaces.observation_space(self.max_bins, self.engine).shape[0]), np.float32)
         self.actions = np.zeros((lanes, 2), np.int64)
         self.mode = np.zeros(lanes, np.int8)
         self.steps = np.zeros(lanes, np.int64)
@@ -71,13 +63,18 @@ class Lanes:
         self.scale_s = deadline if math.isfinite(deadline) else DEFAULT_SCALE_S
         self._connect()
 
+    @property
+    def engine(self) -> Engine:
+        """The engine that is simulated."""
+        return self.simulator.engine
+
     def _connect(self) -> None:
         """Make what cannot be copied or kept: the threads, and the kernel with its arguments."""
         lanes, threads = len(self.mode), len(self.record)
         cuts = [lanes * part // threads for part in range(threads + 1)]
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._parts = [self._arguments(part, cuts[part], cuts[part + 1]) for part in range(threads)]
-        self._step = entry_point(step_of(self.config.engine))
+        self._step = entry_point(self.engine.step_lanes)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_pool", "_parts", "_step")}

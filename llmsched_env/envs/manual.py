@@ -9,6 +9,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
+from llmsched_env import engines
 from llmsched_env.core.view import observation
 from llmsched_env.envs import options
 
@@ -39,7 +40,7 @@ def bin_table() -> str:
 
 def running_table() -> str:
     """What it holds in the engine `continuous` beyond that; the index counts from behind the entries of `any`."""
-    rows = ((f"+ {i}", f"`{name}`", *rest) for i, (name, *rest) in enumerate(observation.RUNNING))
+    rows = ((f"+ {i}", f"`{name}`", *rest) for i, (name, *rest) in enumerate(engines.get("continuous").entries))
     return _table(("index", "name", "meaning", "unit", "scale"), rows)
 
 

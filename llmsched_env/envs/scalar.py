@@ -182,7 +182,7 @@ class LLMSchedEnv(gym.Env):
         self._kind = self.options.action
         limits = self._lanes.max_bins, self._lanes.max_batch
         self.action_space = spaces.action_space(self._kind, *limits)
-        self.observation_space = spaces.observation_space(self._lanes.max_bins, self.config.engine)
+        self.observation_space = spaces.observation_space(self._lanes.max_bins, self._lanes.engine)
         self._choices, self._sizes = [*spaces.action_sizes(self._kind, *limits), 1][:2]
         self._weights = self.options.weights
         self._connect()

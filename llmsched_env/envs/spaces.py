@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 
 from llmsched_env.core import layout
 from llmsched_env.core.view import observation
+from llmsched_env.engines.engine import Engine
 
 
-def observation_space(max_bins: int, engine: str = "batch") -> spaces.Box:
+def observation_space(max_bins: int, engine: Engine) -> spaces.Box:
     """Box (size,) float32: everything lies in [0, 1], the slacks in [-1, 1]."""
-    low = np.zeros(observation.size(max_bins, engine), np.float32)
-    first = len(observation.GLOBAL) + observation.SLACK
-    low[first : observation.size(max_bins) : len(observation.PER_BIN)] = -1.0
+    low = np.zeros(observation.size(max_bins) + len(engine.entries), np.float32)
+    slack = len(observation.GLOBAL) + observation.SLACK
+    low[slack : observation.size(max_bins) : len(observation.PER_BIN)] = -1.0
     return spaces.Box(low, np.float32(1.0), dtype=np.float32)
 
 

@@ -60,7 +60,7 @@ class LLMSchedVectorEnv(VectorEnv):
         )
         lanes = self._lanes
         self.single_action_space = spaces.action_space(self.options.action, lanes.max_bins, lanes.max_batch)
-        self.single_observation_space = spaces.observation_space(lanes.max_bins, lanes.config.engine)
+        self.single_observation_space = spaces.observation_space(lanes.max_bins, lanes.engine)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._sizes = np.array(spaces.action_sizes(self.options.action, lanes.max_bins, lanes.max_batch))

@@ -6,8 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched_env.config import SimConfig
+from llmsched_env.core import layout
+from llmsched_env.core.load import alone_times
 from llmsched_env.profiles import Profile
 from llmsched_env.requests import Requests
+from llmsched_env.simulation.templates import records, write_profile
 
 PRIORITY_REFERENCE_TOKENS = 64.0
 """Predicted outputs shorter than this gain priority in the discipline `priority`."""
@@ -15,18 +18,10 @@ PRIORITY_REFERENCE_TOKENS = 64.0
 
 def alone_s(profile: Profile, prompt: NDArray, output: NDArray) -> NDArray[np.float64]:
     """Service time of each request served alone, (N,) s, for outputs of ``output`` tokens."""
-    c, prompt, output = profile.coefficients, prompt.astype(np.float64), output.astype(np.float64)
-    if profile.form == "batch-length":
-        return (c["a"] + c["beta"] * (output + (prompt if profile.length == "total" else 0.0))) / 1000.0
-    steps = output - 1.0
-    if profile.form in ("split", "affine", "floor"):
-        with_floor = np.add if profile.form == "affine" else np.maximum
-        prefill = with_floor(c["p0"], c["p1"] * prompt + c["p2"] * prompt**2)
-        base, slope = max(c["d0"], c["d1"]) if profile.form == "floor" else c["d0"] + c["d1"], c["d2"]
-    else:
-        prefill = np.maximum(c["w0"], c["e0"] + c["w1"] * prompt) + c["a_p"] * prompt**2
-        base, slope = max(c["w0"], c["e0"] + c["w1"]), c["a_d"]
-    return (prefill + steps * (base + slope * prompt) + slope * steps * (steps + 1.0) / 2.0) / 1000.0
+    server, times = np.zeros(1, layout.SERVER), np.zeros(len(prompt))
+    write_profile(server[0], profile)
+    alone_times(records(server), prompt.astype(np.int64), output.astype(np.int64), times)
+    return times
 
 
 def deadlines(config: SimConfig, requests: Requests) -> NDArray[np.float64]:

@@ -14,8 +14,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from llmsched_env.compiler.parts import fingerprint
 from llmsched_env.config import SLO
-from llmsched_env.core.itl import gap_edges
+from llmsched_env.core.itl import gap_bin, gap_edges
 from llmsched_env.core.layout import COMPLETED, DROPPED, ITL_BINS, ITL_LOW_S, ITL_RATIO, PENDING, REJECTED
 from llmsched_env.simulation.result import RunResult
 
@@ -41,8 +42,6 @@ KEYS = (
 _TTFT, _TPOT, _E2EL = range(len(PER_REQUEST))
 
 _QUANTILES = (0.5, 0.95, 0.99)
-
-_LOG_RATIO = math.log(ITL_RATIO)
 
 _SUMS = np.dtype(  # what a tally adds up over scored requests
     [
@@ -124,28 +123,34 @@ def _tally(requests, met, end_s, sums, per_bin):
             total["last_completion_s"] = max(total["last_completion_s"], request["completion"])
 
 
-@njit(cache=True, nogil=True)
-def count_log_bins(values, counts):
-    """Count finite ``values`` (seconds) into log bins: bin i ends at ITL_LOW_S * ITL_RATIO**i.
+def _entry(sources: str) -> Callable:
+    """The compiled entry; ``sources`` (parts.fingerprint) is a closure variable and so part of its cache key."""
 
-    Returns their number, mean and sum of squared deviations from that mean.
-    """
-    number, total = 0, 0.0
-    for value in values:
-        if not np.isfinite(value):
-            continue
-        number += 1
-        total += value
-        place = 0
-        if value > ITL_LOW_S:
-            place = min(math.ceil(math.log(value / ITL_LOW_S) / _LOG_RATIO), len(counts) - 1)
-        counts[place] += 1
-    mean = total / number if number else 0.0
-    deviation = 0.0
-    for value in values:
-        if np.isfinite(value):
-            deviation += (value - mean) ** 2
-    return number, mean, deviation
+    @njit(cache=True, nogil=True)
+    def count_log_bins(values, counts):
+        """Count finite ``values`` (seconds) into ``counts`` (ITL_BINS,), the bins of core.itl.gap_bin.
+
+        Returns their number, mean and sum of squared deviations from that mean.
+        """
+        sources  # noqa: B018
+        number, total = 0, 0.0
+        for value in values:
+            if not np.isfinite(value):
+                continue
+            number += 1
+            total += value
+            counts[gap_bin(value)] += 1
+        mean = total / number if number else 0.0
+        deviation = 0.0
+        for value in values:
+            if np.isfinite(value):
+                deviation += (value - mean) ** 2
+        return number, mean, deviation
+
+    return count_log_bins
+
+
+count_log_bins = _entry(fingerprint())
 
 
 def log_bin_ends() -> NDArray[np.float64]:

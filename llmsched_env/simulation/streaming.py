@@ -12,7 +12,7 @@ from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.result import RunResult
-from llmsched_env.simulation.simulator import Simulator, fill_rows, finish
+from llmsched_env.simulation.simulator import Simulator, fill_rows, finish_rows
 
 
 def simulate_stream(
@@ -99,14 +99,12 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
     """
     lane, servers = simulator.lane[0], simulator.servers[0]
     rows = simulator.requests[0, : int(lane["loaded"])]
-    running = servers["batch"][servers["batch"] != layout.NONE]
-    status = rows["status"]
-    live = (status == layout.WAITING) | (status == layout.PENDING)
-    live |= (status == layout.IN_SERVICE) & (np.isin(rows["batch"], running) | bool(lane["continuous"]))
+    live = (rows["status"] == layout.WAITING) | (rows["status"] == layout.PENDING)
+    live |= simulator.engine.in_service(rows, servers)
     if everything:
         live[:] = False
     ended = rows[~live].copy()
-    finish(ended, servers, float(lane["now"]))
+    finish_rows(simulator.engine, ended, servers, float(lane["now"]))
     number = np.where(live, np.cumsum(live) - 1, layout.NONE).astype(np.int32)
     kept = rows[live].copy()
     for link in ("next", "prev"):

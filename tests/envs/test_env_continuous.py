@@ -15,7 +15,7 @@ from llmsched.policies import names, parse
 from llmsched_env.config import SLO, Continuous, Queueing, Server, SimConfig
 from llmsched_env.core.view import observation
 from llmsched_env.envs.continuous import LLMSchedContinuousEnv
-from llmsched_env.simulation.simulator import finish, simulate
+from llmsched_env.simulation.simulator import simulate
 from tests.envs.test_env_policies import A100, H100, compare, draw, drive
 
 ID = "LLMSchedContinuous-v0"
@@ -79,7 +79,7 @@ def test_environment_equals_compiled_run(name: str, scenario: str) -> None:
     run = simulate(ready.config, requests, ready.decide, **ready.options, log_batches=True, noise_key=key)
     assert run.lane["decisions"] == lane["decisions"] > 5
     np.testing.assert_array_equal(simulator.log[0][: lane["logged"]], run.batches)
-    finish(simulator.requests[0], simulator.servers[0], float(lane["now"]))
+    simulator.finish()
     compare(simulator.requests[0][:150], run.requests)
     compare(simulator.servers[0], run.servers)
     compare(simulator.bins[0], run.bins)
@@ -127,7 +127,7 @@ def test_gymnasium_checks_it_without_a_warning(recwarn: pytest.WarningsRecorder)
     env = gym.make(ID, requests=30)
     check_env(env.unwrapped, skip_render_check=True)
     assert [str(w.message) for w in recwarn] == []
-    names_ = observation.names(4, "continuous")
+    names_ = [*observation.names(4), *(name for name, *_ in env.unwrapped._lanes.engine.entries)]
     assert len(names_) == env.observation_space.shape[0] == 24 + 13 * 5 and len(set(names_)) == len(names_)
     assert names_[-4:] == ["running", "decoding", "kv_used", "prefill_left"]
 

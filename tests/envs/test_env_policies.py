@@ -15,7 +15,7 @@ from llmsched_env.core.layout import BIN, LANE, REQUEST, SERVER
 from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.profiles import load_profile
 from llmsched_env.requests import Requests
-from llmsched_env.simulation.simulator import finish, simulate
+from llmsched_env.simulation.simulator import simulate
 from llmsched_env.workload.workload import Workload
 
 H100, A100 = (load_profile(f"{gpu}-80gb_llama2-70b_tp4") for gpu in ("h100", "a100"))
@@ -104,7 +104,7 @@ def test_environment_equals_compiled_run(name: str, scenario: str) -> None:
     )
     assert run.lane["decisions"] == lane["decisions"] > 5
     np.testing.assert_array_equal(simulator.log[0][: lane["logged"]], run.batches)
-    finish(simulator.requests[0], simulator.servers[0], float(lane["now"]))
+    simulator.finish()
     compare(simulator.requests[0][:150], run.requests)
     compare(simulator.servers[0], run.servers)
     compare(simulator.bins[0], run.bins)

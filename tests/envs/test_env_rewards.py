@@ -17,7 +17,7 @@ from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.metrics import meets_slo, summarize
 from llmsched_env.simulation.result import RunResult
-from llmsched_env.simulation.simulator import finish
+from llmsched_env.simulation.simulator import finish_rows
 from tests.envs.env_tools import CASES, options_of, own_requests, rollout, valid_action
 
 WEIGHTS = {"miss": 2.0, "holding": 0.5, "late": 0.25}
@@ -34,7 +34,7 @@ def records_of(env: LLMSchedEnv) -> RunResult:
     rows = simulator.requests[0, : int(lane["loaded"])].copy()
     dropped = rows["status"] == DROPPED
     dropped_at = rows["last_token"][dropped]  # their last stamp, which `finish` takes away: they have no last token
-    finish(rows, servers, float(lane["now"]))
+    finish_rows(simulator.engine, rows, servers, float(lane["now"]))
     rows["last_token"][dropped] = dropped_at
     return RunResult(env.config, rows, simulator.log[0], simulator.bins[0], servers, lane, np.zeros(5600, int), 0.0)
 

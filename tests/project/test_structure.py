@@ -5,23 +5,32 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from llmsched_env.compiler import parts
+
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("llmsched_env", "policies", "train", "eval")
+PACKAGES = ("llmsched_env", "policies", "train", "eval", "data")
 ALLOWED = {  # package: the packages of ours that it may import
     "llmsched_env": {"llmsched_env"},
     "policies": {"policies", "llmsched_env"},
     "train": {"train", "policies", "llmsched_env"},
     "eval": {"eval", "policies", "llmsched_env"},
+    "data": {"eval"},  # data/calibrate.py, the one command that lies beside what it measures
 }
+LEVELS = ("compiler", "core", "engines", "", "simulation", "workload", "envs")
+"""Folders of the library; a file imports from its own folder and from those before it.  "": files in no folder."""
+LIGHT = {"core.constants", "core", "engines", "engines.engine", "engines.batch.engine", "engines.continuous.engine"}
+"""What a configuration is checked with: it imports nothing that is compiled."""
 LEARNING = {"torch", "stable_baselines3", "sb3_contrib", "tensorboard"}
 HEAVY = {"numba", "pandas", "scipy", "matplotlib", *LEARNING}
 GENERATORS = {"Generator", "SeedSequence", "PCG64", "BitGenerator", "default_rng"}
@@ -99,7 +108,7 @@ def test_every_package_was_found() -> None:
     """The tests below look at something: 20 modules and more, and what the others import is among it."""
     assert {top(name) for name in modules()} >= {"llmsched_env", "policies", "eval"}
     assert len([name for name in modules() if top(name) == "llmsched_env"]) > 20
-    assert "llmsched_env.engines.batch.formation" in imports("llmsched_env.engines.batch.events")
+    assert "llmsched_env.engines.batch.formation" in imports("llmsched_env.engines.batch.execution")
     assert "llmsched_env.core.layout" in imports("llmsched_env.simulation.simulator")
 
 
@@ -110,6 +119,86 @@ def test_imports_run_one_way(package: str) -> None:
         if top(name) == package:
             wrong = {used for used in imports(name) if top(used) in {*PACKAGES, "tests"} - ALLOWED[package]}
             assert not wrong, f"{name} imports {', '.join(sorted(wrong))}"
+
+
+def room(name: str) -> str:
+    """The folder of the library in which a module lies, "" for the files in none."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LEVELS else ""
+
+
+def library_imports() -> Iterator[tuple[str, str]]:
+    """Every (module, imported module) within the library."""
+    for name in modules():
+        if top(name) == "llmsched_env":
+            yield from ((name, used) for used in imports(name) & modules().keys() if top(used) == "llmsched_env")
+
+
+def test_the_rooms_of_the_library_have_an_order() -> None:
+    """envs -> workload -> simulation -> engines -> core -> compiler: never back."""
+    seen = set()
+    for name, used in library_imports():
+        assert LEVELS.index(room(used)) <= LEVELS.index(room(name)), f"{name} imports {used}"
+        seen.add((room(name), room(used)))
+    assert {("envs", "simulation"), ("simulation", "engines"), ("engines", "core"), ("core", "compiler")} <= seen
+
+
+def test_the_engines_know_nothing_of_each_other() -> None:
+    """The core imports no engine, an engine no other; only engines/__init__.py knows them all."""
+    mine = re.compile(r"llmsched_env\.engines\.(\w+)\.")
+    for name, used in library_imports():
+        engine = mine.match(used)
+        if engine and name != "llmsched_env.engines":
+            own = mine.match(name)
+            assert own and own[1] == engine[1] or engine[1] == "engine", f"{name} imports {used}"
+
+
+def test_no_engine_is_compared_by_name() -> None:
+    """Whoever has to know something about the engine asks the object."""
+    for name in modules():
+        if top(name) == "llmsched_env" and room(name) in ("core", "engines", "simulation", "envs"):
+            for node in ast.walk(tree(name)):
+                if isinstance(node, ast.Compare):
+                    sides = [side.attr for side in (node.left, *node.comparators) if isinstance(side, ast.Attribute)]
+                    assert not {"engine", "continuous"} & set(sides), f"{name}, line {node.lineno}"
+
+
+def test_what_checks_a_configuration_is_light() -> None:
+    """It is part of `import llmsched_env.config`, which loads no Numba."""
+    for short in LIGHT:
+        name = f"llmsched_env.{short}"
+        assert not {top(used) for used in imports(name)} & HEAVY, name
+        ours = {used for used in imports(name) & modules().keys() if top(used) == "llmsched_env"}
+        assert ours <= {f"llmsched_env.{other}" for other in LIGHT}, name
+
+
+def test_an_engine_is_compiled_when_it_is_asked_for() -> None:
+    """The compiled entries of `continuous` are not loaded with the simulator, nor with the environments."""
+    code = "import sys, llmsched_env.envs.scalar, llmsched_env.simulation.simulator as s; print(*sys.modules)"
+    command, environment = [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": str(ROOT)}
+    loaded = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True).stdout
+    assert "llmsched_env.engines.continuous.engine" in loaded.split()
+    assert not {"llmsched_env.engines.continuous.run", "llmsched_env.engines.continuous.step"} & set(loaded.split())
+
+
+@pytest.mark.parametrize(
+    ("place", "counts"),
+    [
+        *((folder, True) for folder in ("compiler", "core", "core/view", "engines", "engines/batch")),
+        *((folder, False) for folder in ("envs", "simulation", "workload", "envs/render")),
+    ],
+)
+def test_the_cache_key_covers_what_is_compiled(place: str, counts: bool, tmp_path: Path, monkeypatch: Any) -> None:
+    """A changed, new or removed file of the kernels changes it, in subfolders too; others do not."""
+    shutil.copytree(ROOT / "llmsched_env", tmp_path / "llmsched_env", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(parts, "LIBRARY", tmp_path / "llmsched_env")
+    plain, folder = parts.fingerprint(), tmp_path / "llmsched_env" / place
+    file = next(path for path in sorted(folder.glob("*.py")) if path.name != "__init__.py")
+    file.write_text(file.read_text(encoding="utf-8") + "# changed", encoding="utf-8")
+    changed = parts.fingerprint()
+    (folder / "a_new_file.py").write_text("", encoding="utf-8")
+    assert (changed != plain) == counts
+    assert (parts.fingerprint() != changed) == counts
 
 
 def test_no_import_cycles() -> None:
@@ -188,9 +277,7 @@ def test_the_tests_are_short_and_say_what_they_are() -> None:
 
 def test_folders_are_small() -> None:
     """A folder holds at most 14 Python files, with the exceptions of FULLER; no exception outlives its need."""
-    counts = Counter(
-        str(file.parent.relative_to(ROOT)) for file in python_files(*PACKAGES, "llmsched", "data", "tests")
-    )
+    counts = Counter(str(file.parent.relative_to(ROOT)) for file in python_files(*PACKAGES, "llmsched", "tests"))
     assert counts["policies/rules"] > 10
     full = {folder for folder, count in counts.items() if count > FULLEST}
     assert full <= FULLER.keys(), f"more than {FULLEST} Python files: {', '.join(sorted(full - FULLER.keys()))}"

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from llmsched.policies import names, parse
-from llmsched_env.config import BLOCK_TOKENS, SLO, Continuous, Controller, Queueing, Server, SimConfig
-from llmsched_env.core.layout import COMPLETED, DROPPED, IN_SERVICE, PENDING, REJECTED, WAITING
+from llmsched_env.config import SLO, Continuous, Controller, Queueing, Server, SimConfig
+from llmsched_env.core.layout import BLOCK_TOKENS, COMPLETED, DROPPED, IN_SERVICE, PENDING, REJECTED, WAITING
 from llmsched_env.profiles import Profile, load_profile
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.metrics import summarize

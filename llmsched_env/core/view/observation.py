@@ -49,37 +49,29 @@ PER_BIN = (
 )
 """Entries that exist for every bin up to ``max_bins`` and then for `any`."""
 
-RUNNING = (
-    ("running", "members of the asked server's running set", "share of max_batch", "linear"),
-    ("decoding", "... whose prompt is prefilled", "share of max_batch", "linear"),
-    ("kv_used", "KV memory that they hold", "share of capacity", "linear"),
-    ("prefill_left", "prompt tokens of its members that are still to be prefilled", "tokens", "log2(1 + x) / 20"),
-)
-"""Entries of the engine `continuous` alone, after all others."""
-
 SLACK = [name for name, *_ in PER_BIN].index("slack")
 
 
-def size(max_bins: int, engine: str = "batch") -> int:
-    """Length of the observation for up to ``max_bins`` bins."""
-    return len(GLOBAL) + (max_bins + 1) * len(PER_BIN) + len(RUNNING) * (engine == "continuous")
+def size(max_bins: int) -> int:
+    """Number of entries that all engines share, for up to ``max_bins`` bins."""
+    return len(GLOBAL) + (max_bins + 1) * len(PER_BIN)
 
 
-def names(max_bins: int, engine: str = "batch") -> list[str]:
-    """Name of every entry, in order: ``free``, ..., ``bin0.queue``, ..., ``any.served``, and ``running``, ..."""
+def names(max_bins: int) -> list[str]:
+    """Name of every shared entry, in order: ``free``, ..., ``bin0.queue``, ..., ``any.served``."""
     choices = [f"bin{k}" for k in range(max_bins)] + ["any"]
-    found = [name for name, *_ in GLOBAL] + [f"{choice}.{name}" for choice in choices for name, *_ in PER_BIN]
-    return found + [name for name, *_ in RUNNING] * (engine == "continuous")
+    return [name for name, *_ in GLOBAL] + [f"{choice}.{name}" for choice in choices for name, *_ in PER_BIN]
 
 
 @part
-def _against(x, scale):
+def squash(x, scale):
     """x / (x + scale) of a time >= 0: 0 at once, 1 never; infinite times are 1."""
     return 1.0 if x == math.inf else max(x, 0.0) / (max(x, 0.0) + scale)
 
 
 @part
-def _log(x, full):
+def squash_log(x, full):
+    """log2(1 + x) / ``full``, at most 1."""
     return 0.0 if x == 0.0 else min(math.log2(1.0 + x) / full, 1.0)
 
 
@@ -90,17 +82,17 @@ def write_observation(record, out, scale, max_bins, order):
     now, servers = record.now, float(record.num_servers)
     cap, k_any = float(record.max_batch), record.num_bins
     out[8] = min(record.kv_reserved_share, 1.0)
-    out[9] = _log(record.rate_fast * scale / servers, 12.0)
-    out[10] = _log(record.rate_slow * scale / servers, 12.0)
-    out[11] = 1.0 if math.isnan(record.last_arrival) else _against(now - record.last_arrival, scale)
-    out[12] = 0.0 if record.oldest_arrival == math.inf else _against(now - record.oldest_arrival, scale)
+    out[9] = squash_log(record.rate_fast * scale / servers, 12.0)
+    out[10] = squash_log(record.rate_slow * scale / servers, 12.0)
+    out[11] = 1.0 if math.isnan(record.last_arrival) else squash(now - record.last_arrival, scale)
+    out[12] = 0.0 if record.oldest_arrival == math.inf else squash(now - record.oldest_arrival, scale)
     waiting = record.waiting - (record.queue_length[record.late_bin] if record.late_bin >= 0 else 0)
-    out[13] = _log(float(waiting), 20.0)
+    out[13] = squash_log(float(waiting), 20.0)
     out[14] = waiting / (waiting + servers * cap)
     out[15] = min(record.in_service / (servers * cap), 1.0)
-    out[16] = _against(record.tau[k_any], 0.1)
+    out[16] = squash(record.tau[k_any], 0.1)
     out[17] = min(record.mean_batch[k_any] / cap, 1.0)
-    out[18] = _against(record.last_service, scale)
+    out[18] = squash(record.last_service, scale)
     out[19] = float(record.can_wait)
     at = len(GLOBAL)
     for k in range(max_bins + 1):
@@ -133,8 +125,8 @@ def _write_servers(record, out, scale, order):
         place = 0.25 * j * (n - 1)
         low = int(place)
         high = min(low + 1, n - 1)
-        out[2 + j] = _against(order[low] + (place - low) * (order[high] - order[low]), scale)
-    out[7] = _against(total / n, scale)
+        out[2 + j] = squash(order[low] + (place - low) * (order[high] - order[low]), scale)
+    out[7] = squash(total / n, scale)
 
 
 @part
@@ -142,18 +134,18 @@ def _write_choice(record, k, out, at, scale):
     """The entries of one bin, or of `any`, from ``out[at]`` on."""
     length, cap = float(record.queue_length[k]), float(record.max_batch)
     batches = length / max(record.target[k], 1)
-    out[at] = _log(length, 20.0)
+    out[at] = squash_log(length, 20.0)
     out[at + 1] = batches / (batches + 1.0)
-    out[at + 2] = _against(record.now - record.head_arrival[k], scale) if length > 0 else 0.0
-    out[at + 3] = _log(float(record.head_predicted[k]), 20.0)
-    out[at + 4] = _log(float(record.head_prompt[k]), 20.0)
-    out[at + 5] = _against(record.batch_time[k], scale)
+    out[at + 2] = squash(record.now - record.head_arrival[k], scale) if length > 0 else 0.0
+    out[at + 3] = squash_log(float(record.head_predicted[k]), 20.0)
+    out[at + 4] = squash_log(float(record.head_prompt[k]), 20.0)
+    out[at + 5] = squash(record.batch_time[k], scale)
     slack = record.slack[k]
     out[at + 6] = 1.0 if slack == math.inf else slack / (abs(slack) + scale)
     out[at + 7] = record.target[k] / cap
     out[at + 8] = min(max(record.low[k] / cap, 0.0), 1.0)
     out[at + 9] = min(max(record.high[k] / cap, 0.0), 1.0)
-    out[at + 10] = _log(record.mean_tokens[k], 20.0)
+    out[at + 10] = squash_log(record.mean_tokens[k], 20.0)
     out[at + 11] = 1.0 if length > 0 else 0.0
     late = record.late_bin >= 0 and length > 0
     if k == record.num_bins:  # `any` is the late bin while the others are empty
@@ -161,13 +153,3 @@ def _write_choice(record, k, out, at, scale):
     else:
         late = late and k == record.late_bin
     out[at + 12] = 1.0 if late else 0.0
-
-
-@part
-def write_running(record, out, at):
-    """Write the entries RUNNING into ``out`` from ``at`` on."""
-    cap = float(record.max_batch)
-    out[at] = record.running / cap
-    out[at + 1] = record.decoding / cap
-    out[at + 2] = min(record.kv_used / record.kv_tokens, 1.0)
-    out[at + 3] = _log(record.prefill_left, 20.0)

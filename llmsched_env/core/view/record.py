@@ -1,4 +1,7 @@
-"""The decision record: everything a scheduler may know, written from the state (no true output length is read)."""
+"""The decision record: everything a scheduler may know, written from the state (no true output length is read).
+
+What all engines have in common; each engine's ``record.py`` writes the rest.
+"""
 
 from __future__ import annotations
 
@@ -6,44 +9,11 @@ import math
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.clock import can_wait
-from llmsched_env.core.controllers import current_target
 from llmsched_env.core.layout import NONE
-from llmsched_env.core.queues import (
-    first_bin,
-    head,
-    length_of_any,
-    merged,
-    oldest_waiting,
-    pop,
-    precedes,
-    unpop,
-    would_mix,
-)
-from llmsched_env.engines.batch.forecast import fifo_batch_times
-from llmsched_env.engines.batch.formation import fits
-from llmsched_env.engines.batch.prediction import batch_time, sums
+from llmsched_env.core.queueing.queues import oldest_waiting
 
 OVERDUE_S = 1e-3
 """Predicted remaining time of a server that is busy for longer than was predicted."""
-
-
-@part
-def write_record(state, record, details):
-    """Fill ``record`` for the server that is asked; the costly fields only with ``details``.
-
-    Also works when nobody is asked (the end of an episode): then for server 0.
-    """
-    lane = state.lane
-    write_lane(state, record)
-    for k in range(lane.num_bins):
-        write_bin(state, record, k, head(state, k), state.bins[k].length)
-        write_controller(record, k, state.bins[k], current_target(lane, state.bins[k]), state.bins[k])
-    first = head(state, first_bin(state, 0)) if lane.waiting > 0 else NONE
-    k = lane.num_bins
-    write_bin(state, record, k, first, length_of_any(state, 0))
-    write_controller(record, k, state.bins[k], current_target(lane, state.bins[k]), state.bins[k])
-    if details:
-        write_details(state, record)
 
 
 @part
@@ -57,7 +27,6 @@ def write_lane(state, record):
     record.num_servers = lane.num_servers
     record.server = max(lane.asked, 0)
     record.max_batch = lane.max_batch
-    record.continuous = lane.continuous
     record.can_wait = can_wait(state)
     record.at_tick = lane.at_tick
     record.free_servers = lane.free
@@ -112,85 +81,3 @@ def write_controller(record, k, row, target, sla):
     record.tau[k] = sla.tau
     record.mean_batch[k] = sla.mean_batch
     record.mean_tokens[k] = row.mean_l
-
-
-@part
-def write_details(state, record):
-    """The fields that look into the queues: predicted time and slack of every head batch, load of every server."""
-    lane = state.lane
-    for s in range(lane.num_servers):
-        server = state.servers[s]
-        record.busy[s] = 0.0 if server.end == math.inf else max(server.predicted_end - lane.now, OVERDUE_S)
-    merged = -1.0 if lane.keyed else fifo_batch_times(state, record)
-    for k in range(lane.num_bins + 1):
-        if record.queue_length[k] == 0:
-            record.batch_time[k] = 0.0
-            record.slack[k] = math.inf
-        else:
-            if lane.keyed or (k == lane.num_bins and merged < 0.0):
-                record.batch_time[k] = head_batch_time(state, k, record.target[k])
-            elif k == lane.num_bins:
-                record.batch_time[k] = merged
-            record.slack[k] = record.head_deadline[k] - lane.now - record.batch_time[k]
-
-
-@part
-def collect_fifo(state, choice, size, server):
-    """Put the first requests of FIFO bin ``choice`` (K: the merge of all) that one batch would admit into ``members``.
-
-    Nothing moves: cursors walk along the bins.  Returns how many.
-    """
-    lane = state.lane
-    n, reserved, tokens = 0, 0.0, 0.0
-    first, last = merged(state, 0) if choice == lane.num_bins else (choice, choice + 1)
-    for k in range(first, last):
-        state.cursors[k] = state.bins[k].head
-    while n < size:
-        best = NONE
-        for k in range(first, last):
-            i = state.cursors[k]
-            if i != NONE and (best == NONE or precedes(state, i, state.cursors[best])):
-                best = k
-        if best == NONE:
-            break
-        i = state.cursors[best]
-        if not fits(state, server, i, n, reserved, tokens):
-            break
-        state.members[n] = i
-        n += 1
-        reserved += min(state.requests[i].prompt + state.requests[i].predicted, server.eta)
-        tokens += state.requests[i].predicted
-        state.cursors[best] = state.requests[i].next
-    return n
-
-
-@part
-def collect_keyed(state, choice, size, server):
-    """The same for bins that are heaps: the first ones are taken out and put back."""
-    lane = state.lane
-    n, reserved, tokens = 0, 0.0, 0.0
-    while n < size and lane.waiting > 0:
-        k = first_bin(state, 0) if choice == lane.num_bins else choice
-        i = head(state, k)
-        if i == NONE or would_mix(state, i, n, state.members[0]):
-            break
-        if not fits(state, server, i, n, reserved, tokens):
-            break
-        pop(state, k)
-        state.members[n] = i
-        n += 1
-        reserved += min(state.requests[i].prompt + state.requests[i].predicted, server.eta)
-        tokens += state.requests[i].predicted
-    for m in range(n - 1, -1, -1):
-        unpop(state, state.members[m])
-    return n
-
-
-@part
-def head_batch_time(state, choice, size):
-    """Predicted service time on the asked server of the first ``size`` requests of bin ``choice`` (K: any)."""
-    lane = state.lane
-    server = state.servers[max(lane.asked, 0)]
-    n = collect_keyed(state, choice, size, server) if lane.keyed else collect_fifo(state, choice, size, server)
-    prompts, squares, guess, total = sums(state, n)
-    return batch_time(state, server, n, prompts, squares, guess, total)

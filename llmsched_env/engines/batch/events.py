@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 from llmsched_env.compiler.parts import part
-from llmsched_env.core.clock import clock, understood
-from llmsched_env.core.controllers import feed
-from llmsched_env.core.costs import charge
-from llmsched_env.core.layout import DECIDE, DROPPED, NONE, WAITING
-from llmsched_env.core.queues import push_returned
-from llmsched_env.engines.batch.formation import launch
+from llmsched_env.core.clock import clock, fits_somewhere, understood
+from llmsched_env.core.costs import drop
+from llmsched_env.core.layout import DECIDE, NONE, WAITING
+from llmsched_env.core.queueing.queues import push_returned
+from llmsched_env.engines.batch.controllers import feed
+from llmsched_env.engines.batch.execution import launch
 
 
 @part
@@ -27,20 +27,6 @@ def evict(state, server):
 
 
 @part
-def drop(state, i):
-    """Request ``i`` was alone on its server and still did not fit."""
-    lane, request = state.lane, state.requests[i]
-    request.status = DROPPED
-    lane.dropped += 1
-    lane.in_service -= 1
-    if lane.track:
-        if request.missed:
-            lane.late_now -= 1
-        else:
-            charge(state, request)
-
-
-@part
 def complete(state, server):
     """The batch of ``server`` ends: its members are released, the controllers learn of it."""
     lane = state.lane
@@ -52,6 +38,7 @@ def complete(state, server):
     lane.misses += server.tpot_misses
     if server.drop != NONE:
         drop(state, server.drop)
+        lane.in_service -= 1
     feed(lane, state.bins[lane.num_bins], server)
     if server.choice < lane.num_bins:
         feed(lane, state.bins[server.choice], server)
@@ -86,11 +73,24 @@ def may_ask(state, s):
 
 
 @part
-def nothing(state):
+def do_nothing(state):
     """Batches go on by themselves."""
 
 
-advance = clock(server_event, may_ask, nothing, nothing)
+@part
+def all_are_busy(state):
+    """Whether no server is free: who arrives has to wait for the next server event."""
+    return state.lane.free == 0
+
+
+advance = clock(
+    route=fits_somewhere,
+    server_event=server_event,
+    may_ask=may_ask,
+    start_servers=do_nothing,
+    arrivals_change_nothing=all_are_busy,
+    cut_off=do_nothing,
+)
 
 
 @part

@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import NONE
-from llmsched_env.core.queues import merged
-from llmsched_env.engines.batch.formation import fits
-from llmsched_env.engines.batch.prediction import batch_time
+from llmsched_env.core.queueing.queues import merged
+from llmsched_env.engines.batch.formation import NOTHING_TAKEN, add_to, fits, look_fifo, look_keyed
+from llmsched_env.engines.batch.service_time import NO_WORK, add_work, batch_time, work_of
+
+
+@part
+def head_batch_time(state, choice, size):
+    """Predicted service time on the asked server of the first ``size`` requests of bin ``choice`` (K: any), s."""
+    lane = state.lane
+    server = state.servers[max(lane.asked, 0)]
+    n = look_keyed(state, choice, size, server) if lane.keyed else look_fifo(state, choice, size, server)
+    return batch_time(state, server, n, work_of(state, n))
 
 
 @part
@@ -22,42 +31,35 @@ def fifo_batch_times(state, record):
     server = state.servers[max(lane.asked, 0)]
     whole = record.queue_length[lane.num_bins] <= record.target[lane.num_bins]
     first_merged, end_merged = merged(state, 0)
-    n_all, prompts_all, squares_all, guess_all, total_all = 0, 0.0, 0.0, 1, 0
-    reserved_all, tokens_all, need_all = 0.0, 0.0, 0
+    n_all, work_all, taken_all, need_all = 0, NO_WORK, NOTHING_TAKEN, 0
     for k in range(lane.num_bins):
-        n, prompts, squares, guess, total = 0, 0.0, 0.0, 1, 0
-        reserved, tokens, need, closed = 0.0, 0.0, 0, False
+        n, work, taken, need, closed = 0, NO_WORK, NOTHING_TAKEN, 0, False
         record.batch_time[k] = 0.0
         i = state.bins[k].head
         while i != NONE:
-            if not closed and (n == record.target[k] or not fits(state, server, i, n, reserved, tokens)):
-                record.batch_time[k] = batch_time(state, server, n, prompts, squares, guess, total)
+            if not closed and (n == record.target[k] or not fits(state, server, i, n, taken)):
+                record.batch_time[k] = batch_time(state, server, n, work)
                 closed = True
             if closed and not (whole and first_merged <= k < end_merged):
                 break
             request = state.requests[i]
-            length, generated, predicted = request.prompt, request.generated, request.predicted
-            prompt = float(length + generated)
             n += 1
-            prompts += prompt
-            squares += prompt * prompt
-            guess = max(guess, predicted - generated)
-            total = max(total, length + predicted)
-            reserved += min(length + predicted, server.eta)
-            tokens += predicted
-            need = max(need, length + generated + 1)
+            work, taken = add_work(request, work), add_to(taken, server, request)
+            need = max(need, request.prompt + request.generated + 1)
             i = request.next
         if not closed:
-            record.batch_time[k] = batch_time(state, server, n, prompts, squares, guess, total)
+            record.batch_time[k] = batch_time(state, server, n, work)
         if not first_merged <= k < end_merged:
             continue
-        n_all += n
-        prompts_all += prompts
-        squares_all += squares
-        guess_all, total_all, need_all = max(guess_all, guess), max(total_all, total), max(need_all, need)
-        reserved_all += reserved
-        tokens_all += tokens
-    fit = reserved_all <= server.eta and need_all <= server.eta
-    if whole and fit and (n_all == 1 or tokens_all <= lane.max_tokens):
-        return batch_time(state, server, n_all, prompts_all, squares_all, guess_all, total_all)
+        n_all, need_all = n_all + n, max(need_all, need)
+        taken_all = (taken_all[0] + taken[0], taken_all[1] + taken[1])
+        work_all = (
+            work_all[0] + work[0],
+            work_all[1] + work[1],
+            max(work_all[2], work[2]),
+            max(work_all[3], work[3]),
+        )
+    fit = taken_all[0] <= server.eta and need_all <= server.eta
+    if whole and fit and (n_all == 1 or taken_all[1] <= lane.max_tokens):
+        return batch_time(state, server, n_all, work_all)
     return -1.0

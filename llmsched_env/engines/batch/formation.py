@@ -1,64 +1,156 @@
-"""Engine `batch`: what happens to a batch that runs to completion, settled in closed form when it is dispatched.
+"""Engine `batch`: how a batch is formed.
 
-Members are dispatched together, prefilled together, decode in step (finished ones as padding) and are released
-together.  A batch that outgrows the KV memory loses its latest members on the way (docs/reference/semantics.md).
+Requests join in the order of the chosen bin, each with a reservation of min(prompt + predicted output, memory), and
+the first that does not fit closes the batch.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
 from llmsched_env.compiler.parts import part
-from llmsched_env.core.itl import add_gaps, add_stall
-from llmsched_env.core.latency import decode_until_s, noise_factor, prefill_s, step_base_s, step_per_token_s, steps_s
-from llmsched_env.core.layout import BATCH_LENGTH, IN_SERVICE, NONE
-from llmsched_env.core.queues import first_bin, head, pop, would_mix
-from llmsched_env.engines.batch.prediction import sums
+from llmsched_env.core.layout import IN_SERVICE, NONE
+from llmsched_env.core.queueing.queues import first_bin, head, merged, pop, precedes, unpop, would_mix
 from llmsched_env.engines.batch.triage import others_wait, pass_over
+
+NOTHING_TAKEN = (0.0, 0.0)
+"""What a batch without members takes: (KV tokens reserved, predicted output tokens)."""
 
 
 @part
-def fits(state, server, i, size, reserved, tokens):
-    """Whether request ``i`` may join a batch of ``size`` members with ``reserved`` KV and ``tokens`` predicted."""
+def fits(state, server, i, n, taken):
+    """Whether request ``i`` may join a batch of ``n`` members that take ``taken``."""
     lane, request = state.lane, state.requests[i]
+    reserved, tokens = taken
     if request.prompt + request.generated + 1 > server.eta:
         return False
     if reserved + min(request.prompt + request.predicted, server.eta) > server.eta:
         return False
-    if size == 0 or tokens + request.predicted <= lane.max_tokens:
+    if n == 0 or tokens + request.predicted <= lane.max_tokens:
         return True
     return lane.now >= request.arrival + lane.max_wait
+
+
+@part
+def add_to(taken, server, request):
+    """What a batch takes with one more member, ``request``."""
+    reserved, tokens = taken
+    return reserved + min(request.prompt + request.predicted, server.eta), tokens + request.predicted
+
+
+def formation(find: Callable, take: Callable) -> Callable:
+    """The rule by which a batch is formed, over a way to look at the queues.
+
+    ``find(state, choice)``: (row, request) that comes next in bin ``choice`` (K: any), NONE when there is none;
+    ``take(state, row, i)``: request i of that row joins.
+    """
+
+    @part
+    def form(state, server, choice, size, n, taken):
+        """Let requests join the ``n`` in ``state.members``, which take ``taken``, until there are ``size`` or the next
+        one does not fit; how many there are then, and what they take."""
+        while n < size:
+            row, i = find(state, choice)
+            if i == NONE or would_mix(state, i, n, state.members[0]) or not fits(state, server, i, n, taken):
+                break
+            take(state, row, i)
+            taken = add_to(taken, server, state.requests[i])
+            state.members[n] = i
+            n += 1
+        return n, taken
+
+    return form
+
+
+@part
+def find_head(state, choice):
+    """The first request of the chosen bin."""
+    if state.lane.waiting == 0:
+        return NONE, NONE
+    row = first_bin(state, 0) if choice == state.lane.num_bins else choice
+    return row, head(state, row)
+
+
+@part
+def take_into_service(state, row, i):
+    """It leaves its bin for good."""
+    pop(state, row)
+    state.requests[i].status = IN_SERVICE
+
+
+@part
+def take_for_a_look(state, row, i):
+    """It leaves its bin until ``unpop``."""
+    pop(state, row)
+
+
+@part
+def find_by_cursor(state, choice):
+    """The first request of the chosen FIFO bin behind the cursors, which walk along the bins."""
+    first, end = bins_of(state, choice)
+    best = NONE
+    for row in range(first, end):
+        i = state.cursors[row]
+        if i != NONE and (best == NONE or precedes(state, i, state.cursors[best])):
+            best = row
+    return best, state.cursors[best] if best != NONE else NONE
+
+
+@part
+def move_cursor(state, row, i):
+    """The cursor goes on to the next request."""
+    state.cursors[row] = state.requests[i].next
+
+
+@part
+def bins_of(state, choice):
+    """Rows (first, end) of the bins that ``choice`` stands for."""
+    if choice == state.lane.num_bins:
+        return merged(state, 0)
+    return choice, choice + 1
+
+
+_admit = formation(find_head, take_into_service)
+_look = formation(find_head, take_for_a_look)
+_walk = formation(find_by_cursor, move_cursor)
+
+
+@part
+def look_fifo(state, choice, size, server):
+    """Put the first requests of FIFO bin ``choice`` (K: any) that one batch would take into ``members``; how many.
+
+    No request moves.
+    """
+    first, end = bins_of(state, choice)
+    for row in range(first, end):
+        state.cursors[row] = state.bins[row].head
+    n, _ = _walk(state, server, choice, size, 0, NOTHING_TAKEN)
+    return n
+
+
+@part
+def look_keyed(state, choice, size, server):
+    """The same for bins that are heaps: the first ones are taken out and put back."""
+    n, _ = _look(state, server, choice, size, 0, NOTHING_TAKEN)
+    for m in range(n - 1, -1, -1):
+        unpop(state, state.members[m])
+    return n
 
 
 @part
 def admit(state, server, choice, size, n):
     """Move requests from bin ``choice`` (K: any) to the ``n`` in ``state.members`` until there are ``size``; return how
     many there are."""
-    lane = state.lane
-    server.reserved, tokens = 0.0, 0.0
+    taken = NOTHING_TAKEN
     for m in range(n):
-        request = state.requests[state.members[m]]
-        server.reserved += min(request.prompt + request.predicted, server.eta)
-        tokens += request.predicted
-    while n < size and lane.waiting > 0:
-        k = first_bin(state, 0) if choice == lane.num_bins else choice
-        i = head(state, k)
-        if i == NONE or would_mix(state, i, n, state.members[0]):
-            break
-        if not fits(state, server, i, n, server.reserved, tokens):
-            break
-        pop(state, k)
-        request = state.requests[i]
-        server.reserved += min(request.prompt + request.predicted, server.eta)
-        tokens += request.predicted
-        request.status = IN_SERVICE
-        state.members[n] = i
-        n += 1
+        taken = add_to(taken, server, state.requests[state.members[m]])
+    n, taken = _admit(state, server, choice, size, n, taken)
+    server.reserved = taken[0]
     return n
 
 
 @part
-def chosen(state, server, choice, size):
+def form_batch(state, server, choice, size):
     """Put the members of the next batch into ``state.members``; return how many."""
     n = admit(state, server, choice, size, 0)
     if state.lane.triage == 0.0:
@@ -69,204 +161,3 @@ def chosen(state, server, choice, size):
             break
         n = admit(state, server, choice, size, kept) if others_wait(state, choice) else kept
     return n
-
-
-@part
-def misses_deadline(state, i):
-    """Whether request ``i``, with all its stamps set, misses its TTFT or E2E target."""
-    request = state.requests[i]
-    slo = state.slos[request.slo_class]
-    return request.first_token > request.arrival + slo.ttft or request.completion > request.arrival + slo.e2e
-
-
-@part
-def misses_tpot(state, i):
-    """Whether request ``i``, with all its stamps set, misses its TPOT target (met with a single token)."""
-    request = state.requests[i]
-    if request.output < 2:
-        return False
-    return request.last_token - request.first_token > state.slos[request.slo_class].tpot * (request.output - 1)
-
-
-@part
-def settle(state, server, n, end):
-    """Stamp the release of the members that complete at ``end`` and keep their sums for the completion event."""
-    lane = state.lane
-    server.completing = server.late = server.tpot_misses = 0
-    server.sum_l = server.sum_l2 = server.worst_e2e = 0.0
-    for m in range(n):
-        i = state.members[m]
-        if i < 0:  # left the batch before its end
-            continue
-        request = state.requests[i]
-        request.completion = request.last_token if lane.release_own else end
-        length = float(request.prompt + request.output)
-        server.completing += 1
-        server.sum_l += length
-        server.sum_l2 += length * length
-        server.worst_e2e = max(server.worst_e2e, request.completion - request.arrival)
-        if lane.track:
-            if request.missed or misses_deadline(state, i):
-                server.late += 1
-            elif misses_tpot(state, i):
-                request.missed = 1
-                server.tpot_misses += 1
-
-
-@part
-def run_through(state, server, n, factor, first, prompts, longest):
-    """All steps of a batch that fits in memory: stamp every member's last token, return the end."""
-    base = step_base_s(server, n) * factor
-    slope = step_per_token_s(server) * factor
-    by_length = server.form == BATCH_LENGTH
-    end = first
-    server.peak = 0.0 if by_length else prompts + n * longest
-    for m in range(n):
-        request = state.requests[state.members[m]]
-        own = request.output - request.generated
-        if by_length:
-            prompt = request.prompt + request.generated
-            server.peak += min(prompt + longest, request.prompt + request.predicted, server.eta)
-            request.last_token = first + factor * decode_until_s(server, n, prompts, prompt, own)
-        else:
-            request.last_token = first + steps_s(1, own, base, slope, prompts, n)
-        end = max(end, request.last_token)
-    server.steps = longest - 1
-    server.member_steps = float(n) * (longest - 1)
-    server.decode_s = base * (longest - 1) if by_length else end - first
-    add_gaps(state, n, base + slope * prompts, slope * n, 1, longest)
-    return end
-
-
-@part
-def latest_unfinished(state, n, tokens):
-    """Place in ``members`` of the member of largest number that has more than ``tokens`` to produce, and the most."""
-    place, longest = NONE, tokens
-    for m in range(n):
-        i = state.members[m]
-        if i >= 0:
-            own = state.requests[i].output - state.requests[i].generated
-            longest = max(longest, own)
-            if own > tokens and (place == NONE or i > state.members[place]):
-                place = m
-    return place, longest
-
-
-@part
-def stamp_finished(state, server, n, time, span, factor, prompts, batch):
-    """Stamp the members whose last token falls in the steps ``span`` = [j0, j1), which begin at ``time``."""
-    base, slope = step_base_s(server, batch) * factor, step_per_token_s(server) * factor
-    for m in range(n):
-        i = state.members[m]
-        if i >= 0:
-            own = state.requests[i].output - state.requests[i].generated
-            if span[0] < own <= span[1]:
-                state.requests[i].last_token = time + steps_s(span[0], own, base, slope, prompts, batch)
-    add_gaps(state, n, base + slope * prompts, slope * batch, span[0], span[1])
-    return steps_s(span[0], span[1], base, slope, prompts, batch)
-
-
-@part
-def leave(state, server, i, tokens, time):
-    """Request ``i`` leaves the batch at ``time`` with ``tokens`` more; its return waits in the server's list."""
-    request = state.requests[i]
-    request.generated += tokens
-    request.predicted = request.generated + 1
-    request.last_token = time  # so far; the event is due then
-    request.next = NONE
-    if server.evict_head == NONE:
-        server.evict_head = i
-    else:
-        state.requests[server.evict_tail].next = i
-    server.evict_tail = i
-
-
-@part
-def run_with_evictions(state, server, n, factor, first, prompts, longest):
-    """All steps of a batch that outgrows the memory; return its end.  Leavers become NONE in ``members``."""
-    for m in range(n):
-        if state.requests[state.members[m]].output - state.requests[state.members[m]].generated == 1:
-            state.requests[state.members[m]].last_token = first
-    batch, time, j = n, first, 1
-    server.steps, server.member_steps, server.decode_s = 0, 0.0, 0.0
-    server.peak = prompts + batch
-    while j < longest:
-        until = min(longest, int((server.eta - prompts) / batch))
-        if until > j:
-            spent = stamp_finished(state, server, n, time, (j, until), factor, prompts, batch)
-            server.steps += until - j
-            server.member_steps += float(batch) * (until - j)
-            server.decode_s += spent
-            time += spent
-            j = until
-        server.peak = max(server.peak, prompts + batch * j)
-        if j == longest:
-            break
-        place, _ = latest_unfinished(state, n, j)
-        i = state.members[place]
-        state.members[place] = NONE
-        if batch == 1:
-            server.drop = i
-            state.requests[i].last_token = time
-            break
-        prompts -= state.requests[i].prompt + state.requests[i].generated
-        leave(state, server, i, j, time)
-        batch -= 1
-        _, longest = latest_unfinished(state, n, j)
-    return time
-
-
-@part
-def launch(state, s, choice, size):
-    """Form a batch on server ``s`` and settle its future; return its size, 0 when not even the first fits."""
-    lane, server = state.lane, state.servers[s]
-    n = chosen(state, server, choice, size)
-    if n == 0:
-        return 0
-    prompts, squares, guess, total = sums(state, n)
-    longest = 0
-    for m in range(n):
-        request = state.requests[state.members[m]]
-        longest = max(longest, request.output - request.generated)
-    factor = noise_factor(server.noise_sigma, lane.noise_key, lane.batches)
-    begin = lane.now + lane.overhead
-    first = begin + prefill_s(server, prompts, squares) * factor
-    server.predicted_end = first + decode_until_s(server, n, prompts, total - guess, guess)
-    for m in range(n):
-        request = state.requests[state.members[m]]
-        if math.isnan(request.dispatch):
-            request.dispatch = lane.now
-        if math.isnan(request.first_token):
-            request.first_token = first
-        else:
-            add_stall(state, state.members[m], first - request.last_token)
-        request.batch = lane.batches
-    server.drop = server.evict_head = server.evict_tail = NONE
-    if server.form != BATCH_LENGTH and prompts + float(n) * longest > server.eta:
-        end = run_with_evictions(state, server, n, factor, first, prompts, longest)
-    else:
-        end = run_through(state, server, n, factor, first, prompts, longest)
-    settle(state, server, n, end)
-    server.batch, server.choice, server.launched = lane.batches, choice, n
-    server.start, server.end = lane.now, end
-    server.next_event = end if server.evict_head == NONE else state.requests[server.evict_head].last_token
-    lane.free -= 1
-    lane.in_service += n
-    lane.batches += 1
-    lane.launched += n
-    log_batch(state, s, server, n)
-    return n
-
-
-@part
-def log_batch(state, s, server, n):
-    """Append the batch just launched to the log while there is room."""
-    lane = state.lane
-    if lane.logged >= len(state.log):
-        return
-    row = state.log[lane.logged]
-    row["size"] = n  # as an attribute it would be the size of the NumPy scalar where nothing is compiled
-    row.server, row.choice, row.start, row.end = s, server.choice, server.start, server.end
-    row.evictions = n - server.completing - (server.drop != NONE)
-    row.kv_peak = server.peak
-    lane.logged += 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.latency import prefill_s
 from llmsched_env.core.layout import NONE, WAITING
-from llmsched_env.core.queues import first_bin, head, push_late
-from llmsched_env.engines.batch.prediction import batch_time, sums
+from llmsched_env.core.queueing.queues import first_bin, head, push_late
+from llmsched_env.engines.batch.service_time import batch_time, work_of
 
 
 @part
@@ -17,9 +17,9 @@ def pass_over(state, server, n):
     late already stay.
     """
     lane = state.lane
-    prompts, squares, guess, total = sums(state, n)
-    end = lane.now + lane.triage * batch_time(state, server, n, prompts, squares, guess, total)
-    first = lane.now + lane.triage * (lane.overhead + prefill_s(server, prompts, squares))
+    work = work_of(state, n)
+    end = lane.now + lane.triage * batch_time(state, server, n, work)
+    first = lane.now + lane.triage * (lane.overhead + prefill_s(server, work[0], work[1]))
     kept = 0
     for m in range(n):
         i = state.members[m]

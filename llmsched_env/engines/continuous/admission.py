@@ -6,7 +6,7 @@ import math
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import NONE
-from llmsched_env.core.queues import first_bin, head, pop, would_mix
+from llmsched_env.core.queueing.queues import first_bin, head, pop, would_mix
 from llmsched_env.engines.continuous.iterations import cut
 from llmsched_env.engines.continuous.running_set import blocks_of, join, put_back, remove, reservation, to_prefill
 from llmsched_env.engines.continuous.segments import blocks_after

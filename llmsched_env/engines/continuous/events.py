@@ -7,6 +7,7 @@ from llmsched_env.core.clock import clock, understood
 from llmsched_env.core.layout import DECIDE, DECODING, IDLE
 from llmsched_env.engines.continuous.admission import admit, group_of, has_slot, waiting_for
 from llmsched_env.engines.continuous.iterations import finish_segment, pass_iterations
+from llmsched_env.engines.continuous.routing import route
 from llmsched_env.engines.continuous.segments import (
     boundaries_by,
     boundary_s,
@@ -64,7 +65,7 @@ def may_ask(state, s):
 
 
 @part
-def go_on(state):
+def start_servers(state):
     """All questions of this instant are answered: servers start their next segment, or go on."""
     lane = state.lane
     lane.closed = 1
@@ -95,7 +96,20 @@ def cut_off(state):
                 server.busy_s += state.lane.now - server.start
 
 
-advance = clock(server_event, may_ask, go_on, cut_off)
+@part
+def all_have_to_wait(state):
+    """Whether no running set can take a member before the next server event."""
+    return state.lane.closed == 1
+
+
+advance = clock(
+    route=route,
+    server_event=server_event,
+    may_ask=may_ask,
+    start_servers=start_servers,
+    arrivals_change_nothing=all_have_to_wait,
+    cut_off=cut_off,
+)
 
 
 @part

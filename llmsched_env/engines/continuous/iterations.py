@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
-from llmsched_env.core.controllers import feed_window
 from llmsched_env.core.itl import add_run, add_stall
 from llmsched_env.core.layout import DECODING, NONE, PREFILLING
+from llmsched_env.engines.continuous.controllers import feed_window
 from llmsched_env.engines.continuous.running_set import complete, end_decoding, finish_prefill, make_room
 from llmsched_env.engines.continuous.segments import (
     blocks_after,

@@ -6,12 +6,13 @@ import math
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
-from llmsched_env.core.controllers import server_target
 from llmsched_env.core.latency import prefill_s, step_base_s, step_per_token_s
 from llmsched_env.core.layout import NONE
-from llmsched_env.core.queues import first_bin, head, length_of_any
+from llmsched_env.core.queueing.queues import first_bin, head, length_of_any
+from llmsched_env.core.view.observation import squash_log
 from llmsched_env.core.view.record import OVERDUE_S, write_bin, write_controller, write_lane
 from llmsched_env.engines.continuous.admission import group_of, waiting_for
+from llmsched_env.engines.continuous.controllers import server_target
 from llmsched_env.engines.continuous.segments import blocks_after
 
 
@@ -22,6 +23,7 @@ def write_record(state, record, details):
     s = max(lane.asked, 0)
     server = state.servers[s]
     write_lane(state, record)
+    record.continuous = 1
     record.waiting = waiting_for(state, s)
     record.running = server.running
     record.decoding = server.decoding
@@ -74,3 +76,13 @@ def join_time(lane, server, prompt, predicted):
         server.context + size + 0.5 * predicted
     )
     return lane.overhead * predicted + prefill_s(server, size, size * size) + steps * step
+
+
+@part
+def write_running(record, out, at):
+    """Write the entries engine.RUNNING of the observation into ``out`` from ``at`` on."""
+    cap = float(record.max_batch)
+    out[at] = record.running / cap
+    out[at + 1] = record.decoding / cap
+    out[at + 2] = min(record.kv_used / record.kv_tokens, 1.0)
+    out[at + 3] = squash_log(record.prefill_left, 20.0)

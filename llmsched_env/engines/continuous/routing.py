@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from llmsched_env.compiler.parts import part
+from llmsched_env.core.clock import fits_somewhere
 from llmsched_env.core.constants import BLOCK_TOKENS, ROUTINGS
 from llmsched_env.core.layout import NONE
 from llmsched_env.engines.continuous.segments import blocks_after, boundaries_by
@@ -24,7 +25,7 @@ def route(state, i):
     """Set the group of the arriving request ``i``; False when it fits nowhere."""
     lane, request = state.lane, state.requests[i]
     if lane.groups == 1:
-        return request.prompt + 1.0 <= lane.max_eta
+        return fits_somewhere(state, i)
     best, least = NONE, math.inf
     for step in range(lane.num_servers):
         s = (lane.last_routed + 1 + step) % lane.num_servers if lane.routing == ROUND_ROBIN else step

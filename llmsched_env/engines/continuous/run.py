@@ -11,15 +11,15 @@ from llmsched_env.core.run import RUN_SIGNATURE, lane_state, run_loop
 from llmsched_env.engines.continuous.events import advance, apply
 from llmsched_env.engines.continuous.record import write_record
 
-_loop = run_loop(advance, apply, write_record)
+_loop = run_loop(advance_of=advance, apply_of=apply, write_record_of=write_record)
 
 
 def entry(sources: str) -> Callable:
-    """The compiled entry; ``sources`` (compiled.fingerprint) is a closure variable and so part of its cache key."""
+    """The compiled entry; ``sources`` (parts.fingerprint) is a closure variable and so part of its cache key."""
 
     @njit(RUN_SIGNATURE, cache=True, nogil=True)
     def run_lane(arrays, record, decide, params, memory, rng, details, limit):
-        """As kernel.run_lane."""
+        """Lane 0 as core.run.run_loop describes it."""
         sources  # noqa: B018
         return _loop(lane_state(arrays, 0), record[0], decide, params, memory, rng, details, limit)
 

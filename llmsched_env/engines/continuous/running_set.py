@@ -10,11 +10,12 @@ import math
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
-from llmsched_env.core.controllers import feed_completion
-from llmsched_env.core.costs import charge
+from llmsched_env.core.costs import charge, drop
 from llmsched_env.core.itl import add_stall
-from llmsched_env.core.layout import COMPLETED, DROPPED, IN_SERVICE, NONE, WAITING
-from llmsched_env.core.queues import push_returned
+from llmsched_env.core.layout import COMPLETED, IN_SERVICE, NONE, WAITING
+from llmsched_env.core.queueing.heap import binary_heap
+from llmsched_env.core.queueing.queues import push_returned
+from llmsched_env.engines.continuous.controllers import feed_completion
 from llmsched_env.engines.continuous.segments import need
 
 
@@ -37,7 +38,7 @@ def reservation(request, server):
 
 
 @part
-def _before(slots, a, b):
+def _before(slots, requests, a, b):
     return slots[a].finish < slots[b].finish or (
         slots[a].finish == slots[b].finish and slots[a].request < slots[b].request
     )
@@ -50,23 +51,7 @@ def _swap(slots, a, b):
     slots[b].request, slots[b].finish = request, finish
 
 
-@part
-def _rise(slots, at):
-    while at > 0 and _before(slots, at, (at - 1) >> 1):
-        _swap(slots, at, (at - 1) >> 1)
-        at = (at - 1) >> 1
-
-
-@part
-def _sink(slots, at, size):
-    while 2 * at + 1 < size:
-        child = 2 * at + 1
-        if child + 1 < size and _before(slots, child + 1, child):
-            child += 1
-        if not _before(slots, child, at):
-            break
-        _swap(slots, at, child)
-        at = child
+_rise, _sink = binary_heap(_before, _swap)
 
 
 @part
@@ -102,7 +87,7 @@ def begin_decoding(state, s, i):
     slots[at].request = i
     slots[at].finish = server.iteration + request.output - request.generated - 1
     server.decoding += 1
-    _rise(slots, at)
+    _rise(slots, state.requests, at)
     server.scored += i >= state.lane.warmup
     server.context += context
     server.residue[(context - server.iteration) % BLOCK_TOKENS] += 1
@@ -124,8 +109,8 @@ def end_decoding(state, s, at):
     last = server.decoding
     if at < last:
         slots[at].request, slots[at].finish = slots[last].request, slots[last].finish
-        _sink(slots, at, last)
-        _rise(slots, at)
+        _sink(slots, state.requests, at, last)
+        _rise(slots, state.requests, at)
     context = request.prompt + request.output - lacking
     server.scored -= i >= state.lane.warmup
     server.context -= context
@@ -194,20 +179,6 @@ def complete(state, s, i, tokens):
 
 
 @part
-def drop(state, s, i):
-    """Request ``i`` was the only member of server ``s`` and still did not fit."""
-    lane, request = state.lane, state.requests[i]
-    request.status = DROPPED
-    lane.dropped += 1
-    lane.events += 1
-    if lane.track:
-        if request.missed:
-            lane.late_now -= 1
-        else:
-            charge(state, request)
-
-
-@part
 def put_back(state, s, i, tokens):
     """Preempted request ``i`` returns to its bin after ``tokens`` of this stay."""
     lane, request = state.lane, state.requests[i]
@@ -261,7 +232,8 @@ def make_room(state, s):
         at, i = newest(state, s)
         tokens = remove(state, s, at, i)
         if alone:
-            drop(state, s, i)
+            drop(state, i)
+            state.lane.events += 1
         else:
             put_back(state, s, i, tokens)
         left = True

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from numba import njit
 
 from llmsched_env.compiler.parts import fingerprint, part
-from llmsched_env.core.controllers import server_target
 from llmsched_env.core.step import STEP_SIGNATURE, step_loop
-from llmsched_env.core.view.observation import write_running
+from llmsched_env.engines.continuous.controllers import server_target
 from llmsched_env.engines.continuous.events import advance, apply
-from llmsched_env.engines.continuous.record import write_record
+from llmsched_env.engines.continuous.record import write_record, write_running
 
 
 @part
@@ -22,15 +21,21 @@ def running_target(state, choice):
     return server_target(lane, state.bins[row], state.servers[max(lane.asked, 0)])
 
 
-_loop = step_loop(advance, apply, write_record, running_target, write_running)
+_loop = step_loop(
+    advance_of=advance,
+    apply_of=apply,
+    write_record_of=write_record,
+    target_of=running_target,
+    write_entries_of=write_running,
+)
 
 
 def entry(sources: str) -> Callable:
-    """The compiled entry; ``sources`` (compiled.fingerprint) is a closure variable and so part of its cache key."""
+    """The compiled entry; ``sources`` (parts.fingerprint) is a closure variable and so part of its cache key."""
 
     @njit(STEP_SIGNATURE, cache=True, nogil=True)
     def step_lanes(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
-        """As step_kernel.step_lanes."""
+        """All lanes as core.step.step_loop describes it."""
         sources  # noqa: B018
         _loop(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high)
 

@@ -24,10 +24,6 @@ CLEAR = "\x1b[2J\x1b[H"
 """Empties a terminal."""
 
 
-TITLES = {"batch": "LLMSched-v0", "continuous": "LLMSchedContinuous-v0"}
-"""What stands above a picture, by engine; a Lanes.title comes first."""
-
-
 def draw_rgb(
     lanes: Lanes,
     lane: int = 0,
@@ -39,7 +35,7 @@ def draw_rgb(
 ) -> NDArray[np.uint8]:
     """Picture (height, width, 3) uint8 of lane ``lane`` now, or at the earlier instant ``at_s``."""
     if title is None:
-        title = lanes.title or TITLES[lanes.config.engine]
+        title = lanes.title or lanes.engine.env_id
     return draw_scene(scene_at(lanes, lane, at_s), width, height, title)
 
 

@@ -62,7 +62,7 @@ def _header(canvas: Canvas, scene: Scene, title: str) -> None:
     config = scene.config
     canvas.text(PAD, 26, title, 21, weight=BOLD)
     servers, bins = len(config.servers), config.queueing.num_bins
-    most = "running sets" if config.engine == "continuous" else "batches"
+    most = "batches" if scene.of_batches else "running sets"
     words = f"{_many(servers, 'server')}, {_many(bins, 'bin')}, {most} up to {config.max_batch}"
     canvas.text(PAD, 62, words, 9.5, MUTED)
     share = 100.0 * len(scene.misses) / max(scene.arrived, 1)
@@ -163,11 +163,10 @@ def _servers(canvas: Canvas, scene: Scene, colours: NDArray[np.uint8], frame: Fr
         start, stop = max(batch.start, scene.now - WINDOW_S), batch.end
         busy += batch.size * (stop - start)
         spent += float(np.clip(np.minimum(batch.last_token, stop) - start, 0.0, None).sum())
-    continuous = scene.config.engine == "continuous"
     padding = f"{100.0 * (1.0 - spent / busy):.0f} % of batch slots are padding" if busy > 0.0 else ""
-    if continuous:
+    if not scene.of_batches:
         padding = f"full height = {_many(scene.batches[0].size, 'member')}" if scene.batches else ""
-    _caption(canvas, frame, f"Servers and their {'running sets' if continuous else 'batches'}", padding)
+    _caption(canvas, frame, f"Servers and their {'batches' if scene.of_batches else 'running sets'}", padding)
     stride = next(n for n in STRIDES if n * step >= 18.0)
     for server in range(servers):
         y = top + (server + 0.5) * step
@@ -203,7 +202,7 @@ def _block(canvas: Canvas, scene: Scene, batch: Batch, colours: NDArray[np.uint8
     chosen = np.vstack([colours, ANY])[batch.choice]
     table = np.vstack([colours, faint(chosen[None], FAINT)])
     canvas.pixels[y0:y1, x0:x1] = table[place]
-    if scene.config.engine == "continuous":
+    if not scene.of_batches:
         return
     canvas.pixels[y0:y1, x0 : x0 + (1 if x1 - x0 > 3 else 0)] = TEXT
     if y1 - y0 >= 16 and x1 - x0 >= 12 + 8 * len(str(batch.size)):
@@ -255,7 +254,7 @@ def slo_text(slo: SLO) -> str:
 
 def _legend(canvas: Canvas, scene: Scene, colours: NDArray[np.uint8], frame: Frame) -> None:
     left, top, right, bottom = frame
-    batch = scene.config.engine == "batch"
+    batch = scene.of_batches
     sample = colours[len(colours) // 2]
     for i, (colour, words) in enumerate(
         (

@@ -52,6 +52,7 @@ class Scene:
     queued: list[tuple[NDArray[np.float64], NDArray[np.float64]]]  # by bin: sorted times of joining and of leaving
     misses: NDArray[np.float64]  # times of all SLO misses so far, ascending
     batches: list[Batch]  # those seen in the window
+    of_batches: bool  # they are batches that run to completion; otherwise running sets
 
     def waiting_at(self, times: NDArray[np.floating]) -> NDArray[np.int64]:
         """Waiting requests by bin at each of ``times`` up to now, (bins, len(times)); second waits of evicted
@@ -99,8 +100,9 @@ def scene_at(lanes: Lanes, lane: int = 0, at_s: float | None = None) -> Scene:
         queued=queued,
         misses=miss_times(rows, config, now),
         batches=_running_sets(rows, config, now)
-        if config.engine == "continuous"
+        if not lanes.engine.logs_batches
         else _batches(rows, np.asarray(simulator.log[lane, : int(row["logged"])]), now),
+        of_batches=lanes.engine.logs_batches,
     )
 
 

@@ -10,8 +10,8 @@ import pytest
 from llmsched.policies import parse
 from llmsched_env.config import Queueing, Server, SimConfig
 from llmsched_env.core.layout import COMPLETED, DECIDE
-from llmsched_env.core.run import run_lane
-from llmsched_env.simulation.simulator import Simulator, finish, simulate
+from llmsched_env.engines.batch.run import run_lane
+from llmsched_env.simulation.simulator import Simulator, simulate
 from tests.simulator.invariants.equality import assert_equal_bytes, packed, zeroed
 from tests.simulator.invariants.test_properties import MEMORY
 from tests.simulator.invariants.tools import BLOOM, H100, loaded, run
@@ -87,18 +87,7 @@ def test_a_run_in_pieces_is_one_run(policy: str, limit: int) -> None:
         )
         calls += 1
     assert calls == int(whole.lane["decisions"]) // limit + 1
-    lane = simulator.lane[0]
-    finish(simulator.requests[0], simulator.servers[0], float(lane["now"]))
-    log = simulator.log[0][: int(lane["logged"])]
-    pieces = dataclasses.replace(
-        whole,
-        requests=simulator.requests[0],
-        batches=log,
-        bins=simulator.bins[0],
-        servers=simulator.servers[0],
-        lane=lane,
-        itl_histogram=simulator.gaps[0],
-    )
+    pieces = dataclasses.replace(simulator.result(), wall_s=whole.wall_s)
     assert_equal_bytes(whole, pieces)
 
 
@@ -115,7 +104,7 @@ def test_lanes_do_not_touch_each_other() -> None:
     for _ in range(2):
         simulator.load(0, requests)
         simulator.run(ready.decide, ready.params, np.zeros(1), np.random.default_rng(0))
-        finish(simulator.requests[0], simulator.servers[0], float(simulator.lane[0]["now"]))
+        simulator.finish()
         assert packed(simulator.requests[0]) == packed(alone.requests)
         assert packed(simulator.lane[0]) == packed(alone.lane)
         assert packed(simulator.bins[0]) == packed(alone.bins)

@@ -13,7 +13,7 @@ from llmsched_env.config import Controller, Queueing, Server, SimConfig
 from llmsched_env.core.view.decide import compile_policy
 from llmsched_env.profiles import Profile
 from llmsched_env.requests import Requests
-from llmsched_env.simulation.simulator import Simulator, finish, simulate
+from llmsched_env.simulation.simulator import Simulator, simulate
 from tests.simulator.traps.tools import INF
 
 UNIT = Profile("unit", "split", {"d0": 1000.0, "d1": 0.0, "d2": 0.0, "p0": 1000.0, "p1": 0.0, "p2": 0.0}, INF)
@@ -73,7 +73,7 @@ def watch(
     memory = np.zeros(1 + COLUMNS * 64)
     params = np.array(answers, dtype=np.float64).ravel()
     simulator.run(SPY, params, memory, np.random.default_rng(0))
-    finish(simulator.requests[0], simulator.servers[0], float(simulator.lane[0]["now"]))
+    simulator.finish()
     rows = memory[1 : 1 + COLUMNS * int(memory[0])].reshape(-1, COLUMNS)
     return [Seen(float(row[0]), *(int(value) for value in row[1:])) for row in rows], simulator.requests[0]
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import NONE, WAITING
+from llmsched_env.core.queueing.heap import binary_heap
 
 
 @part
@@ -34,37 +35,33 @@ def precedes(state, i, j):
 
 
 @part
+def _before(heap, requests, a, b):
+    return _less(requests, heap[a], heap[b])
+
+
+@part
+def _swap(heap, a, b):
+    heap[a], heap[b] = heap[b], heap[a]
+
+
+_rise, _sink = binary_heap(_before, _swap)
+
+
+@part
 def _heap_push(state, k, i):
     heap, row = state.heap[k], state.bins[k]
-    at = row.heap_size
+    heap[row.heap_size] = i
+    _rise(heap, state.requests, row.heap_size)
     row.heap_size += 1
-    while at > 0:
-        parent = (at - 1) >> 1
-        if not _less(state.requests, i, heap[parent]):
-            break
-        heap[at] = heap[parent]
-        at = parent
-    heap[at] = i
 
 
 @part
 def _heap_pop(state, k):
     heap, row = state.heap[k], state.bins[k]
-    top = heap[0]
     row.heap_size -= 1
-    size = row.heap_size
-    last = heap[size]
-    at = 0
-    while 2 * at + 1 < size:
-        child = 2 * at + 1
-        if child + 1 < size and _less(state.requests, heap[child + 1], heap[child]):
-            child += 1
-        if not _less(state.requests, heap[child], last):
-            break
-        heap[at] = heap[child]
-        at = child
-    heap[at] = last
-    return top
+    _swap(heap, 0, row.heap_size)
+    _sink(heap, state.requests, 0, row.heap_size)
+    return heap[row.heap_size]
 
 
 @part

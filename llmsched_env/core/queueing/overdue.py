@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 
 from llmsched_env.compiler.parts import part
-from llmsched_env.core.latency import decode_until_s, prefill_s
+from llmsched_env.core.latency import alone_s
 from llmsched_env.core.layout import WAITING
-from llmsched_env.core.queues import give_up
+from llmsched_env.core.queueing.heap import binary_heap
+from llmsched_env.core.queueing.queues import give_up
 
 
 @part
@@ -25,53 +26,47 @@ def margin(alone, factor, target):
 def last_start_s(state, request):
     """Latest time at which ``request`` may be started, by its predicted length; inf without a deadline."""
     server, slo, factor = state.servers[0], state.slos[request.slo_class], state.lane.late_factor
-    prompt = float(request.prompt)
-    prefill = prefill_s(server, prompt, prompt * prompt)
-    decode = decode_until_s(server, 1, prompt, prompt, request.predicted)
+    prefill, decode = alone_s(server, request.prompt, request.predicted)
     return request.arrival + min(
         slo.ttft - margin(prefill, factor, slo.ttft), slo.e2e - margin(prefill + decode, factor, slo.e2e)
     )
 
 
 @part
-def _sooner(a, b):
-    return a.at < b.at or (a.at == b.at and a.request < b.request)
+def _before(expiry, requests, a, b):
+    return expiry[a].at < expiry[b].at or (expiry[a].at == expiry[b].at and expiry[a].request < expiry[b].request)
+
+
+@part
+def _swap(expiry, a, b):
+    at, request = expiry[a].at, expiry[a].request
+    expiry[a].at, expiry[a].request = expiry[b].at, expiry[b].request
+    expiry[b].at, expiry[b].request = at, request
+
+
+_rise, _sink = binary_heap(_before, _swap)
 
 
 @part
 def watch(state, i):
     """Note when the arriving request ``i`` becomes late."""
-    lane, heap, request = state.lane, state.expiry, state.requests[i]
+    lane, request = state.lane, state.requests[i]
     due = max(request.arrival, last_start_s(state, request))
     if due == math.inf:
         return
     at = lane.expiring
+    state.expiry[at].at, state.expiry[at].request = due, i
+    _rise(state.expiry, state.requests, at)
     lane.expiring += 1
-    while at > 0:
-        parent = (at - 1) >> 1
-        if not (due < heap[parent].at or (due == heap[parent].at and i < heap[parent].request)):
-            break
-        heap[at].at, heap[at].request = heap[parent].at, heap[parent].request
-        at = parent
-    heap[at].at, heap[at].request = due, i
 
 
 @part
 def _forget_first(state):
     """Take the first entry off the heap."""
-    lane, heap = state.lane, state.expiry
+    lane = state.lane
     lane.expiring -= 1
-    size = lane.expiring
-    due, i, at = heap[size].at, heap[size].request, 0
-    while 2 * at + 1 < size:
-        child = 2 * at + 1
-        if child + 1 < size and _sooner(heap[child + 1], heap[child]):
-            child += 1
-        if due < heap[child].at or (due == heap[child].at and i < heap[child].request):
-            break
-        heap[at].at, heap[at].request = heap[child].at, heap[child].request
-        at = child
-    heap[at].at, heap[at].request = due, i
+    _swap(state.expiry, 0, lane.expiring)
+    _sink(state.expiry, state.requests, 0, lane.expiring)
 
 
 @part

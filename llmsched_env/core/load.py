@@ -1,0 +1,60 @@
+"""What is done once per request before a run: its row is written, and its time alone is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit, typeof, types
+
+from llmsched_env.compiler.parts import fingerprint
+from llmsched_env.core.latency import alone_s
+from llmsched_env.core.layout import NONE, PENDING, REQUEST, SERVER
+
+LOAD_SIGNATURE = types.void(
+    typeof(np.zeros(1, REQUEST)),
+    types.float64[::1],
+    types.int32[::1],
+    types.int32[::1],
+    types.int32[::1],
+    types.int8[::1],
+    types.float64[::1],
+    types.int64[::1],
+)
+
+ALONE_SIGNATURE = types.void(typeof(np.zeros(1, SERVER)), types.int64[::1], types.int64[::1], types.float64[::1])
+
+
+def entries(sources: str) -> tuple[Callable, Callable]:
+    """The compiled entries; ``sources`` (parts.fingerprint) is a closure variable and so part of their cache key."""
+
+    @njit(LOAD_SIGNATURE, cache=True, nogil=True)
+    def load_rows(rows, arrival, prompt, output, predicted, slo_class, key, edges):
+        """Write requests that are still to come into ``rows``; their bin is the number of edges <= predicted."""
+        sources  # noqa: B018
+        for i in range(len(rows)):
+            row = rows[i]
+            row.arrival, row.prompt, row.output, row.predicted = arrival[i], prompt[i], output[i], predicted[i]
+            row.slo_class, row.key = slo_class[i], key[i]
+            place = 0
+            while place < len(edges) and edges[place] <= predicted[i]:
+                place += 1
+            row.bin = place
+            row.generated = row.missed = row.evictions = row.late = 0
+            row.next = row.prev = row.batch = NONE
+            row.group = 0
+            row.status = PENDING
+            row.dispatch = row.first_token = row.last_token = row.completion = np.nan
+
+    @njit(ALONE_SIGNATURE, cache=True, nogil=True)
+    def alone_times(server, prompt, output, times):
+        """Write the service time of every request served alone on ``server`` (1,) into ``times`` (N,), s."""
+        sources  # noqa: B018
+        for i in range(len(times)):
+            prefill, decode = alone_s(server[0], prompt[i], output[i])
+            times[i] = prefill + decode
+
+    return load_rows, alone_times
+
+
+load_rows, alone_times = entries(fingerprint())

@@ -1,0 +1,48 @@
+"""The compiled step of the engine `batch`; compiled, or read from disk, when this file is first imported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from numba import njit
+
+from llmsched_env.compiler.parts import fingerprint, part
+from llmsched_env.core.controllers import current_target
+from llmsched_env.core.step import STEP_SIGNATURE, step_loop
+from llmsched_env.engines.batch.events import advance, apply
+from llmsched_env.engines.batch.record import write_record
+
+
+@part
+def batch_target(state, choice):
+    """The controllers' batch size of bin ``choice`` (K: any)."""
+    return current_target(state.lane, state.bins[choice])
+
+
+@part
+def write_no_entries(record, image, at):
+    """The common entries are all."""
+
+
+_loop = step_loop(
+    advance_of=advance,
+    apply_of=apply,
+    write_record_of=write_record,
+    target_of=batch_target,
+    write_entries_of=write_no_entries,
+)
+
+
+def entry(sources: str) -> Callable:
+    """The compiled entry; ``sources`` (parts.fingerprint) is a closure variable and so part of its cache key."""
+
+    @njit(STEP_SIGNATURE, cache=True, nogil=True)
+    def step_lanes(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
+        """All lanes as core.step.step_loop describes it."""
+        sources  # noqa: B018
+        _loop(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high)
+
+    return step_lanes
+
+
+step_lanes = entry(fingerprint())

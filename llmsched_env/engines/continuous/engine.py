@@ -1,0 +1,95 @@
+"""Engine `continuous`: what it asks of a configuration, and the object by which the rest of the project knows it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched_env.core.constants import BLOCK_TOKENS, IN_SERVICE, NONE, ROUTINGS
+from llmsched_env.engines.engine import Engine
+
+if TYPE_CHECKING:
+    from llmsched_env.config import SimConfig
+
+RUNNING = (
+    ("running", "members of the asked server's running set", "share of max_batch", "linear"),
+    ("decoding", "... whose prompt is prefilled", "share of max_batch", "linear"),
+    ("kv_used", "KV memory that they hold", "share of capacity", "linear"),
+    ("prefill_left", "prompt tokens of its members that are still to be prefilled", "tokens", "log2(1 + x) / 20"),
+)
+"""Entries of the observation that only this engine has: (name, meaning, unit, scale)."""
+
+
+def check(config: SimConfig) -> None:
+    """``ValueError`` for what only another engine can do, and for a memory or a budget that is too small."""
+    if config.queueing.triage is not None:
+        raise ValueError("triage forms batches, so it belongs to the engine 'batch': drop it.")
+    if config.controller.kind == "peer":
+        raise ValueError("controller='peer' belongs to the engine 'batch': give controller='paper'.")
+    for server in config.servers:
+        if server.profile.form == "batch-length":
+            raise ValueError(
+                f"profile {server.profile.name!r} has the form 'batch-length', which knows no iterations: "
+                "give one of the form 'split', 'affine' or 'tokens', or engine='batch'."
+            )
+        if server.eta < BLOCK_TOKENS:
+            raise ValueError(f"kv_tokens={server.eta:g} is less than a block: give at least {BLOCK_TOKENS}.")
+    if config.continuous.prefill == "chunked" and config.continuous.token_budget < config.max_batch:
+        raise ValueError(
+            f"token_budget={config.continuous.token_budget:g} is less than max_batch={config.max_batch}, so decoding "
+            "alone could use it up: give at least as many tokens, or a smaller max_batch."
+        )
+
+
+def usable_tokens(eta: float) -> float:
+    """Whole blocks of the KV memory."""
+    return eta if math.isinf(eta) else float(eta // BLOCK_TOKENS * BLOCK_TOKENS)
+
+
+def groups(config: SimConfig) -> int:
+    """One set of bins, or one per server where arrivals are sent to a server."""
+    return 1 if config.continuous.routing == "pull" else len(config.servers)
+
+
+def set_size(config: SimConfig) -> int:
+    """Members of the largest running set."""
+    return config.max_batch
+
+
+def parameters(config: SimConfig) -> dict[str, Any]:
+    """The options `continuous` as fields of layout.LANE."""
+    rules = config.continuous
+    return {
+        "by_prompt": rules.admission == "prompt",
+        "prefill_first": rules.prefill == "first",
+        "routing": ROUTINGS.index(rules.routing),
+        "last_routed": NONE,
+        "token_budget": rules.token_budget,
+        "watermark": rules.watermark,
+        "window": rules.window_s,
+    }
+
+
+def in_service(rows: NDArray, servers: NDArray) -> NDArray[np.bool_]:
+    """Members of running sets: their status says so."""
+    return rows["status"] == IN_SERVICE
+
+
+ENGINE = Engine(
+    name="continuous",
+    env_id="LLMSchedContinuous-v0",
+    log_rows=8,
+    logs_batches=False,
+    asks_busy=True,
+    stamps_ahead=False,
+    entries=RUNNING,
+    check=check,
+    usable_tokens=usable_tokens,
+    groups=groups,
+    set_size=set_size,
+    parameters=parameters,
+    in_service=in_service,
+)

@@ -1,0 +1,135 @@
+"""The rows of a lane before its first event, made from a configuration."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmsched_env import engines
+from llmsched_env.compiler.parts import jit_is_off
+from llmsched_env.config import SimConfig
+from llmsched_env.core import layout
+from llmsched_env.core.constants import BLOCK_TOKENS
+from llmsched_env.core.controllers import reset_controller
+from llmsched_env.profiles import COEFFICIENTS, FORMS, Profile
+
+
+def step_s(server, batch: int, kv_tokens: float) -> float:
+    """Seconds of one decode step of ``batch`` sequences with ``kv_tokens`` in the cache on a config.Server."""
+    return server.profile.decode_step_ms(batch, kv_tokens) / 1000.0
+
+
+def safe_tbt_s(config: SimConfig) -> float:
+    """D of the SLA controller: the one asked for, or with a warning the smallest with D - eps >= tau(1).
+
+    tau(1) is the step of a batch of one with an empty cache (docs/reference/semantics.md has its use).
+    """
+    asked = config.tbt_s
+    least = max(step_s(server, 1, 0.0) for server in config.servers) + config.controller.eps_s
+    if config.controller.kind == "paper" and asked < least:
+        warnings.warn(
+            f"target time between tokens {asked * 1e3:g} ms is refused: a batch of one takes "
+            f"{(least - config.controller.eps_s) * 1e3:.4g} ms, so the controller could hold a small batch for ever; "
+            f"{least * 1e3:.4g} ms is used. Give a tpot (or tbt) well above that.",
+            stacklevel=3,
+        )
+        return least
+    return asked
+
+
+def records(array: NDArray) -> NDArray:
+    """Rows with attribute access, which compiled code has anyway and plain NumPy rows have not."""
+    return array.view(np.recarray) if jit_is_off() else array
+
+
+def lane_row(config: SimConfig, track: bool) -> NDArray:
+    """The LANE row (1,); ``track``: rewards and deadlines are accounted."""
+    engine, controller, queueing = engines.get(config.engine), config.controller, config.queueing
+    lane = records(np.zeros(1, layout.LANE))
+    values = {
+        "num_bins": queueing.num_bins,
+        "num_servers": len(config.servers),
+        "max_batch": config.max_batch,
+        "asked": layout.NONE,
+        "free": len(config.servers),
+        "keyed": queueing.discipline != "fifo",
+        "late_bin": queueing.late_bin is not None,
+        "late_factor": queueing.late_bin or 0.0,
+        "triage": queueing.triage or 0.0,
+        "release_own": config.release == "own",
+        "track": track,
+        "max_eta": config.max_eta,
+        "overhead": config.overhead_s,
+        "horizon": config.horizon_s,
+        "hold": queueing.hold_s,
+        "tick": queueing.tick_s,
+        "max_tokens": queueing.max_tokens,
+        "max_wait": queueing.max_wait_s,
+        "tbt": safe_tbt_s(config),
+        "eps": controller.eps_s,
+        "alpha": controller.alpha,
+        "delta": controller.delta,
+        "b_min": controller.b_min,
+        "theta": NormalDist().inv_cdf(1.0 - controller.eps_memory),
+        "ema": controller.ema,
+        "eta_min": min(config.usable_eta(server) for server in config.servers),
+        "peer": controller.kind == "peer",
+        "last_arrival": math.nan,
+        "gap_fast": math.nan,
+        "gap_slow": math.nan,
+        "groups": config.groups,
+        "preemptive": queueing.discipline == "oracle-srpt",
+        "asks_busy": engine.asks_busy,
+        "stamps_ahead": engine.stamps_ahead,
+        **engine.parameters(config),
+    }
+    for name, value in values.items():
+        lane[name] = value
+    return lane
+
+
+def bin_rows(config: SimConfig, lane: NDArray) -> NDArray:
+    """The BIN rows (groups x bins + 1,): empty queues, controllers that have seen nothing."""
+    bins = records(np.zeros(config.groups * config.queueing.num_bins + 1, layout.BIN))
+    for name in ("head", "tail", "returned"):
+        bins[name] = layout.NONE
+    for k in range(len(bins)):
+        reset_controller(lane[0], bins[k])
+    return bins
+
+
+def slo_rows(config: SimConfig) -> NDArray:
+    """The SLO_ROW rows (classes,)."""
+    slos = np.zeros(len(config.slos), layout.SLO_ROW)
+    for row, slo in zip(slos, config.slos, strict=True):
+        row["ttft"], row["tpot"], row["e2e"] = slo.ttft_s, slo.tpot_s, slo.e2e_s
+    return slos
+
+
+def write_profile(row: NDArray, profile: Profile) -> None:
+    """Put the latency law of ``profile`` into a SERVER row, in seconds."""
+    row["form"] = FORMS.index(profile.form)
+    row["total_length"] = profile.length == "total"
+    row["noise_sigma"] = profile.noise_sigma
+    for place, name in enumerate(COEFFICIENTS[profile.form]):
+        # g of batch-length is a pure number; everything else is in ms
+        row["c"][place] = profile.coefficients[name] * (1.0 if name == "g" else 1e-3)
+
+
+def server_rows(config: SimConfig) -> NDArray:
+    """The SERVER rows (servers,): all idle."""
+    rows = np.zeros(len(config.servers), layout.SERVER)
+    for row, server in zip(rows, config.servers, strict=True):
+        write_profile(row, server.profile)
+        row["eta"] = config.usable_eta(server)
+        row["capacity"] = row["eta"] / BLOCK_TOKENS
+        row["low"], row["high"] = config.controller.b_min, config.max_batch
+        for name in ("next_event", "end", "predicted_end"):
+            row[name] = math.inf
+        for name in ("evict_head", "evict_tail", "drop", "batch", "prefill_head", "prefill_tail"):
+            row[name] = layout.NONE
+    return rows

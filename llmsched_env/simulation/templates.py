@@ -110,7 +110,7 @@ def slo_rows(config: SimConfig) -> NDArray:
     return slos
 
 
-def write_profile(row: NDArray, profile: Profile) -> None:
+def write_profile(row: NDArray | np.void, profile: Profile) -> None:
     """Put the latency law of ``profile`` into a SERVER row, in seconds."""
     row["form"] = FORMS.index(profile.form)
     row["total_length"] = profile.length == "total"

@@ -1,4 +1,4 @@
-"""Schedulers, one a file, and the registry that knows them by name.
+"""Schedulers: the registry that holds them by name, the rules (rules/) and the learned one (network/).
 
 >>> from llmsched.policies import names, parse
 >>> "static" in names(), parse("static:batch=16").encoded

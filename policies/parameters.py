@@ -1,4 +1,4 @@
-"""What may be written after a policy's name: kinds of parameters, their ranges and how they are read."""
+"""Kinds of parameters of a policy, ``NAME:parameter=value``: their ranges, and how a value is read and encoded."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from llmsched_env.suggest import did_you_mean
 
 Value = float | str | None
-"""A parameter's value as a user knows it; None is written ``none``."""
+"""A parameter's value as it is typed; None is typed ``none``."""
 
 AUTO = "auto"
-"""The value that stands for "the best of this parameter's grid on validation seeds"."""
+"""The value that asks for the best of the parameter's grid on validation seeds."""
 
 
 def show(value: Value) -> str:
-    """``value`` as it is written after the equals sign."""
+    """``value`` as it is typed after the equals sign."""
     if value is None:
         return "none"
     return value if isinstance(value, str) else repr(float(value)).removesuffix(".0")
@@ -30,12 +30,12 @@ class Number:
     low: float = -math.inf
     high: float = math.inf
     whole: bool = False
-    unit: str = ""  # "ms": written in milliseconds, encoded in seconds
-    auto: tuple[float, ...] = ()  # the grid of `auto`, empty: not offered
+    unit: str = ""  # "ms": typed in milliseconds, encoded in seconds
+    auto: tuple[float, ...] = ()  # the grid of `auto`; empty: `auto` is not offered
 
     @property
     def allowed(self) -> str:
-        """What may be given, in words."""
+        """The allowed values, in words."""
         kind = "whole number" if self.whole else "number"
         text = f"{kind} of {self.unit}" if self.unit else kind
         if math.isfinite(self.high):
@@ -45,7 +45,7 @@ class Number:
         return f"a {text}{' or none' * (self.default is None)}{' or auto' * bool(self.auto)}"
 
     def read(self, text: str) -> Value:
-        """The value written as ``text``; ``ValueError`` when it is not a number."""
+        """The value typed as ``text``; ``ValueError`` when it is not a number."""
         return None if text == "none" else float(text)
 
     def check(self, value: Value) -> Value:
@@ -67,7 +67,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Choice:
-    """One of several words; encoded as its place among them."""
+    """One of several words; it encodes as its place among them, 0, 1, ..."""
 
     words: tuple[str, ...]
     auto: tuple[str, ...] = ()
@@ -79,11 +79,11 @@ class Choice:
 
     @property
     def allowed(self) -> str:
-        """What may be given, in words."""
+        """The allowed values, in words."""
         return f"one of {', '.join(self.words)}{', auto' * bool(self.auto)}"
 
     def read(self, text: str) -> Value:
-        """The value written as ``text``."""
+        """The value typed as ``text``."""
         return text
 
     def check(self, value: Value) -> Value:
@@ -99,14 +99,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Text:
-    """Any text, a path for instance.  It encodes as NaN: a policy that has one loads its own params (`Policy.load`)."""
+    """Any text, for example a path.  It encodes as NaN: such a policy reads its numbers itself (`Policy.load`)."""
 
     default: str | None
     auto: tuple[str, ...] = ()
     allowed: str = "a text"
 
     def read(self, text: str) -> Value:
-        """The value written as ``text``."""
+        """The value typed as ``text``."""
         return text
 
     def check(self, value: Value) -> Value:
@@ -132,17 +132,17 @@ def number(
     unit: str = "",
     auto: Sequence[float] = (),
 ) -> Number:
-    """A number from ``low`` to ``high``; see Number."""
+    """The parameter of a number from ``low`` to ``high``; see Number."""
     return Number(default, low, high, whole, unit, tuple(auto))
 
 
 def choice(*words: str, auto: Sequence[str] = ()) -> Choice:
-    """One of ``words``, the first by default; the compiled function reads its place, 0, 1, ..."""
+    """The parameter of one of ``words``, by default the first; the compiled function reads its place, 0, 1, ..."""
     return Choice(words, tuple(auto))
 
 
 def declared(params: Mapping[str, Parameter | float]) -> dict[str, Parameter]:
-    """The parameters of a policy, plain numbers made into unlimited Number parameters."""
+    """The parameters of a policy; a plain number becomes a Number without limits."""
     found: dict[str, Parameter] = {}
     for name, given in params.items():
         if not name.isidentifier():

@@ -1,4 +1,4 @@
-"""A policy that cannot be compiled is refused in one line: what is wrong, and where."""
+"""Refusals, in one line, of a policy that cannot be compiled: what is wrong, and where."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SHORTER = (
     (r"nestedarray\(\w+, \(\d+,\)\)", "array"),
     (r", defined at .*| Raised from .*", ""),
 )
-"""What Numba says at length, and how it is said here."""
+"""Patterns of Numba's long texts, and what replaces them."""
 
 
 def check_signature(name: str, function: Callable) -> None:
@@ -30,19 +30,19 @@ def check_signature(name: str, function: Callable) -> None:
 
 
 def check_result(compiled: Callable) -> None:
-    """``TypeError`` unless ``compiled`` returns (bin, size): Numba lets a function pass that only raises."""
+    """``TypeError`` unless ``compiled`` returns (bin, size): Numba accepts a function that only raises."""
     for signature in getattr(compiled, "nopython_signatures", ()):  # none where nothing is compiled
         if signature.return_type != DECIDE_SIGNATURE.return_type:
             raise TypeError(f"No conversion from {signature.return_type} to {DECIDE_SIGNATURE.return_type}")
 
 
 def compile_refusal(name: str, function: Callable, error: Exception) -> ValueError:
-    """The refusal of ``function``, which Numba could not compile."""
+    """The error that refuses ``function``, which Numba could not compile."""
     return ValueError(f"policy {name} cannot be compiled: {_reason(error)} ({_place(function, error)})")
 
 
 def _missing_field(error: Exception) -> str | None:
-    """The field that the record does not have, where that is the trouble."""
+    """The field that the record does not have, if that is the reason of ``error``; else None."""
     if isinstance(error, KeyError):  # record.word
         return str(error.args[0])
     found = re.search(r"Field '(\w+)' was not found in record", str(error))  # record["word"]

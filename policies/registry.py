@@ -3,8 +3,8 @@
 A policy is a function ``(record, params, memory, rng) -> (bin, size)`` (docs/reference/policies.md).  `policy`
 registers it; `selection.parse` turns ``name:parameter=value`` into a `Bound`, which is what a simulation takes.
 
-Numba keeps the compiled function on disk and compares only the function's own file: a scheduler in this package
-takes everything it calls and every constant from its own file (a test holds it to that).
+Numba keeps a compiled function on disk and compares only the file of the function.  So a scheduler in this package
+takes everything that it calls, and every constant, from its own file (a test checks that).
 """
 
 from __future__ import annotations
@@ -71,15 +71,15 @@ class Policy:
     adapt: Callable[[SimConfig, Mapping[str, Value]], SimConfig] | None = None
     details: bool = False  # needs record.batch_time, slack and busy
     memory: int = 0  # numbers it keeps between decisions
-    clairvoyant: bool = False  # uses true output lengths
-    engines: tuple[str, ...] = ENGINES  # where it makes sense
+    clairvoyant: bool = False  # uses true output lengths, which no scheduler can know
+    engines: tuple[str, ...] = ENGINES  # the engines it belongs to
     continuous: Overrides | None = None  # as queueing, fields of config.Continuous
     check: Callable[[Mapping[str, Value]], None] | None = None
     load: Callable[[Mapping[str, Value], SimConfig], tuple[Floats, int]] | None = None
 
     @property
     def file(self) -> Path:
-        """The file that the function was written in."""
+        """The file of the function."""
         return Path(self.function.__code__.co_filename)
 
     @cached_property
@@ -89,20 +89,21 @@ class Policy:
 
     @property
     def auto(self) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
-        """Grid of every parameter that may be ``auto``."""
+        """The grid of every parameter that may be ``auto``."""
         return {name: parameter.auto for name, parameter in self.accepted.items() if parameter.auto}
 
     @property
     def defaults(self) -> dict[str, Value]:
-        """Default of every parameter."""
+        """The default of every parameter."""
         return {name: parameter.default for name, parameter in self.accepted.items()}
 
     @cached_property
     def decide(self) -> Callable:
         """The function compiled for the kernel; ``ValueError`` in one line when it cannot be.
 
-        Compiled at first use.  Ours are kept on disk.  A user's is compiled anew in every process, because it may
-        call what lies in other files, and with every index checked, because a wrong one would corrupt the process.
+        It is compiled at first use.  A policy of this package is kept on disk.  A user's is compiled in every process,
+        because it may call functions of other files, and with every index checked, because a wrong index would write
+        into the memory of the process.
         """
         check_signature(self.name, self.function)
         try:
@@ -115,9 +116,9 @@ class Policy:
             raise compile_refusal(self.name, self.function, error) from None
 
     def bind(self, values: Mapping[str, Value] | None = None, *, label: str = "", source: str = "") -> Bound:
-        """This policy with ``values`` for some of its parameters (``AUTO`` leaves one open), checked.
+        """This policy with ``values`` for some of its parameters (``AUTO`` leaves it open), checked.
 
-        ``label`` is what the user typed, ``source`` that without the parameters; both are the name when not given.
+        ``label`` is the text that the user typed, ``source`` the same without parameters; without them, the name.
         """
         found = self.defaults
         for name, value in (values or {}).items():
@@ -169,7 +170,7 @@ class Bound:
 
     @property
     def label(self) -> str:
-        """What the user typed."""
+        """The text that the user typed."""
         return self.given or self.text
 
     @property
@@ -179,7 +180,7 @@ class Bound:
 
     @property
     def text(self) -> str:
-        """What to type for it: the source and every value that is not the default, ``static:batch=16``."""
+        """The text to type for it: the source and every value that is not the default, ``static:batch=16``."""
         changed = (f":{name}={show(v)}" for name, v in self.values.items() if v != self.policy.accepted[name].default)
         return self.source + "".join(changed)
 
@@ -211,13 +212,13 @@ class Bound:
 
     @property
     def clairvoyant(self) -> bool:
-        """Whether it uses what no scheduler can know."""
+        """Whether it uses true output lengths."""
         return self.policy.clairvoyant
 
     def ready(self, config: SimConfig) -> ReadyPolicy:
         """All that a run in the system ``config`` needs from this policy.
 
-        ``ValueError`` when a parameter is still ``auto``, or when the policy makes no sense in ``config``.
+        ``ValueError`` when a parameter is still ``auto``, or when the policy does not fit ``config``.
         """
         configured = self.configure(config)
         return ReadyPolicy(configured, self.decide, *self._numbers(config), self.details)
@@ -234,7 +235,7 @@ class Bound:
     def configure(self, config: SimConfig) -> SimConfig:
         """``config`` with the discipline, timers, limits and admission that this policy sets; all else stays.
 
-        ``ValueError`` when the policy makes no sense in the engine of ``config``.
+        ``ValueError`` when the policy does not belong to the engine of ``config``.
         """
         if config.engine not in self.policy.engines:
             there, ours = self.policy.engines[0], ", ".join(names(config.engine))
@@ -272,7 +273,7 @@ _POLICIES: dict[str, Policy] = {}
 
 
 def names(engine: str | None = None) -> tuple[str, ...]:
-    """Names of all registered policies, or of those that make sense in ``engine``, in the order of registration."""
+    """Names of all registered policies, or of those for ``engine``, in the order of registration."""
     return tuple(name for name, known in _POLICIES.items() if engine is None or engine in known.engines)
 
 
@@ -294,7 +295,7 @@ def get(name: str) -> Policy:
 
 
 def first_line(function: Callable) -> str:
-    """First line of the docstring, without its full stop."""
+    """The first line of the docstring, without its full stop."""
     lines = (function.__doc__ or "").strip().splitlines()
     return lines[0].strip().removesuffix(".") if lines else ""
 
@@ -304,7 +305,7 @@ def policy(
 ) -> Callable[[Function], Policy]:
     """Decorator: register a decide function as ``name``.  ``needs`` are the other fields of Policy.
 
-    The summary is the first line of the docstring.  A file that is loaded again replaces its own policies.
+    The summary is the first line of the docstring.  A file that is loaded again replaces its earlier policies.
     """
     if not name or set(name) & set(":,= \t\n"):
         raise ValueError(f"{name!r} cannot name a policy: give a name without spaces, commas, colons and equals signs.")

@@ -1,4 +1,4 @@
-"""From what a user types to policies: ``static``, ``timeout:batch=16:wait=200``, ``my.py:mine:batch=4``."""
+"""From typed text to policies: ``static``, ``timeout:batch=16:wait=200``, ``my.py:mine:batch=4``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _FILE = re.compile(r"(?P<file>.+?\.py)(?::(?P<rest>.*))?")
 def parse(text: str) -> Bound:
     """The policy that ``text`` names, its parameters set and its function compiled.
 
-    ``NAME`` or ``FILE.py:FUNCTION``, then ``:PARAMETER=VALUE`` as often as needed; ``auto`` leaves a parameter that
-    has a grid open.  Anything else is a ``ValueError`` of one line.
+    The text is ``NAME`` or ``FILE.py:FUNCTION``, then ``:PARAMETER=VALUE`` for each parameter; the value ``auto``
+    leaves a parameter that has a grid open.  ``ValueError``, in one line, for anything else.
     """
     given = text.strip()
     from_file = _FILE.fullmatch(given)

@@ -1,4 +1,4 @@
-"""Policies out of a user's own file: ``path/my.py:mine``."""
+"""Policies from a user's own file: ``path/my.py:mine``."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from llmsched.policies.registry import Policy, first_line
 from llmsched_env.suggest import did_you_mean
 
 _MODULES: dict[tuple[Path, int], ModuleType] = {}
-"""Files that were run, by path and time of change: a file is run once until it is changed."""
+"""Files that were run, by path and time of change: a file is run again only after it was changed."""
 
 
 def load_policy(file: str, name: str) -> Policy:
-    """Run ``file`` and return its policy ``name``: a registered one, or a plain function."""
+    """Run ``file`` and return its policy ``name``, which it registers, or which is a plain function of it."""
     module = _module(file)
     found = {made.name: made for made in vars(module).values() if isinstance(made, Policy)}
     plain = {key: getattr(value, "py_func", value) for key, value in vars(module).items()}  # py_func: of Numba's njit

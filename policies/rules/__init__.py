@@ -1,1 +1,1 @@
-"""The schedulers written as rules, one a file."""
+"""Schedulers that are rules, one a file; grids.py holds the parameters that several of them share."""

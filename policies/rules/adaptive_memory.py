@@ -1,4 +1,4 @@
-"""A batch size that creeps up until memory is used (a public GPT-2 benchmark's dynamic)."""
+"""A batch size that grows slowly until memory is used (the dynamic mode of a public GPT-2 benchmark)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmsched.policies.rules.grids import wait
 from llmsched_env.config import MAX_BATCH_LIMIT, MAX_SERVERS
 
 
-def ordered(values: Mapping[str, Value]) -> None:
+def check_order(values: Mapping[str, Value]) -> None:
     """``ValueError`` unless min <= start <= max."""
     low, start, high = (values[name] for name in ("min", "start", "max"))
     if not low <= start <= high:  # type: ignore[operator]
@@ -31,13 +31,13 @@ def ordered(values: Mapping[str, Value]) -> None:
     },
     queueing=lambda params: {"hold_s": params["wait"]},
     memory=2 * MAX_SERVERS,
-    check=ordered,
+    check=check_order,
 )
 def adaptive_memory(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """Size -1 where the last batch used threshold of the memory, else +2; waits at most wait ms (a GPT-2 benchmark).
+    """Size - 1 after a batch that used threshold of the memory, else + 2; waits at most wait ms (a GPT-2 benchmark).
 
-    Per server, ``memory`` holds the number of its batches that were looked at and its size.  The wait is measured
-    from arrival: the original measures it from when it looked and so never reaches it.
+    Per server, ``memory`` holds the number of its batches seen so far and its size.  The wait counts from arrival; the
+    original counts it from its last look at the queue and so never reaches it.
     """
     seen, mine = 2 * record.server, 2 * record.server + 1
     if memory[mine] == 0:

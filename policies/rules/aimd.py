@@ -1,4 +1,4 @@
-"""Additive increase, multiplicative decrease (Clipper, NSDI 2017)."""
+"""Additive increase, multiplicative decrease of the batch size (Clipper, NSDI 2017)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from llmsched_env.config import MAX_SERVERS
     memory=2 * MAX_SERVERS,
 )
 def aimd(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """Size +1 while the last batch took at most its objective, share of the E2E target, else x0.9 (Clipper).
+    """Size + 1 after a batch that met its objective, share of the E2E target, else x 0.9 (Clipper, NSDI 2017).
 
-    Per server, ``memory`` holds the number of its batches that were looked at and its size.  ``objective`` (ms)
-    takes the place of the share; without either, i.e. without an E2E target of class 0, the size only grows.
+    Per server, ``memory`` holds the number of its batches seen so far and its size.  ``objective`` (ms), if given,
+    takes the place of the share.  Without objective and without an E2E target of class 0 the size only grows.
     """
     seen, mine = 2 * record.server, 2 * record.server + 1
     size = max(memory[mine], 1.0)

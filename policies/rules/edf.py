@@ -15,6 +15,6 @@ from llmsched.policies.rules.grids import batch_or_target, set_tbt, tbt
     controller=set_tbt,
 )
 def edf(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The requests of earliest deadline of all bins; size = batch, or the target with 0 (EDF)."""
+    """The requests with the earliest deadline of all bins (EDF); size = batch, or with 0 the target."""
     size = int(params[0])
     return record.num_bins, size if size > 0 else record.target[record.num_bins]

@@ -1,4 +1,4 @@
-"""Parameters and grids that several schedulers share."""
+"""Parameters, and grids of their values, that several schedulers share."""
 
 from __future__ import annotations
 
@@ -8,30 +8,35 @@ from llmsched.policies.parameters import Number, number
 from llmsched_env.config import MAX_BATCH_LIMIT
 
 BATCHES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+"""Batch sizes that `auto` tries."""
+
 WAITS_MS = (50, 100, 200, 500, 1000, 2000, 5000)
+"""Waiting times (ms) that `auto` tries."""
+
 TBTS_MS = (35, 40, 45, 50, 55, 60, 70, 80, 100, 150)
+"""Targets between tokens (ms) that `auto` tries."""
 
 
 def batch(default: int) -> Number:
-    """A batch size; 0 is not allowed."""
+    """The parameter of a batch size of at least 1."""
     return number(default, 1, MAX_BATCH_LIMIT, whole=True, auto=BATCHES)
 
 
 def batch_or_target() -> Number:
-    """A batch size, or 0 for the controllers' target."""
+    """The parameter of a batch size; 0 stands for the controllers' target."""
     return number(0, 0, MAX_BATCH_LIMIT, whole=True, auto=(0, *BATCHES))
 
 
 def wait(default_ms: float) -> Number:
-    """A time in ms."""
+    """The parameter of a waiting time in ms."""
     return number(default_ms, 0.001, 1e9, unit="ms", auto=WAITS_MS)
 
 
 def tbt() -> Number:
-    """D of the SLA controller in ms; none: the scenario's."""
+    """The parameter of D, the SLA controller's target between tokens, in ms; none: that of the scenario."""
     return number(None, 0.001, 1e6, unit="ms", auto=TBTS_MS)
 
 
 def set_tbt(params: Mapping[str, float]) -> dict[str, float]:
-    """What ``tbt`` changes in config.Controller."""
+    """The fields of config.Controller that the parameter ``tbt`` sets."""
     return {"tbt_s": params["tbt"]} if params["tbt"] < float("inf") else {}

@@ -15,5 +15,5 @@ from llmsched.policies.registry import Decision, Floats, Record, policy
     continuous=lambda params: {"admission": "prompt", "prefill": "chunked", "token_budget": math.inf},
 )
 def iterative(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """All that waits joins the next iteration, whole prompts beside decodes (Orca; a batching engine's iterative)."""
+    """All waiting requests join the next iteration, whole prompts beside decoding (Orca, OSDI 2022)."""
     return record.num_bins, record.max_batch

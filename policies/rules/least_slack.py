@@ -10,9 +10,9 @@ from llmsched.policies.rules.grids import set_tbt, tbt
 
 @policy("least-slack", params={"tbt": tbt()}, controller=set_tbt, details=True)
 def least_slack(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The bin whose head would have least slack in a batch launched now; size = its target (least laxity first).
+    """The bin whose head would have the least slack in a batch launched now; size = its target (least laxity first).
 
-    Slack = deadline of the head - now - predicted time of the batch; of equal ones the older head.
+    Slack = deadline of the head - now - predicted time of the batch.  Among equals, the older head comes first.
     """
     best = -1
     for k in range(record.num_bins):

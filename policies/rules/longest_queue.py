@@ -1,4 +1,4 @@
-"""MaxWeight over bins: work where most work waits."""
+"""MaxWeight over bins: the longest queue is served."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmsched.policies.rules.grids import set_tbt, tbt
 
 @policy("longest-queue", params={"tbt": tbt()}, controller=set_tbt)
 def longest_queue(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The bin with most waiting requests, of equal ones that of the older head; size = its target (MaxWeight)."""
+    """The bin with the most waiting requests, the older head among equals; size = its target (MaxWeight)."""
     best = 0
     for k in range(1, record.num_bins):
         if k == record.late_bin and record.queue_length[k] < record.waiting:

@@ -1,4 +1,4 @@
-"""One bin after the other, each with a batch size of its own (the public multi-bin simulator's hybrid)."""
+"""One bin after the other, each with its own batch size (the hybrid of the public multi-bin simulator)."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from llmsched_env.config import MAX_BATCH_LIMIT
     memory=1,
 )
 def multibin(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The next bin in round robin, the longest or the oldest; size = that bin's target (public multi-bin simulator).
+    """The next bin in round robin, the longest or the oldest; size = its target (public multi-bin simulator).
 
-    ``memory[0]`` is the bin after the last one served, where the search for the next begins; of two bins of equal
-    length the one with the older head is served.  ``cap`` bounds the size.  A late bin is served when all others are
+    The search begins at the bin after the last one served, which ``memory[0]`` holds.  Of two bins of equal length the
+    one with the older head is served.  ``cap`` bounds the size.  A late bin is served when all others are
     empty.
     """
     bins, best = record.num_bins, -1

@@ -10,12 +10,13 @@ from llmsched.policies.rules.grids import batch
 
 @policy("multibin-fixed", engines=("batch",), params={"batch": batch(8)}, memory=2 + 32 + 4096)
 def multibin_fixed(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """A bin is served when it holds a full batch, in the order of formation (Multi-Bin Batching, arXiv 2412.04504).
+    """Full batches of one bin, in the order in which they fill up (Multi-Bin Batching, arXiv 2412.04504).
 
-    ``memory``: place of the first entry and number of entries of a ring of formed batches (their bins), then per bin
-    how many entries it has, then the ring.  While a server is free every arrival asks, so the order is exact; of
-    batches formed while all were busy a bin with fewer entries goes first, then the older head.  Batches that find
-    the ring full enter it later.  Without anything to wait for, the rest is served, oldest head first.
+    ``memory`` holds a ring of formed batches, each entry the bin of a batch: the place of the first entry, the number
+    of entries, the number of entries of every bin, then the ring.  While a server is free, every arrival leads to a
+    decision, so the order is exact.  Of batches that formed while all servers were busy, those of a bin with fewer
+    entries come first, then those with the older head.  Batches that find the ring full enter it later.  When no event
+    can come any more, the rest is served, oldest head first.
     """
     bins, batch = record.num_bins, min(int(params[0]), record.max_batch)
     ring = 2 + bins

@@ -1,4 +1,4 @@
-"""Shortest job first with the true lengths: what perfect predictions would give, not a scheduler to run."""
+"""Shortest job first with the true output lengths: the result of perfect predictions, not a scheduler to deploy."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ from llmsched.policies.rules.grids import batch_or_target, set_tbt, tbt
     clairvoyant=True,
 )
 def oracle_sjf(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The requests of shortest TRUE output of all bins (clairvoyant SJF); size = batch, or the target with 0."""
+    """The requests with the shortest TRUE output of all bins (clairvoyant SJF); size = batch, or with 0 the target."""
     size = int(params[0])
     return record.num_bins, size if size > 0 else record.target[record.num_bins]

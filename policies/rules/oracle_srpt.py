@@ -1,4 +1,4 @@
-"""Shortest remaining output first, clairvoyant and preemptive, recomputation charged: a comparison for `sjf`."""
+"""Shortest remaining output first, with true lengths and preemption (recomputed): a comparison for `sjf`."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ from llmsched_env.config import MAX_BATCH_LIMIT
     clairvoyant=True,
 )
 def oracle_srpt(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The requests with least TRUE output left; where batch or memory is full a longer leaves (clairvoyant SRPT)."""
+    """The requests with the least TRUE output left; a longer one is preempted to make room (clairvoyant SRPT)."""
     return record.num_bins, int(min(params[0], float(record.max_batch)))

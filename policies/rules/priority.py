@@ -1,4 +1,4 @@
-"""Age and shortness weighed against each other (a public batching engine's dynamic)."""
+"""Age weighed against shortness (the dynamic mode of a public batching engine)."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from llmsched_env.config import MAX_BATCH_LIMIT
     },
 )
 def priority(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """By age / wait + shortness, packed until sequences or tokens are reached (a batching engine's dynamic).
+    """Requests by age / wait + shortness, up to sequences or tokens (a batching engine's dynamic mode).
 
-    Who waited longer than wait is taken whatever the tokens.  The original counts steps of a token each and requests
-    of 10 tokens at most; its 512 tokens are scaled to requests of 32 times that.  It stops adding at 0.8 of its 16
+    A request that has waited longer than wait is taken whatever its tokens.  The original's requests have at most 10
+    tokens; its limit of 512 tokens is multiplied by 32 here, for longer requests.  It stops at 0.8 of its 16
     sequences, which is sequences=13 here.
     """
     return record.num_bins, int(params[0])

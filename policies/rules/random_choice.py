@@ -1,4 +1,4 @@
-"""Uniform random decisions: what every claim must beat first."""
+"""Uniform random decisions: the least that a scheduler should beat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llmsched.policies.registry import Decision, Floats, Record, policy
 
 @policy("random")
 def random_choice(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """A bin drawn from the non-empty ones and `any`, a size from 1 to max_batch, both uniform."""
+    """A random bin (non-empty, or any) and a random size from 1 to max_batch: the least to beat."""
     filled = 0
     for k in range(record.num_bins):
         filled += record.queue_length[k] > 0

@@ -1,4 +1,4 @@
-"""Chunked prefills beside decodes (Sarathi-Serve, OSDI 2024, arXiv 2403.02310)."""
+"""Chunked prefill beside decoding (Sarathi-Serve, OSDI 2024, arXiv 2403.02310)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from llmsched.policies.parameters import number
 from llmsched.policies.registry import Decision, Floats, Record, policy
 
 
-def chunked(params: Mapping[str, float]) -> dict[str, Any]:
-    """Admission by the prompt, chunks; ``budget`` in place of the scenario's, if one is given."""
+def chunked_prefill(params: Mapping[str, float]) -> dict[str, Any]:
+    """Admission by the prompt, chunked prefill, and ``budget`` in place of the scenario's token budget if given."""
     budget = {"token_budget": params["budget"]} if params["budget"] < float("inf") else {}
     return {"admission": "prompt", "prefill": "chunked", **budget}
 
@@ -21,8 +21,8 @@ def chunked(params: Mapping[str, float]) -> dict[str, Any]:
     "sarathi",
     engines=("continuous",),
     params={"budget": number(None, 1, 1e9, whole=True, auto=(256, 512, 1024, 2048, 4096, 8192))},
-    continuous=chunked,
+    continuous=chunked_prefill,
 )
 def sarathi(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The oldest requests of all bins; chunks of prompts fill up what decoding leaves of budget (arXiv 2403.02310)."""
+    """The oldest requests of all bins; prompt chunks fill what decoding leaves of budget (arXiv 2403.02310)."""
     return record.num_bins, record.max_batch

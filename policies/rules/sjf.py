@@ -1,4 +1,4 @@
-"""Shortest predicted job first."""
+"""Shortest job first, by predicted output length."""
 
 from __future__ import annotations
 
@@ -15,6 +15,6 @@ from llmsched.policies.rules.grids import batch_or_target, set_tbt, tbt
     controller=set_tbt,
 )
 def sjf(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The requests of shortest predicted output of all bins; size = batch, or the target with 0 (SJF)."""
+    """The requests with the shortest predicted output of all bins (SJF); size = batch, or with 0 the target."""
     size = int(params[0])
     return record.num_bins, size if size > 0 else record.target[record.num_bins]

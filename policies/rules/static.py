@@ -1,4 +1,4 @@
-"""Fixed batches from one queue: what a server does out of the box."""
+"""Batches of a fixed size from one queue: the default of a plain server."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ from llmsched.policies.rules.grids import batch
 
 @policy("static", params={"batch": batch(8)})
 def static(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The oldest requests of all bins, in batches of a fixed size, launched at once."""
+    """Batches of a fixed size of the oldest requests of all bins, launched without waiting."""
     return record.num_bins, int(params[0])

@@ -1,4 +1,4 @@
-"""Full batches, but nobody waits for one longer than a set time: Triton, TorchServe, and a GPT-2 benchmark's naive."""
+"""Full batches, but no request waits for one longer than a set time (Triton, TorchServe, a GPT-2 benchmark)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from llmsched.policies.rules.grids import batch, wait
     queueing=lambda params: {"hold_s": params["wait"]},
 )
 def timeout(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """Waits until batch requests are there or the oldest waited wait ms (Triton and TorchServe's dynamic batching).
+    """A full batch, or what waits once the oldest request has waited wait ms (dynamic batching of Triton, TorchServe).
 
-    The same sum is compared as by the hold timer that wakes it: arrival + wait.
+    Due is arrival + wait, the same sum as that of the hold timer that wakes the policy.
     """
     batch = min(int(params[0]), record.max_batch)
     due = record.now >= record.oldest_arrival + params[1]

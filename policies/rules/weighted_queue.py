@@ -1,4 +1,4 @@
-"""MaxWeight over bins with the time of a batch in the weight: what the learned scheduler does, in ten lines."""
+"""MaxWeight over bins with the time of a batch in the weight: a rule of ten lines that imitates `network`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from llmsched.policies.rules.grids import set_tbt, tbt
     details=True,
 )
 def weighted_queue(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The bin with most waiting requests x (time of its batch)^power; size = its target (distilled from network).
+    """The bin with most waiting requests x (time of its batch)^power; size = its target (a rule read off network).
 
-    Bins of long requests are served more often, in smaller batches, than by longest-queue, which power 0 is.
+    It serves bins of long requests more often, in smaller batches, than longest-queue does.  With power 0 it is
+    longest-queue.
     """
     best, most = 0, -1.0
     for k in range(record.num_bins):

@@ -1,4 +1,4 @@
-"""Everything that gathered, at fixed intervals (a public batching engine's naive)."""
+"""All waiting requests at fixed intervals (the naive mode of a public batching engine)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from llmsched.policies.rules.grids import wait
 
 @policy("window", engines=("batch",), params={"every": wait(1000)}, queueing=lambda params: {"tick_s": params["every"]})
 def window(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """At every multiple of every ms all that waits forms one batch (a batching engine's naive).
+    """All waiting requests as one batch, at every multiple of every ms (a batching engine's naive mode).
 
-    A server that is still busy then is never interrupted: it takes part in the next one.
+    A server that is busy then finishes its batch and takes part in the next window.
     """
     if record.at_tick or not record.can_wait:
         return record.num_bins, record.max_batch

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 POLICIES ?= static,dynamic,multibin
 
-.PHONY: compare test test-integrations test-sb3 test-rllib test-torchrl test-oldest lint bench clean
+.PHONY: compare test test-integrations test-sb3 test-rllib test-torchrl test-ray test-oldest test-wheel lint bench clean
 
 compare: $(VENV)/.run
 	$(BIN)/python eval/compare.py --policies $(POLICIES) $(ARGS)
@@ -14,7 +14,7 @@ test: $(VENV)/.dev lint
 
 # Other people's training code, each stack in an environment of its own; TORCH says which torch.  One alone: make test-sb3.
 TORCH ?= torch==2.13.0
-STACKS := sb3 rllib torchrl ray oldest
+STACKS := sb3 rllib torchrl ray oldest wheel
 test-integrations: $(STACKS:%=test-%)
 
 test-sb3: .venv-sb3/.done
@@ -31,6 +31,16 @@ test-ray: .venv-ray/.done
 
 test-oldest: .venv-oldest/.done
 	.venv-oldest/bin/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+# The wheel as a user has it: installed into a new environment, run from an empty folder, with no way into the checkout.
+test-wheel:
+	rm -rf .venv-wheel
+	$(PYTHON) -m venv .venv-wheel
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && python=$$PWD/.venv-wheel/bin/python && \
+	$$python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir "$$folder" . && \
+	$$python -m pip install --quiet --disable-pip-version-check 'pytest>=8' "$$folder"/llmsched-*.whl && \
+	cp tests/integrations/test_wheel.py "$$folder" && cd "$$folder" && \
+	$$python -I -m pytest -p no:cacheprovider --rootdir "$$folder" test_wheel.py $(ARGS)
 
 .venv-%/.done: pyproject.toml
 	$(PYTHON) -m venv .venv-$*

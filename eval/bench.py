@@ -18,7 +18,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 
-from llmsched.eval.cli.options import OneLineParser
+from llmsched.eval.cli.parser import OneLineParser
 from llmsched.eval.speed import env, kernel, process, train
 from llmsched.eval.speed.table import Row, table
 

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmsched.eval.cli.command import INTERRUPTED, guarded, run_and_exit
 from llmsched.eval.cli.frame import check_outputs, crew_from, noted
-from llmsched.eval.cli.options import parser_for, refuse
+from llmsched.eval.cli.options import parser_for
+from llmsched.eval.cli.parser import refuse
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.figures import comparison as figures
 from llmsched.eval.report import artefacts, textual
@@ -34,10 +35,11 @@ from llmsched.eval.report.page import page
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.aggregate import by_policy, policy_summaries
 from llmsched.eval.runs.cells import Crew
+from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.intervals import Interval
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario, scenario_from
+from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, resolve
 from llmsched.policies import parse_list
 

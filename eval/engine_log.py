@@ -19,15 +19,16 @@ from dataclasses import asdict
 from typing import Any
 
 from llmsched.eval.cli.command import guarded, run_and_exit
-from llmsched.eval.cli.options import OneLineParser, number, read_kv_tokens, refuse
+from llmsched.eval.cli.parser import OneLineParser, refuse
 from llmsched.eval.cli.progress import Progress
+from llmsched.eval.cli.readers import number, read_kv_tokens
 from llmsched.eval.figures import comparison, engine_log_figure
 from llmsched.eval.reality.log_data import Run, read_runs
 from llmsched.eval.reality.log_fit import Coefficients, Engine, fit
 from llmsched.eval.reality.log_report import Prediction, Summary, table
 from llmsched.eval.report import artefacts, tables
 from llmsched.eval.report.textual import folded
-from llmsched_env.config import MAX_BATCH_LIMIT
+from llmsched_env.options.words import MAX_BATCH_LIMIT
 from llmsched_env.profiles import SCHEMA, UNITS
 
 PROGRAM = "engine_log.py"

@@ -31,8 +31,9 @@ from llmsched.eval.calibration import campaign, document, settings
 from llmsched.eval.calibration.cells import grid
 from llmsched.eval.calibration.fit import fit_all, scatter
 from llmsched.eval.calibration.rows import RowFile
-from llmsched.eval.cli.options import OneLineParser, number, refuse
+from llmsched.eval.cli.parser import OneLineParser, refuse
 from llmsched.eval.cli.progress import Progress
+from llmsched.eval.cli.readers import number
 from llmsched.eval.figures import fidelity_figure
 from llmsched.eval.reality.fidelity_replay import (
     METRICS,

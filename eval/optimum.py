@@ -27,8 +27,10 @@ from typing import Any
 import numpy as np
 
 from llmsched.eval.best_possible.smdp import BatchQueue, Optimum, solve
-from llmsched.eval.cli.options import OneLineParser, add_run_options, number, refuse
+from llmsched.eval.cli.options import add_run_options
+from llmsched.eval.cli.parser import OneLineParser, refuse
 from llmsched.eval.cli.progress import Progress
+from llmsched.eval.cli.readers import number
 from llmsched.eval.figures import comparison
 from llmsched.eval.figures.optimum_figure import draw_structure
 from llmsched.eval.report import artefacts

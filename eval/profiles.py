@@ -20,7 +20,7 @@ from typing import Any
 
 from llmsched.eval.calibration import figure
 from llmsched.eval.calibration.rows import read_rows
-from llmsched.eval.cli.options import OneLineParser, refuse
+from llmsched.eval.cli.parser import OneLineParser, refuse
 from llmsched.eval.figures import comparison
 from llmsched.eval.report import artefacts
 from llmsched.eval.report.textual import folded

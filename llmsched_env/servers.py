@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llmsched_env.config import MAX_SERVERS, Server
+from llmsched_env.config import Server
+from llmsched_env.core.constants import MAX_SERVERS
 from llmsched_env.profiles import load_profile, shipped_profiles
 
 

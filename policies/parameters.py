@@ -6,6 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from llmsched_env.options.declaration import in_unit
+from llmsched_env.options.kinds import Number as Range
+from llmsched_env.options.table import OPTIONS
 from llmsched_env.suggest import did_you_mean
 
 Value = float | str | None
@@ -134,6 +137,18 @@ def number(
 ) -> Number:
     """The parameter of a number from ``low`` to ``high``; see Number."""
     return Number(default, low, high, whole, unit, tuple(auto))
+
+
+def setting(option: str, default: float | None = None, *, unit: str = "", auto: Sequence[float] = ()) -> Number:
+    """A parameter that sets an option of the simulation: its bounds are declared with the option, by that name.
+
+    ``unit`` is the one it is written in (``"ms"``), the option's own by default.
+    """
+    declared_one = OPTIONS[option]
+    bounds = in_unit(declared_one.kind, declared_one.unit, unit)
+    if not isinstance(bounds, Range) or bounds.above:
+        raise ValueError(f"{option} is not a number with a smallest value: declare the parameter by itself.")
+    return Number(default, bounds.low, bounds.high, bounds.whole, unit, tuple(auto))
 
 
 def choice(*words: str, auto: Sequence[str] = ()) -> Choice:

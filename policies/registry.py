@@ -21,17 +21,22 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from llmsched.policies.parameters import AUTO, Number, Parameter, Value, check_value, declared, show
+from llmsched.policies.parameters import AUTO, Parameter, Value, check_value, declared, setting, show
 from llmsched.policies.refusals import check_result, check_signature, compile_refusal
-from llmsched_env.config import ENGINES, SimConfig
+from llmsched_env.config import SimConfig
 from llmsched_env.core.view.decide import DECIDE_SIGNATURE, compile_policy
+from llmsched_env.options.table import OPTIONS
+from llmsched_env.options.words import ENGINES
 from llmsched_env.suggest import did_you_mean
 
-LATENESS: dict[str, Parameter] = {
-    "late": Number(None, 0.0, 1e6, auto=(0.0, 1.0, 1.25, 1.5, 2.0)),
-    "triage": Number(None, 0.0, 1e6, auto=(0.6, 0.8, 1.0)),
+OVERDUE: dict[str, Parameter] = {
+    "overdue": setting("overdue_factor", auto=(0.0, 1.0, 1.25, 1.5, 2.0)),
+    "overdue_batch": setting("overdue_batch_factor", auto=(0.6, 0.8, 1.0)),
 }
-"""What every policy takes besides its own parameters: ``late_bin`` and ``triage`` of config.Queueing."""
+"""What every policy takes besides its own parameters: ``NAME`` sets the option ``NAME_factor`` of the simulation."""
+
+OLD_NAMES = {"late": "overdue", "triage": "overdue_batch"}
+"""Earlier names of these parameters, which still work and warn."""
 
 Record = Any
 """One row of llmsched_env.core.layout.RECORD; fields are read as attributes (``record.now``)."""
@@ -84,8 +89,15 @@ class Policy:
 
     @cached_property
     def accepted(self) -> dict[str, Parameter]:
-        """Its own parameters, then those of LATENESS whose names it does not use."""
-        return {**self.params, **{name: known for name, known in LATENESS.items() if name not in self.params}}
+        """Its own parameters, then those of OVERDUE whose names it does not use."""
+        return {**self.params, **{name: known for name, known in OVERDUE.items() if name not in self.params}}
+
+    def present_name(self, name: str) -> str:
+        """``name``, or with a warning what the parameter of this earlier name is called now."""
+        if name in self.accepted or name not in OLD_NAMES:
+            return name
+        warnings.warn(f"the parameter {name} of {self.name} is now called {OLD_NAMES[name]}.", stacklevel=3)
+        return OLD_NAMES[name]
 
     @property
     def auto(self) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
@@ -121,7 +133,8 @@ class Policy:
         ``label`` is the text that the user typed, ``source`` the same without parameters; without them, the name.
         """
         found = self.defaults
-        for name, value in (values or {}).items():
+        for given, value in (values or {}).items():
+            name = self.present_name(given)
             if name not in self.accepted:
                 raise ValueError(
                     f"{self.name} has no parameter {name!r}.{did_you_mean(name, self.accepted)} {self._has}"
@@ -243,9 +256,9 @@ class Bound:
         if self.policy.adapt is not None:
             config = self.policy.adapt(config, self.values)
         queueing = dict(self.policy.queueing(self.encoded)) if self.policy.queueing else {}
-        for name, option in (("late", "late_bin"), ("triage", "triage")):
+        for name in OVERDUE:
             if name not in self.policy.params and self.values[name] is not None:
-                queueing[option] = self.values[name]
+                queueing[OPTIONS[f"{name}_factor"].field] = self.values[name]
         controller = self.policy.controller(self.encoded) if self.policy.controller else {}
         continuous = self.policy.continuous(self.encoded) if self.policy.continuous else {}
         return dataclasses.replace(

@@ -31,6 +31,7 @@ def parse(text: str) -> Bound:
     values: dict[str, Value] = {}
     for part in parts:
         name, equals, value = (piece.strip() for piece in part.partition("="))
+        name = found.present_name(name)
         if name not in found.accepted or not equals:
             raise ValueError(_unknown(given, found, name, part))
         if name in values:

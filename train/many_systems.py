@@ -38,8 +38,8 @@ def make_system_env(
         max_batch=system.max_batch,
         slo={"e2el": 1000.0 * system.target_s},
         discipline=choose_discipline(system.config),
-        late_bin=OVERDUE_FACTOR["batch"],
-        triage=OVERDUE_BATCH_FACTOR,
+        overdue_factor=OVERDUE_FACTOR["batch"],
+        overdue_batch_factor=OVERDUE_BATCH_FACTOR,
         reward={"miss": 1.0, "holding": HOLDING / system.target_s},
         action="ladder",
     )

@@ -18,9 +18,9 @@ from llmsched_env.profiles import load_profile
 from llmsched_env.workload.targets import alone_slo
 
 RIVALS = (
-    "sarathi,sarathi:budget=512,sarathi:budget=1024,sarathi:late=1.5,sarathi:budget=512:late=2,fcfs,sjf,sjf:late=2,"
-    "dynamic,dynamic:late=2,multibin,multibin:late=2,multibin:select=oldest:late=2,longest-queue:late=2,"
-    "least-slack:late=2"
+    "sarathi,sarathi:budget=512,sarathi:budget=1024,sarathi:overdue=1.5,sarathi:budget=512:overdue=2,fcfs,sjf,sjf:overdue=2,"
+    "dynamic,dynamic:overdue=2,multibin,multibin:overdue=2,multibin:select=oldest:overdue=2,longest-queue:overdue=2,"
+    "least-slack:overdue=2"
 )
 """The heuristics that the network is compared with; none uses true output lengths."""
 

@@ -17,7 +17,7 @@ from llmsched.eval.calibration.cells import DECODE, PREFILL, Cell, grid
 from llmsched.eval.calibration.fit import fit_all
 from llmsched.eval.calibration.report import report
 from llmsched.eval.calibration.rows import RowFile
-from llmsched.eval.cli.options import refuse
+from llmsched.eval.cli.parser import refuse
 from llmsched.eval.cli.progress import Progress
 from llmsched_env.profiles import load_profile
 

@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llmsched.eval.calibration.architectures import BYTES, PRESETS
-from llmsched.eval.cli.options import OneLineParser, choice, number
+from llmsched.eval.cli.parser import OneLineParser
+from llmsched.eval.cli.readers import choice, number
 
 PROGRAM = "calibrate.py"
 NEEDED = ("torch", "transformers")

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmsched.eval.cli.command import guarded
-from llmsched.eval.cli.options import OneLineParser, parser_for, refuse
+from llmsched.eval.cli.options import parser_for
+from llmsched.eval.cli.parser import OneLineParser, refuse
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.figures import comparison
 from llmsched.eval.report import artefacts, tables
@@ -26,10 +27,11 @@ from llmsched.eval.report.chrome_trace import write_timeline
 from llmsched.eval.report.page import page
 from llmsched.eval.report.textual import folded
 from llmsched.eval.runs.cells import FILE, CellStore, Crew
+from llmsched.eval.runs.from_options import RATES, SIZES, scenario_from
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.ray_cluster import connected
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import RATES, SIZES, Scenario, scenario_from
+from llmsched.eval.runs.scenario import Scenario
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

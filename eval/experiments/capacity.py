@@ -13,16 +13,17 @@ from dataclasses import dataclass, field, replace
 
 from llmsched.eval.cli.frame import Experiment, Findings, Session
 from llmsched.eval.cli.option_lists import several
-from llmsched.eval.cli.options import number
+from llmsched.eval.cli.readers import number
 from llmsched.eval.figures.charts import Panel, Series, lines
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.report.textual import heading
+from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario, scenario_from
+from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, capacity, resolve
 from llmsched.policies import Bound, parse, parse_list
-from llmsched_env.config import MAX_SERVERS
+from llmsched_env.core.constants import MAX_SERVERS
 from llmsched_env.simulation.threshold import WholeNumberSearch, run_side_by_side
 
 STEP = 1.01

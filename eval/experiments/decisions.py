@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from llmsched.eval.cli.frame import Experiment, Findings, Session, variant
 from llmsched.eval.cli.option_lists import several
-from llmsched.eval.cli.options import number
 from llmsched.eval.cli.progress import Progress
+from llmsched.eval.cli.readers import number
 from llmsched.eval.experiments.decision_grid import Axes, Map, axes_of, map_of
 from llmsched.eval.figures import decision_figures as figures
 from llmsched.eval.report.tables import Column, Table

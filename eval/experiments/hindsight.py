@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from llmsched.eval.best_possible.plan_store import Search, searched
 from llmsched.eval.cli.frame import Experiment, Findings, Session, scenario_of
 from llmsched.eval.cli.option_lists import several
-from llmsched.eval.cli.options import OneLineParser, add_run_options, choice, number
+from llmsched.eval.cli.options import add_run_options
+from llmsched.eval.cli.parser import OneLineParser
+from llmsched.eval.cli.readers import choice, number
 from llmsched.eval.experiments.benchmark.statistics import LEVEL, RESAMPLES, Estimate
 from llmsched.eval.figures.charts import Panel, Series, lines
 from llmsched.eval.report.tables import Column, Table

@@ -13,15 +13,16 @@ import numpy as np
 
 from llmsched.eval.cli.frame import Experiment, Findings, Session
 from llmsched.eval.cli.option_lists import several
-from llmsched.eval.cli.options import choice, number
+from llmsched.eval.cli.readers import choice, number
 from llmsched.eval.experiments import designs
 from llmsched.eval.experiments.factors import NAMES, Factor, chosen, scenario_at
 from llmsched.eval.figures.charts import Bar, tornado
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.report.textual import heading
+from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario, scenario_from
+from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, resolve
 from llmsched.policies import parse_list
 

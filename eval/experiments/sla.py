@@ -14,14 +14,15 @@ from dataclasses import replace
 
 from llmsched.eval.cli.frame import Experiment, Findings, Session
 from llmsched.eval.cli.option_lists import several
-from llmsched.eval.cli.options import number
+from llmsched.eval.cli.readers import number
 from llmsched.eval.experiments.capacity import Study, capacities, capacity_table, chosen, place_of, rate_curve
 from llmsched.eval.figures.charts import Panel, Series, lines
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.report.textual import heading
+from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.intervals import Interval, interval, paired
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario, scenario_from
+from llmsched.eval.runs.scenario import Scenario
 from llmsched.policies import Bound, parse, parse_list
 from llmsched_env.config import SLO, Server
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from llmsched.eval.cli.frame import Experiment, Findings, Session, variant
 from llmsched.eval.cli.option_lists import several
-from llmsched.eval.cli.options import number
+from llmsched.eval.cli.readers import number
 from llmsched.eval.experiments.capacity import with_servers
 from llmsched.eval.figures.charts import Panel, Series, lines
 from llmsched.eval.report.tables import Column, Table
@@ -24,7 +24,7 @@ from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import REFERENCE, VALIDATED, capacity
 from llmsched.policies import Bound, parse, parse_list
-from llmsched_env.config import MAX_BINS, MAX_SERVERS
+from llmsched_env.core.constants import MAX_BINS, MAX_SERVERS
 
 POLICIES = "static,static:batch=32,dynamic,multibin"
 STREAM_FROM = 2_000_000

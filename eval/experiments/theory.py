@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from llmsched.eval.cli.frame import Experiment, Findings, Session, scenario_of
 from llmsched.eval.cli.option_lists import several
-from llmsched.eval.cli.options import number, run_parser_for
+from llmsched.eval.cli.options import run_parser_for
+from llmsched.eval.cli.readers import number
 from llmsched.eval.experiments.theorem import limit, throughput, whole_tokens
 from llmsched.eval.figures.charts import Panel, Series, lines
 from llmsched.eval.report.tables import Column, Table
@@ -21,7 +22,8 @@ from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.scenario import Scenario
 from llmsched.policies import parse
-from llmsched_env.config import MAX_BATCH_LIMIT, MAX_BINS
+from llmsched_env.core.constants import MAX_BINS
+from llmsched_env.options.words import MAX_BATCH_LIMIT
 
 SATURATED = ("--servers", "1", "--rate", "1e6", "--kv-tokens", "inf", "--controller", "paper:tbt=1000")
 """Everything waits from the start and memory is no limit; the controllers' D is not read, and in no profile's way."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmsched.eval.runs.aggregate import difference
+from llmsched.eval.runs.describing import IN_HEADING, changes
 from llmsched.eval.runs.intervals import Interval
 from llmsched.eval.runs.scenario import Scenario
 
@@ -128,18 +129,22 @@ def _short_names(names: Sequence[str]) -> list[str]:
 def heading(scenario: Scenario, seeds: Sequence[int]) -> str:
     """What was simulated, above the table."""
     many = f"{len(seeds)} seeds ({seeds[0]} to {seeds[-1]})" if len(seeds) > 1 else f"1 seed ({seeds[0]})"
-    bins = " ".join(scenario.bin_names)
+    bins = len(scenario.config.queueing.edges) + 1
+    names = " ".join(scenario.bin_names[:bins])
+    overdue = " and an overdue queue" * (len(scenario.bin_names) > bins)
     lines = [
         f"{scenario.name}: {scenario.arrivals}, {scenario.size} x {many}",
         f"servers: {scenario.hardware}",
         f"SLO: {scenario.goal}; predictions {scenario.workload.predictor}; "
-        f"{len(scenario.bin_names)} bin{'s' * (len(scenario.bin_names) > 1)} {bins}; {_service(scenario)}",
+        f"{bins} bin{'s' * (bins > 1)} {names}{overdue}; {_service(scenario)}",
     ]
+    others = changes(scenario, besides=IN_HEADING)
+    lines += [f"not the default: {'; '.join(others)}"] if others else []
     return "\n".join(folded(line) for line in lines)
 
 
 def _service(scenario: Scenario) -> str:
-    """How many are served together and when they are released; in iterations nobody waits for the others."""
+    """How many are served together and when they are released; in iterations no request waits for the others."""
     config = scenario.config
     if config.engine == "continuous":
         return f"running sets to {config.max_batch}, released at their own last token"

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import MISSING, fields
-from pathlib import Path
+from dataclasses import fields
 from typing import Any
 
 from llmsched_env import engines
 from llmsched_env.core.view import observation
-from llmsched_env.envs import options
-
-_COMMENT = re.compile(r"^    (\w+): .*?  # (.*)$", re.MULTILINE)
+from llmsched_env.envs.options import EnvOptions
+from llmsched_env.options.declaration import Option
+from llmsched_env.options.kinds import UNITS
+from llmsched_env.options.table import OPTIONS
 
 
 def filled(text: str | None) -> str:
@@ -45,25 +44,26 @@ def running_table() -> str:
 
 
 def argument_table() -> str:
-    """Every option with its default and the comment that stands behind it in options.EnvOptions."""
-    comments = argument_comments()
-    rows = [(f"`{field.name}`", f"`{_default(field)}`", comments[field.name]) for field in fields(options.EnvOptions)]
-    rows.append(("`max_episode_steps`", "`None`", "truncate after so many decisions (`gym.make` takes it for itself)"))
-    rows.append(("`simulation`", "`None`", "a config.SimConfig: what is simulated, in place of the options about it"))
-    rows.append(("`render_mode`", "`None`", "`rgb_array`, `human` (text in the terminal) or `ansi`"))
+    """Every option that the environments have, with its default and its help (llmsched_env.options)."""
+    rows = [argument_row(OPTIONS[field.name]) for field in fields(EnvOptions)]
+    rows.append(("`max_episode_steps`", "`None`", "Truncate after this number of decisions (a wrapper of `gym.make`)."))
+    rows.append(("`simulation`", "`None`", "A config.SimConfig: what is simulated, in place of the options about it."))
+    rows.append(("`render_mode`", "`None`", "`rgb_array`, `human` (text in the terminal) or `ansi`."))
     return _table(("argument", "default", "meaning"), rows)
 
 
-def argument_comments() -> dict[str, str]:
-    """The comment behind every field of options.EnvOptions, by name."""
-    source = Path(options.__file__).read_text(encoding="utf-8")
-    body = source[source.index("class EnvOptions") :]
-    return dict(_COMMENT.findall(body[: body.index("    def ")]))
-
-
-def _default(field: Any) -> Any:
-    value = field.default if field.default is not MISSING else field.default_factory()
-    return repr(value).replace("inf", "math.inf")
+def argument_row(option: Option) -> tuple[str, str, str]:
+    """Name, default and meaning of an option: its help, the only engine that has it, its unit, what is special."""
+    unit = option.argument_unit or option.unit
+    parts = [f"Engine `{option.engine}`:" if option.engine else "", option.help]
+    parts += [
+        f"In {UNITS.get(unit, unit)}." if unit else "",
+        option.argument_note,
+        f"None: {option.none}." if option.none else "",
+    ]
+    if option.parts:
+        parts.append(f"Keys: {', '.join(f'`{part.name}`' for part in option.parts)}.")
+    return f"`{option.name}`", f"`{repr(option.default).replace('inf', 'math.inf')}`", " ".join(filter(None, parts))
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

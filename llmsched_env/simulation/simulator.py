@@ -58,7 +58,7 @@ class Simulator:
                 np.zeros((lanes, layout.ITL_BINS if gaps else 0), np.int64),
                 np.zeros((lanes, bins), np.int32),
                 np.zeros((lanes, servers, set_size) if set_size else (lanes, 1, 1), layout.SLOT),
-                np.zeros((lanes, 1 if config.queueing.late_bin is None else capacity), layout.EXPIRY),
+                np.zeros((lanes, 1 if config.queueing.overdue_factor is None else capacity), layout.EXPIRY),
             )
         )
         self.lane, self.bins, self.servers, self.requests, self.heap = self.arrays[:5]

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from llmsched_env.config import MAX_BINS
+from llmsched_env.core.constants import MAX_BINS
 from llmsched_env.workload.workload import Workload
 
 

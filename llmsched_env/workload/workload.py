@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsched_env.options.table import check_fields, default
 from llmsched_env.requests import MAX_CLASSES, Requests
 from llmsched_env.workload.arrivals import Arrivals
 from llmsched_env.workload.generators import Generator, generator_names, load_generator
@@ -37,24 +38,17 @@ class Workload:
     ``requests`` or ``duration_s``, whichever comes first; a trace with neither is replayed once.
     """
 
-    source: str | Path | Trace = "azure-conv"
+    source: str | Path | Trace = default("workload")
     requests: int | None = None  # how many, the warm-up of a trace included
-    duration_s: float | None = None  # the last arrival is not later than this
+    duration_s: float | None = default("duration_s")  # the last arrival is not later than this
     rate: float | None = None  # requests/s; None: the generator's or the trace's own
     rate_scale: float = 1.0  # times the own rate (give `rate` or this)
-    burstiness: float | None = None  # gamma shape of the gaps, in place of a generator's own arrivals
-    predictor: str = "noisy:0.3"
+    burstiness: float | None = default("burstiness")  # gamma shape, in place of a generator's own arrivals
+    predictor: str = default("predictor")
     slo_shares: tuple[float, ...] = (1.0,)  # share of the arrivals in each SLO class
 
     def __post_init__(self) -> None:
-        if self.requests is not None and (self.requests != int(self.requests) or self.requests < 1):
-            raise ValueError(f"requests={self.requests!r} is not allowed: give a whole number of at least 1.")
-        for name in ("duration_s", "rate", "rate_scale"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name}={value!r} is not allowed: give a finite number above 0.")
-        if self.burstiness is not None and not self.burstiness > 0:
-            raise ValueError(f"burstiness={self.burstiness!r} is not allowed: give a gamma shape above 0, or inf.")
+        check_fields("workload", self)
         if self.rate is not None and self.rate_scale != 1.0:
             raise ValueError(f"rate={self.rate:g} and rate_scale={self.rate_scale:g} contradict: give one of them.")
         self._check_shares()

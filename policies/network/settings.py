@@ -44,8 +44,8 @@ def adapt_batch(config: SimConfig) -> SimConfig:
     queueing = replace(
         config.queueing,
         discipline=choose_discipline(config),
-        late_bin=OVERDUE_FACTOR["batch"],
-        triage=OVERDUE_BATCH_FACTOR,
+        overdue_factor=OVERDUE_FACTOR["batch"],
+        overdue_batch_factor=OVERDUE_BATCH_FACTOR,
     )
     return replace(config, queueing=queueing)
 
@@ -57,7 +57,7 @@ def adapt_continuous(config: SimConfig) -> SimConfig:
     if math.isfinite(tpot_s):
         budget = choose_token_budget(config.servers, tpot_s, config.max_batch)
     own: Continuous = replace(config.continuous, admission="prompt", prefill="chunked", token_budget=budget)
-    queueing = replace(config.queueing, discipline="fifo", late_bin=OVERDUE_FACTOR["continuous"])
+    queueing = replace(config.queueing, discipline="fifo", overdue_factor=OVERDUE_FACTOR["continuous"])
     return replace(config, queueing=queueing, continuous=own)
 
 

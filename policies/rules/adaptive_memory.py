@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from llmsched.policies.parameters import Value, number
+from llmsched.policies.parameters import Value, number, setting
 from llmsched.policies.registry import Decision, Floats, Record, policy
 from llmsched.policies.rules.grids import wait
-from llmsched_env.config import MAX_BATCH_LIMIT, MAX_SERVERS
+from llmsched_env.core.constants import MAX_SERVERS
 
 
 def check_order(values: Mapping[str, Value]) -> None:
@@ -23,9 +23,9 @@ def check_order(values: Mapping[str, Value]) -> None:
     "adaptive-memory",
     engines=("batch",),
     params={
-        "start": number(8, 1, MAX_BATCH_LIMIT, whole=True),
-        "min": number(4, 1, MAX_BATCH_LIMIT, whole=True),
-        "max": number(32, 1, MAX_BATCH_LIMIT, whole=True),
+        "start": setting("max_batch", 8),
+        "min": setting("max_batch", 4),
+        "max": setting("max_batch", 32),
         "threshold": number(0.8, 0, 1),
         "wait": wait(2000),
     },

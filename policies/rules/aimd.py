@@ -8,7 +8,7 @@ import numpy as np
 
 from llmsched.policies.parameters import number
 from llmsched.policies.registry import Decision, Floats, Record, policy
-from llmsched_env.config import MAX_SERVERS
+from llmsched_env.core.constants import MAX_SERVERS
 
 
 @policy(

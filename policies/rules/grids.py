@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llmsched.policies.parameters import Number, number
-from llmsched_env.config import MAX_BATCH_LIMIT
+from llmsched.policies.parameters import Number, number, setting
+from llmsched_env.options.words import MAX_BATCH_LIMIT
 
 BATCHES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Batch sizes that `auto` tries."""
@@ -19,7 +19,7 @@ TBTS_MS = (35, 40, 45, 50, 55, 60, 70, 80, 100, 150)
 
 def batch(default: int) -> Number:
     """The parameter of a batch size of at least 1."""
-    return number(default, 1, MAX_BATCH_LIMIT, whole=True, auto=BATCHES)
+    return setting("max_batch", default, auto=BATCHES)
 
 
 def batch_or_target() -> Number:
@@ -34,7 +34,7 @@ def wait(default_ms: float) -> Number:
 
 def tbt() -> Number:
     """The parameter of D, the SLA controller's target between tokens, in ms; none: that of the scenario."""
-    return number(None, 0.001, 1e6, unit="ms", auto=TBTS_MS)
+    return setting("controller.tbt_s", unit="ms", auto=TBTS_MS)
 
 
 def set_tbt(params: Mapping[str, float]) -> dict[str, float]:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmsched.policies.parameters import choice, number
+from llmsched.policies.parameters import choice, setting
 from llmsched.policies.registry import Decision, Floats, Record, policy
 from llmsched.policies.rules.grids import set_tbt, tbt
-from llmsched_env.config import MAX_BATCH_LIMIT
 
 
 @policy(
     "multibin",
     params={
         "select": choice("roundrobin", "longest", "oldest"),
-        "cap": number(None, 1, MAX_BATCH_LIMIT, whole=True),
+        "cap": setting("max_batch"),
         "tbt": tbt(),
     },
     controller=set_tbt,

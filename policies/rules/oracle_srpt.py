@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmsched.policies.parameters import number
+from llmsched.policies.parameters import setting
 from llmsched.policies.registry import Decision, Floats, Record, policy
-from llmsched_env.config import MAX_BATCH_LIMIT
 
 
 @policy(
     "oracle-srpt",
     engines=("continuous",),
-    params={"batch": number(None, 1, MAX_BATCH_LIMIT, whole=True)},
+    params={"batch": setting("max_batch")},
     queueing=lambda params: {"discipline": "oracle-srpt"},
     clairvoyant=True,
 )

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from llmsched.policies.parameters import number
+from llmsched.policies.parameters import number, setting
 from llmsched.policies.registry import Decision, Floats, Record, policy
 from llmsched.policies.rules.grids import BATCHES, wait
-from llmsched_env.config import MAX_BATCH_LIMIT
 
 
 @policy(
     "priority",
     engines=("batch",),
     params={
-        "sequences": number(16, 1, MAX_BATCH_LIMIT, whole=True, auto=BATCHES),
+        "sequences": setting("max_batch", 16, auto=BATCHES),
         "tokens": number(16384, 1, 1e12),
         "wait": wait(2000),
     },

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsched.policies.parameters import number
+from llmsched.policies.parameters import setting
 from llmsched.policies.registry import Decision, Floats, Record, policy
 
 
@@ -20,7 +20,7 @@ def chunked_prefill(params: Mapping[str, float]) -> dict[str, Any]:
 @policy(
     "sarathi",
     engines=("continuous",),
-    params={"budget": number(None, 1, 1e9, whole=True, auto=(256, 512, 1024, 2048, 4096, 8192))},
+    params={"budget": setting("token_budget", auto=(256, 512, 1024, 2048, 4096, 8192))},
     continuous=chunked_prefill,
 )
 def sarathi(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:

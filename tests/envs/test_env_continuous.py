@@ -38,7 +38,7 @@ SCENARIOS: dict[str, tuple[SimConfig, float]] = {
     "late, routed": (
         SimConfig(
             (Server(H100, 4000.0), Server(A100, 6000.0)),
-            Queueing((80, 140), late_bin=1.0, hold_s=2.0),
+            Queueing((80, 140), overdue_factor=1.0, hold_s=2.0),
             max_batch=48,
             slos=(SLO(e2e_s=10.0),),
             engine="continuous",
@@ -94,7 +94,7 @@ def some_actions(envs: gym.vector.VectorEnv, rng: np.random.Generator) -> np.nda
     return np.stack([scores.argmax(axis=1), rng.integers(1, 40, envs.num_envs)], axis=1)
 
 
-@pytest.mark.parametrize("more", [{}, {"late_bin": 1.0, "slo": {"e2el": 6000}}], ids=["", "late"])
+@pytest.mark.parametrize("more", [{}, {"overdue_factor": 1.0, "slo": {"e2el": 6000}}], ids=["", "late"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_lane_equals_scalar(threads: int, more: dict) -> None:
     """Lane i is the scalar environment with seed + i, through the ends of episodes."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import llmsched_env.envs.scalar
-from llmsched_env.config import MAX_SERVERS
+from llmsched_env.core.constants import MAX_SERVERS
 from llmsched_env.envs import manual
 from llmsched_env.envs.options import DEFAULT_REWARD, EnvOptions
 from llmsched_env.envs.scalar import LLMSchedEnv

@@ -42,7 +42,7 @@ SCENARIOS: dict[str, tuple[SimConfig, float]] = {  # and the arrival rate, reque
     "late, little memory": (
         SimConfig(
             (Server(H100, 2600.0), Server(A100, 5000.0)),
-            Queueing((80, 140), late_bin=1.0, triage=0.75, hold_s=2.0),
+            Queueing((80, 140), overdue_factor=1.0, overdue_batch_factor=0.75, hold_s=2.0),
             slos=(SLO(e2e_s=15.0, share=0.5), SLO(ttft_s=4.0, share=0.5, name="fast")),
         ),
         2.0,

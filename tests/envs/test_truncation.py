@@ -33,11 +33,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "time between tokens": {"slo": {"tpot": 40}, "controller": TBT},
     "no target": {"slo": {}},
     "tight memory": {"slo": TARGETS, "controller": TBT, "kv_tokens": 1600},
-    "overdue": {"slo": {"ttft": 3000, "e2el": 12_000}, "late_bin": 1.0},
-    "overdue, tight memory": {"slo": {"ttft": 3000, "e2el": 12_000}, "late_bin": 1.0, "kv_tokens": 2000},
+    "overdue": {"slo": {"ttft": 3000, "e2el": 12_000}, "overdue_factor": 1.0},
+    "overdue, tight memory": {"slo": {"ttft": 3000, "e2el": 12_000}, "overdue_factor": 1.0, "kv_tokens": 2000},
 }
 ONLY: dict[str, dict[str, dict[str, Any]]] = {
-    "batch": {"overdue batch": {"slo": {"e2el": 9000}, "late_bin": 1.0, "triage": 0.75}},
+    "batch": {"overdue batch": {"slo": {"e2el": 9000}, "overdue_factor": 1.0, "overdue_batch_factor": 0.75}},
     "continuous": {
         "routed": {"slo": TARGETS, "controller": TBT, "routing": "join-shortest-kv", "kv_tokens": 4000},
         "prompts": {"slo": TARGETS, "controller": TBT, "admission": "prompt", "prefill": "first", "kv_tokens": 2000},
@@ -197,7 +197,7 @@ RUNS: dict[str, tuple[SimConfig, str]] = {}
 for _kv in (None, 2500.0):
     for _factor in (None, 1.0):
         _servers = (Server(load_profile("h100-80gb_llama2-70b_tp4"), _kv),) * 2
-        _queueing = Queueing((80, 200), late_bin=_factor)
+        _queueing = Queueing((80, 200), overdue_factor=_factor)
         _base = SimConfig(_servers, _queueing, slos=SLOS)
         RUNS[f"batch, {_kv}, {_factor}"] = _base, "dynamic"
         for _rules in (Continuous(), Continuous(routing="least-outstanding"), Continuous("prompt", "first")):

@@ -123,7 +123,9 @@ def test_results_do_not_depend_on_jobs(capsys):
     assert one == two
 
 
-@pytest.mark.parametrize("factors", [("--late-bin", "1.25"), ("--late-bin", "1.25", "--triage", "0.8")])
+@pytest.mark.parametrize(
+    "factors", [("--overdue-factor", "1.25"), ("--overdue-factor", "1.25", "--overdue-batch-factor", "0.8")]
+)
 def test_late_requests_change_who_is_served(capsys, factors):
     """Under overload; the same factors twice are the same run."""
     system = ("--policies", "static", "--requests", "400", "--seeds", "1", "--rate", "12")
@@ -256,12 +258,16 @@ REFUSED = {
     "release": (["--release", "batsh"], "batsh", "batch"),
     "discipline": (["--discipline", "fif"], "fif", "fifo"),
     "clairvoyant discipline": (["--discipline", "oracle-sjf"], "oracle-sjf", "sjf"),
-    "late bin text": (["--late-bin", "soon"], "soon", "from 0"),
-    "triage alone": (["--triage", "1"], "triage=1.0", "give late_bin too"),
-    "a late bin too many": (["--bins", "32", "--late-bin", "1"], "=33", "from 1 to 32"),
+    "overdue factor text": (["--overdue-factor", "soon"], "soon", "from 0"),
+    "overdue batch factor alone": (
+        ["--overdue-batch-factor", "1"],
+        "overdue_batch_factor=1.0",
+        "give overdue_factor too",
+    ),
+    "an overdue queue too many": (["--bins", "32", "--overdue-factor", "1"], "=33", "from 1 to 32"),
     "late where members are evicted": (
-        ["--engine", "continuous", "--policies", "oracle-srpt", "--late-bin", "1"],
-        "late_bin",
+        ["--engine", "continuous", "--policies", "oracle-srpt", "--overdue-factor", "1"],
+        "overdue_factor",
         "drop one",
     ),
     "controller": (["--controller", "pear"], "pear", "peer"),

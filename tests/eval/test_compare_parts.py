@@ -14,10 +14,11 @@ from llmsched.eval.cli.progress import Progress, duration
 from llmsched.eval.report.textual import heading, table
 from llmsched.eval.runs import tune
 from llmsched.eval.runs.aggregate import policy_summaries
+from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.intervals import interval, paired
 from llmsched.eval.runs.outcome import Outcome, Timeline, timeline_of
 from llmsched.eval.runs.runner import Cell, SharedArrivals, as_finished, run_cell
-from llmsched.eval.runs.scenario import Scenario, scenario_from
+from llmsched.eval.runs.scenario import Scenario
 from llmsched.policies import parse
 from llmsched_env.config import SLO
 from llmsched_env.core.layout import ITL_BINS, REJECTED

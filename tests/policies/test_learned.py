@@ -350,8 +350,8 @@ def test_decisions_are_those_of_the_environment(tmp_path: Path) -> None:
         servers=3,
         bins=[0, *system.queueing.edges],
         discipline=system.queueing.discipline,
-        late_bin=system.queueing.late_bin,
-        triage=system.queueing.triage,
+        overdue_factor=system.queueing.overdue_factor,
+        overdue_batch_factor=system.queueing.overdue_batch_factor,
         slo={"e2el": 1000.0 * system.slos[0].e2e_s},
         action="ladder",
     )

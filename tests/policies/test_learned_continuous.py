@@ -222,10 +222,10 @@ def test_every_feature_is_the_plain_one(bins: int) -> None:
 def test_what_it_sets() -> None:
     found = parse("network").configure(config())
     assert found.continuous.admission == "prompt" and found.continuous.prefill == "chunked"
-    assert found.queueing.late_bin == 2.5 and found.queueing.triage is None
+    assert found.queueing.overdue_factor == 2.5 and found.queueing.overdue_batch_factor is None
     # 0.4 x the TPOT target of chunks at 218.2 ms for 2,048 tokens, and 100
     assert found.continuous.token_budget == round(100 + 0.4 * found.slos[0].tpot_s / (0.21815 / 2048))
-    assert parse("network:late=4").configure(config()).queueing.late_bin == 4.0
+    assert parse("network:overdue=4").configure(config()).queueing.overdue_factor == 4.0
     slow = config(profile="a100-80gb_llama2-70b_tp4")
     assert 256 <= parse("network").configure(slow).continuous.token_budget < found.continuous.token_budget
 

@@ -68,9 +68,9 @@ def test_parse_list() -> None:
         ("", "'' is not a policy"),
         (
             "static:bach=3",
-            r"static:bach=3: static has no parameter 'bach'\. Did you mean batch\? It has batch, late, triage",
+            r"static has no parameter 'bach'\. Did you mean batch\? It has batch, overdue, overdue_batch",
         ),
-        ("random:batch=3", r"random has no parameter 'batch'\. It has late, triage"),
+        ("random:batch=3", r"random has no parameter 'batch'\. .*It has overdue, overdue_batch"),
         ("static:batch", "'batch' has no value: write batch=VALUE, batch being a whole number from 1 to 1024 or auto"),
         ("static:batch=0", r"static: batch=0 is not allowed: give a whole number from 1 to 1024 or auto\."),
         ("static:batch=1025", "batch=1025 is not allowed"),

@@ -14,7 +14,8 @@ import pytest
 
 from llmsched.policies import names, parse
 from llmsched_env.config import SLO, Continuous, Controller, Queueing, Server, SimConfig
-from llmsched_env.core.layout import BLOCK_TOKENS, COMPLETED, DROPPED, IN_SERVICE, PENDING, REJECTED, WAITING
+from llmsched_env.core.constants import BLOCK_TOKENS
+from llmsched_env.core.layout import COMPLETED, DROPPED, IN_SERVICE, PENDING, REJECTED, WAITING
 from llmsched_env.profiles import Profile, load_profile
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.metrics import summarize
@@ -180,7 +181,7 @@ import hashlib
 from tests.simulator.test_continuous import Continuous, Queueing, azure_like, continuous, run
 digest = hashlib.sha256()
 for name, late in (("fcfs", 1.0), ("sarathi:budget=64", None), ("oracle-srpt", None), ("least-slack", 1.0)):
-    queueing = Queueing((80, 140), late_bin=late)
+    queueing = Queueing((80, 140), overdue_factor=late)
     config = continuous(2, kv_tokens=4000.0, continuous=Continuous(routing="join-shortest-kv"), queueing=queueing)
     result = run(config, azure_like(50, 6.0), name)
     for stamp in ("dispatch", "first_token", "completion"):

@@ -83,9 +83,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tiny memory": {"kv_tokens": 4000, "rate": 1.0},
     "memory for a few": {"kv_tokens": 8000, "rate": 2.0, "controller": {"eps_memory": 0.5}},
     "small batches": {"max_batch": 3, "rate": 8.0},
-    "late": {"late_bin": 1.0, "rate": 12.0, "slo": {"e2el": 15_000}},
+    "late": {"overdue_factor": 1.0, "rate": 12.0, "slo": {"e2el": 15_000}},
     "late, shortest first": {
-        "late_bin": 1.0,
+        "overdue_factor": 1.0,
         "rate": 2.0,
         "kv_tokens": 4000,
         "discipline": "sjf",

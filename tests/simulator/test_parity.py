@@ -149,8 +149,8 @@ def configs(draw, lattice: bool = False, evictions: bool = True) -> SimConfig:
     queueing = Queueing(
         edges,
         draw(st.sampled_from(["fifo", "fifo", "sjf", "oracle-sjf", "edf", "slack", "priority"])),
-        late_bin=late_bin,
-        triage=None if late_bin is None else draw(st.sampled_from([None, 0.5, 0.75, 1.0, 2.0])),
+        overdue_factor=late_bin,
+        overdue_batch_factor=None if late_bin is None else draw(st.sampled_from([None, 0.5, 0.75, 1.0, 2.0])),
         hold_s=draw(st.sampled_from([float("inf"), 1.0, 3.0])),
         tick_s=draw(st.sampled_from([float("inf"), 2.0, 5.0])),
         max_tokens=draw(st.sampled_from([float("inf"), 60.0])),

@@ -306,7 +306,7 @@ def test_memory_scenario(name: str, options: Options, late_bin: float | None) ->
         np.maximum(1, np.rint(output * np.exp(0.3 * rng.standard_normal(n)))).astype(int),
     )
     servers = tuple(Server(load_profile("a100-80gb_bloom-176b_tp8"), eta) for eta in (1500.0, 2500.0))
-    queueing = Queueing((40, 60, 100), late_bin=late_bin)
+    queueing = Queueing((40, 60, 100), overdue_factor=late_bin)
     config = SimConfig(servers, queueing, 48, (SLO(e2e_s=60.0),), Controller(tbt_s=0.1))
     run = both(Case(config, options, requests), name, [24.0])
     assert_equal_runs(run, rtol=1e-9)

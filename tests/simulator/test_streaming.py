@@ -94,7 +94,9 @@ def test_late_requests_at_the_seams(engine, routing, discipline, late_bin, triag
 def test_a_chunk_that_leaves_nobody() -> None:
     """Everybody ended before becoming late, and the last of the chunk was rejected."""
     config = SimConfig(
-        (Server(load_profile("a100-80gb_bloom-176b_tp8"), 1000.0),), Queueing(late_bin=1.0), slos=(SLO(e2e_s=1e4),)
+        (Server(load_profile("a100-80gb_bloom-176b_tp8"), 1000.0),),
+        Queueing(overdue_factor=1.0),
+        slos=(SLO(e2e_s=1e4),),
     )
     requests = Requests.checked(np.array([0.0, 500.0, 600.0]), [10, 2000, 10], [3, 3, 3], [3, 3, 3])
     parts = list(simulate_stream(config, pieces(requests, 2), COMPILED["static"], params=[4.0]))

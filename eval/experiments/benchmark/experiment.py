@@ -18,8 +18,10 @@ import numpy as np
 
 from llmsched.eval.cli.frame import Experiment, Findings, Session, scenario_of
 from llmsched.eval.cli.option_lists import several
-from llmsched.eval.cli.options import OneLineParser, add_run_options, number
+from llmsched.eval.cli.options import add_run_options
+from llmsched.eval.cli.parser import OneLineParser
 from llmsched.eval.cli.progress import Course
+from llmsched.eval.cli.readers import number
 from llmsched.eval.experiments.benchmark.capacity import RUNS_OF_A_SEARCH, capacity_table, carried
 from llmsched.eval.experiments.benchmark.checkpoints import networks, title
 from llmsched.eval.experiments.benchmark.tables import (
@@ -32,12 +34,14 @@ from llmsched.eval.experiments.benchmark.tables import (
     profile_figure,
     strata_of,
 )
+from llmsched.eval.runs.describing import targets_ms
 from llmsched.eval.runs.intervals import interval
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario, targets_ms
+from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import CAPACITY_ATTAINMENT, REFERENCE, VALIDATED, VALIDATION_SEEDS, capacity, resolve
 from llmsched.policies import Bound, parse, parse_list
-from llmsched_env.config import ENGINES, SLO
+from llmsched_env.config import SLO
+from llmsched_env.options.words import ENGINES
 from llmsched_env.workload.targets import FACTOR, FIRST_FACTOR, QUANTILE, TOKEN_FACTOR, alone_slo, alone_target_s
 
 OTHERS = (
@@ -47,8 +51,8 @@ OTHERS = (
 """What an honest claim must also beat, tuned where there is something to tune."""
 
 OTHERS_CONTINUOUS = (
-    "sarathi:budget=auto:late=auto,fcfs:late=auto,iterative:late=auto,sjf:late=auto,edf:late=auto,dynamic:late=auto,"
-    "multibin:late=auto,multibin:select=oldest:late=auto,longest-queue:late=auto,least-slack:late=auto"
+    "sarathi:budget=auto:overdue=auto,fcfs:overdue=auto,iterative:overdue=auto,sjf:overdue=auto,edf:overdue=auto,dynamic:overdue=auto,"
+    "multibin:overdue=auto,multibin:select=oldest:overdue=auto,longest-queue:overdue=auto,least-slack:overdue=auto"
 )
 """The same in the engine `continuous`; all but the first have the scenario's token budget."""
 

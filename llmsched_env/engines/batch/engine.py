@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def check(config: SimConfig) -> None:
     """``ValueError`` for what only another engine can do."""
     if config.queueing.discipline == "oracle-srpt":
-        raise ValueError("discipline='oracle-srpt' evicts between iterations: give engine='continuous'.")
+        raise ValueError("discipline='oracle-srpt' preempts between iterations: give engine='continuous'.")
 
 
 def usable_tokens(eta: float) -> float:

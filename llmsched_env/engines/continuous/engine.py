@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llmsched_env.core.constants import BLOCK_TOKENS, IN_SERVICE, NONE, ROUTINGS
 from llmsched_env.engines.engine import Engine
+from llmsched_env.options.table import held_by
 
 if TYPE_CHECKING:
     from llmsched_env.config import SimConfig
@@ -25,8 +26,10 @@ RUNNING = (
 
 def check(config: SimConfig) -> None:
     """``ValueError`` for what only another engine can do, and for a memory or a budget that is too small."""
-    if config.queueing.triage is not None:
-        raise ValueError("triage forms batches, so it belongs to the engine 'batch': drop it.")
+    for option in held_by("queueing"):
+        value = getattr(config.queueing, option.field)
+        if option.engine == "batch" and value != option.default:
+            raise ValueError(f"{option.name}={value!r} forms batches, so it belongs to the engine 'batch': drop it.")
     if config.controller.kind == "peer":
         raise ValueError("controller='peer' belongs to the engine 'batch': give controller='paper'.")
     for server in config.servers:

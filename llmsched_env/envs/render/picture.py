@@ -94,7 +94,7 @@ def _caption(canvas: Canvas, frame: Frame, words: str, more: str = "") -> None:
 
 def bin_labels(config: SimConfig) -> list[str]:
     """Predicted output tokens of every bin in words."""
-    edges, late = config.queueing.edges, ["late"] * (config.queueing.late_bin is not None)
+    edges, late = config.queueing.edges, ["late"] * (config.queueing.overdue_factor is not None)
     if not edges:
         return ["all", *late]
     middle = [f"{low}-{high - 1}" if high - 1 > low else f"{low}" for low, high in zip(edges, edges[1:], strict=False)]

@@ -34,7 +34,7 @@ def admitted(
 
 def hopeless_members(config: SimConfig, server: Server, members: list[Request], now: float) -> list[Request]:
     """Members that the triage passes over, in order of admission."""
-    share, overhead = config.queueing.triage, config.overhead_s
+    share, overhead = config.queueing.overdue_batch_factor, config.overhead_s
     if share is None or not members:
         return []
     profile, contexts = server.profile, [member.context for member in members]

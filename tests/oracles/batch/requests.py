@@ -89,7 +89,7 @@ def discipline_key(
 
 def due(config: SimConfig, arrival: float, prompt: int, predicted: int, slo_class: int) -> float:
     """When a request is due for the late bin: max(arrival, last start); inf where there is none."""
-    factor = config.queueing.late_bin
+    factor = config.queueing.overdue_factor
     if factor is None:
         return math.inf
     slo, profile = config.slos[slo_class], config.servers[0].profile

@@ -81,7 +81,7 @@ def make_case(pick: Pick, lattice: bool, drained: bool) -> Case:
     queueing = Queueing(
         pick(EDGES),
         "fifo" if discipline == "srpt" else discipline,
-        late_bin=None if discipline == "srpt" else pick(LATE_BINS),
+        overdue_factor=None if discipline == "srpt" else pick(LATE_BINS),
         hold_s=pick(timers),
         tick_s=pick(timers),
     )

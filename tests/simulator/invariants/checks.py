@@ -94,13 +94,13 @@ def check_late(result: RunResult) -> None:
     triage only who was due is."""
     queueing, rows = result.config.queueing, result.requests[result.requests["status"] != REJECTED]
     started = rows[~np.isnan(rows["dispatch"])]
-    if queueing.late_bin is None:
+    if queueing.overdue_factor is None:
         assert (rows["late"] == 0).all()
         return
-    due = np.array([last_start_s(result.config, row, queueing.late_bin) for row in started])
+    due = np.array([last_start_s(result.config, row, queueing.overdue_factor) for row in started])
     clear = np.abs(due - started["dispatch"]) > 1e-9
     assert (started["late"] >= (due <= started["dispatch"]))[clear].all()
-    if queueing.triage is None:
+    if queueing.overdue_batch_factor is None:
         assert (started["late"] == (due <= started["dispatch"]))[clear].all()
 
 
@@ -143,6 +143,6 @@ def check_all(result: RunResult) -> None:
     check_stamps(result)
     check_one_batch_at_a_time(result)
     check_batches(result)
-    if result.config.queueing.discipline == "fifo" and result.config.queueing.late_bin is None:
+    if result.config.queueing.discipline == "fifo" and result.config.queueing.overdue_factor is None:
         check_order(result)
     check_late(result)

@@ -44,9 +44,9 @@ def test_one_bin_of_multibin_is_dynamic(config: SimConfig, select: str) -> None:
 def test_many_bins_read_through_any_are_one_queue(config: SimConfig, policy: str, late_bin: float | None) -> None:
     """The merge of K bins by the order of one queue is that queue, also beside a late bin."""
     requests, edges = loaded(6)
-    config = dataclasses.replace(config, queueing=Queueing(late_bin=late_bin))
+    config = dataclasses.replace(config, queueing=Queueing(overdue_factor=late_bin))
     one = run(config, requests, policy)
-    many = run(dataclasses.replace(config, queueing=Queueing(edges, late_bin=late_bin)), requests, policy)
+    many = run(dataclasses.replace(config, queueing=Queueing(edges, overdue_factor=late_bin)), requests, policy)
     plain = {"lane": ("num_bins",), "batches": ("choice",), "servers": ("choice",)}
     assert_equal_bytes(zeroed(one, **plain), zeroed(many, **plain), but=("bin", "next", "prev"), bins=False)
     assert packed(one.bins[-1]) == packed(many.bins[-1])

@@ -35,7 +35,7 @@ def digest(policy: str, requests: int) -> str:
     servers = (Server(noisy, 6000.0), Server(noisy, 8000.0), Server(H100))
     config = SimConfig(servers, Queueing(edges), controller=Controller(tbt_s=0.1), horizon_s=50_000.0)
     total = hashlib.sha256()
-    for queueing in (Queueing(edges), Queueing(edges, late_bin=1.0, triage=0.8)):
+    for queueing in (Queueing(edges), Queueing(edges, overdue_factor=1.0, overdue_batch_factor=0.8)):
         result = run(dataclasses.replace(config, queueing=queueing), drawn, policy, noise_key=77)
         add(total, result)
     return total.hexdigest()

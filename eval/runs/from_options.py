@@ -1,0 +1,152 @@
+"""From the options of a command line to a scenario: defaults, named scenarios, and what replaces what."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llmsched.eval.cli.options import FLAGS
+from llmsched.eval.cli.readers import TARGETS, slo_of
+from llmsched.eval.runs.scenario import Scenario
+from llmsched_env.config import Continuous, Controller, Queueing, SimConfig
+from llmsched_env.options.declaration import Option
+from llmsched_env.options.table import settings
+from llmsched_env.servers import parse_servers
+from llmsched_env.workload.bins import bin_edges
+from llmsched_env.workload.traces import Trace
+from llmsched_env.workload.workload import Workload
+
+
+def exclusive(mark: str) -> tuple[str, ...]:
+    """The options of which only one may be given, by the name in a parsed command line."""
+    return tuple(dest for dest, option in FLAGS.items() if option.one_of == mark)
+
+
+RATES, SIZES, SLOS = exclusive("rate"), exclusive("size"), exclusive("targets")
+
+
+def _default(option: Option, engine: str) -> Any:
+    """A default as the reader of the option would give it."""
+    value = option.default_in(engine, flag=True)
+    if option.name == "slo":
+        return [(key, TARGETS[key].from_flag(ms)) for key, ms in value.items()]
+    return value
+
+
+DEFAULTS: dict[str, Any] = {
+    dest: _default(option, "batch") for dest, option in FLAGS.items() if _default(option, "batch") is not None
+}
+"""The default scenario, that of the environment with longer runs; times in seconds."""
+
+MEMORY: dict[str, Any] = {
+    "rate": 1.7,
+    "profile": "a100-80gb_bloom-176b_tp8",
+    "kv_tokens": 51_717.0,
+    "goodput": [("e2el", 60.0), ("tpot", 0.1)],
+}
+"""What the scenario `memory` changes: a model whose weights leave little KV memory.
+
+The memory target settles at about 30 requests.  Such a batch decodes in about 80 ms a step, so with D = 100 ms (the
+TPOT target) the SLA target stays above it: memory binds.  At 1.7 requests/s most batches of the single-queue policies
+reach the target, the KV memory fills and evicts, and 60 s is within reach of the better policies only.
+"""
+
+CONTINUOUS: dict[str, Any] = {
+    dest: _default(option, "continuous")
+    for dest, option in FLAGS.items()
+    if _default(option, "continuous") != _default(option, "batch")
+}
+"""What the engine `continuous` changes in the default scenario."""
+
+NAMED = {"default": DEFAULTS, "memory": DEFAULTS | MEMORY}
+
+
+def scenario_from(options: argparse.Namespace) -> Scenario:
+    """The scenario of parsed options (llmsched.eval.cli.options); what is not given comes from the named scenario.
+
+    Raises ``ValueError`` with a line for the user.
+    """
+    values = _merged(options)
+    classes = values.get("slo_classes") or [slo_of(values["goodput"])]
+    names = [slo.name for slo in classes]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"the SLO class {name} is given {names.count(name)} times: give each another name.")
+    workload = _workload(options, values, tuple(slo.share for slo in classes))
+    if values["predictor"] == "none" and options.bins is None:
+        values["bins"] = 1  # every prediction is the same
+    edges = values["bins"] if isinstance(values["bins"], tuple) else bin_edges(workload, values["bins"])
+    controller = dict(values["controller"])
+    tune_tbt = controller.get("tbt_s") == "auto"
+    if tune_tbt:
+        del controller["tbt_s"]
+    _check_engine(options, values["engine"])
+    named = {option.name: values.get(dest) for dest, option in FLAGS.items()}
+    config = SimConfig(
+        servers=parse_servers(values["profile"], values.get("servers"), values.get("kv_tokens")),
+        queueing=Queueing(edges, **settings("queueing", named)),
+        slos=tuple(classes),
+        controller=Controller(**controller),
+        continuous=Continuous(**settings("continuous", named)),
+        **settings("", named),
+    )
+    return Scenario(
+        name=options.scenario,
+        config=config,
+        workload=workload,
+        source=str(values["workload"]),
+        profile=values["profile"],
+        bins_from="given" if isinstance(values["bins"], tuple) else "quantiles of the calibration split",
+        load=values.get("load"),
+        tune_tbt=tune_tbt,
+    )
+
+
+def _check_engine(options: argparse.Namespace, engine: str) -> None:
+    """``ValueError`` where an option was given that only the other engine has."""
+    for dest, option in FLAGS.items():
+        if option.engine not in ("", engine) and getattr(options, dest, None) is not None:
+            raise ValueError(
+                f"{option.flag} belongs to the engine {option.engine}: give --engine {option.engine}, or drop it."
+            )
+
+
+def _merged(options: argparse.Namespace) -> dict[str, Any]:
+    """The options given, over the values of the named scenario that they do not replace."""
+    given = {key: value for key, value in vars(options).items() if value is not None}
+    values = dict(NAMED[options.scenario])
+    if given.get("engine") == "continuous":
+        values |= CONTINUOUS if options.scenario == "default" else {"max_batch": CONTINUOUS["max_batch"]}
+    for group in (RATES, SIZES):
+        if any(key in given for key in group):
+            for key in group:
+                values.pop(key, None)
+    if "profile" in given:
+        values.pop("kv_tokens", None)
+        if set(",:") & set(given["profile"]) and not Path(given["profile"]).is_file():
+            values.pop("servers", None)  # the profile counts them
+    return values | given
+
+
+def _workload(options: argparse.Namespace, values: Mapping[str, Any], shares: tuple[float, ...]) -> Workload:
+    """The workload; a trace file brings its own rate and size unless the user gave others."""
+    source: str | Trace = values["workload"]
+    asked = {key: values[key] for key in (*RATES, *SIZES) if key in values}
+    probe = Workload(source, requests=2, predictor=values["predictor"], slo_shares=shares)
+    if probe.trace is not None:
+        source = probe.trace  # read once
+        for key in ("rate", "requests"):
+            if getattr(options, key) is None:
+                asked.pop(key, None)
+    return Workload(
+        source,
+        requests=asked.get("requests"),
+        duration_s=asked.get("duration"),
+        rate=asked.get("rate"),
+        rate_scale=asked.get("rate_scale", 1.0),
+        burstiness=values.get("burstiness"),
+        predictor=values["predictor"],
+        slo_shares=shares,
+    )

@@ -1,0 +1,18 @@
+"""Limits and words that declarations, configurations and policies share."""
+
+from __future__ import annotations
+
+MAX_BATCH_LIMIT = 1024
+"""Largest batch cap that can be asked for."""
+
+ENGINES = ("batch", "continuous")
+RELEASES = ("batch", "own")
+DISCIPLINES = ("fifo", "sjf", "edf", "slack", "priority", "oracle-sjf", "oracle-srpt")
+CONTROLLERS = ("paper", "peer")
+ADMISSIONS = ("predicted", "prompt")
+PREFILLS = ("chunked", "first")
+ACTIONS = ("multidiscrete", "ladder")
+REWARD_TERMS = ("miss", "holding", "late")
+
+ORDERS = tuple(word for word in DISCIPLINES if not word.startswith("oracle-"))
+"""Disciplines that use nothing but what a scheduler can know; the others belong to policies named after them."""

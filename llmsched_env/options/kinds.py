@@ -37,6 +37,9 @@ class Number:
             return self.optional
         if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(value):
             return False
+        return self._accepts_number(value)
+
+    def _accepts_number(self, value: Any) -> bool:
         if math.isinf(value):
             return self.unlimited and value > 0
         if self.whole and not isinstance(value, Integral) and not (self.unlimited and value == int(value)):

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmsched_env import datafiles
-from llmsched_env.suggest import did_you_mean
+from llmsched_env.options.suggest import did_you_mean
 
 FORMS = ("split", "tokens", "batch-length", "affine", "floor")
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from llmsched_env.options.declaration import in_unit
 from llmsched_env.options.kinds import Number as Range
+from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.options.table import OPTIONS
-from llmsched_env.suggest import did_you_mean
 
 Value = float | str | None
 """A parameter's value as it is typed; None is typed ``none``."""

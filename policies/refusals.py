@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from llmsched_env.core.layout import RECORD
 from llmsched_env.core.view.decide import DECIDE_SIGNATURE
-from llmsched_env.suggest import did_you_mean
+from llmsched_env.options.suggest import did_you_mean
 
 LONGEST = 300
 """Most characters of a reason."""

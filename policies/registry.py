@@ -25,9 +25,9 @@ from llmsched.policies.parameters import AUTO, Parameter, Value, check_value, de
 from llmsched.policies.refusals import check_result, check_signature, compile_refusal
 from llmsched_env.config import SimConfig
 from llmsched_env.core.view.decide import DECIDE_SIGNATURE, compile_policy
+from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.options.table import OPTIONS
 from llmsched_env.options.words import ENGINES
-from llmsched_env.suggest import did_you_mean
 
 OVERDUE: dict[str, Parameter] = {
     "overdue": setting("overdue_factor", auto=(0.0, 1.0, 1.25, 1.5, 2.0)),

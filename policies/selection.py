@@ -7,7 +7,7 @@ import re
 from llmsched.policies.parameters import Value, read_value
 from llmsched.policies.registry import Bound, Policy, get
 from llmsched.policies.userfile import load_policy
-from llmsched_env.suggest import did_you_mean
+from llmsched_env.options.suggest import did_you_mean
 
 _FILE = re.compile(r"(?P<file>.+?\.py)(?::(?P<rest>.*))?")
 

@@ -11,7 +11,7 @@ from types import ModuleType
 
 from llmsched.policies.parameters import declared
 from llmsched.policies.registry import Policy, first_line
-from llmsched_env.suggest import did_you_mean
+from llmsched_env.options.suggest import did_you_mean
 
 _MODULES: dict[tuple[Path, int], ModuleType] = {}
 """Files that were run, by path and time of change: a file is run again only after it was changed."""

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrain
 
 from llmsched.eval.calibration.architectures import BYTES, PRESETS, Architecture
 from llmsched.eval.calibration.devices import memory
-from llmsched_env.suggest import did_you_mean
+from llmsched_env.options.suggest import did_you_mean
 
 MOST_POSITIONS = 131072
 

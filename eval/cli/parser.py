@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from llmsched_env.suggest import did_you_mean
+from llmsched_env.options.suggest import did_you_mean
 
 
 class OneLineParser(argparse.ArgumentParser):

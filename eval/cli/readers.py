@@ -11,8 +11,8 @@ from llmsched_env.config import SLO
 from llmsched_env.core.constants import MAX_BINS
 from llmsched_env.options.declaration import Option, in_unit
 from llmsched_env.options.kinds import Choice, Kind, Number
+from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.options.table import OPTIONS
-from llmsched_env.suggest import did_you_mean
 from llmsched_env.workload.bins import parse_edges
 from llmsched_env.workload.predictors import parse_predictor
 

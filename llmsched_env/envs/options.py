@@ -13,11 +13,11 @@ from llmsched_env.config import SLO, Continuous, Controller, Queueing, SimConfig
 from llmsched_env.core.constants import MAX_BINS
 from llmsched_env.options.declaration import Option, check
 from llmsched_env.options.kinds import Number
+from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.options.table import OPTIONS, default, settings
 from llmsched_env.options.words import REWARD_TERMS
 from llmsched_env.requests import Requests
 from llmsched_env.servers import parse_servers
-from llmsched_env.suggest import did_you_mean
 from llmsched_env.workload.bins import bin_edges, parse_edges
 from llmsched_env.workload.traces import Trace
 from llmsched_env.workload.workload import Workload

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
-from llmsched_env.suggest import did_you_mean
+from llmsched_env.options.suggest import did_you_mean
 
 UNITS = {"s": "seconds", "ms": "milliseconds"}
 """Units as they are written out in a refusal; any other is written as it is."""

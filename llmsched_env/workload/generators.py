@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from llmsched_env import datafiles
-from llmsched_env.suggest import did_you_mean
+from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.workload.arrivals import Arrivals, CoxArrivals, GammaFactor, OnOff, RenewalArrivals
 from llmsched_env.workload.lengths import Component, LengthLaw, LognormalMixture, UniformLengths
 

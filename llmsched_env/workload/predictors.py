@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.requests import MAX_TOKENS
-from llmsched_env.suggest import did_you_mean
 
 KINDS = ("oracle", "noisy", "prompt-only", "none")
 DEFAULT_NOISE = 0.3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsched_env.suggest import did_you_mean
+from llmsched_env.options.suggest import did_you_mean
 
 KNOWN = ("static", "dynamic", "multibin", "multibin-fixed", "A100")
 

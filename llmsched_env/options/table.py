@@ -30,6 +30,14 @@ def held_by(holder: str) -> tuple[Option, ...]:
     return tuple(one for one in OPTIONS.values() if one.sets and one.sets.rpartition(".")[0] == holder)
 
 
+def check_no_other_engine(holder: str, held: Any, engine: str) -> None:
+    """``ValueError`` where ``held`` sets an option of ``holder`` that only an engine other than ``engine`` has."""
+    for one in held_by(holder):
+        value = getattr(held, one.field)
+        if one.engine not in ("", engine) and value != one.default:
+            raise ValueError(f"{one.name}={value!r} belongs to the engine {one.engine!r}: drop it.")
+
+
 def check_fields(holder: str, held: Any) -> None:
     """Raise ``ValueError`` in one line unless every number and word that ``held`` holds is allowed."""
     for option in held_by(holder):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from llmsched_env.core.constants import BLOCK_TOKENS, IN_SERVICE, NONE, ROUTINGS
 from llmsched_env.engines.engine import Engine
-from llmsched_env.options.table import held_by
+from llmsched_env.options.table import check_no_other_engine
 
 if TYPE_CHECKING:
     from llmsched_env.config import SimConfig
@@ -26,10 +26,7 @@ RUNNING = (
 
 def check(config: SimConfig) -> None:
     """``ValueError`` for what only another engine can do, and for a memory or a budget that is too small."""
-    for option in held_by("queueing"):
-        value = getattr(config.queueing, option.field)
-        if option.engine == "batch" and value != option.default:
-            raise ValueError(f"{option.name}={value!r} forms batches, so it belongs to the engine 'batch': drop it.")
+    check_no_other_engine("queueing", config.queueing, "continuous")
     if config.controller.kind == "peer":
         raise ValueError("controller='peer' belongs to the engine 'batch': give controller='paper'.")
     for server in config.servers:

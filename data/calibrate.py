@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python still imports: leave without a traceback
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout instead of data/
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: exit without a traceback
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # import from the checkout, not from data/
 
 from llmsched.eval.calibration.command import main
+from llmsched.eval.cli.command import run_and_exit
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.exit(main())
+    run_and_exit(main)

@@ -1,4 +1,4 @@
-"""Command: ``python eval/hindsight.py``; the experiment is llmsched.eval.experiments.hindsight."""
+"""Command: ``python eval/hindsight.py``; the work is in llmsched.eval.experiments.hindsight.experiment."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while Python still imports: leave without a traceback
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout instead of eval/, whose names are its own
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: exit without a traceback
+    if not __package__:  # run as a script: import from the checkout, not from eval/
+        sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from llmsched.eval.cli.command import run_and_exit
-from llmsched.eval.experiments.hindsight import EXPERIMENT
+from llmsched.eval.experiments.hindsight.experiment import EXPERIMENT
 
 main = EXPERIMENT.main
 

@@ -1,7 +1,7 @@
-"""Search for a plan in hindsight: annealing over sequences of decisions, every trial a compiled simulation.
+"""Search for a plan in hindsight: simulated annealing over sequences of decisions, every trial a compiled run.
 
-What is looked for is the fewest missed requests, of equal ones the least mean latency.  On the way a request close to
-its target counts in part, which leads from plan to plan where misses alone would not.
+The search minimises missed requests, and with equal misses the mean latency.  Its steps are guided by a smooth count,
+in which a request close to its target counts in part: the number of misses alone is flat almost everywhere.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from llmsched_env.requests import Requests
 from llmsched_env.simulation.simulator import Simulator
 
 HOT, COLD = 0.5, 0.02
-"""First and last temperature, in missed requests; geometric between."""
+"""First and last temperature, in missed requests; geometric in between."""
 
 SOFT = 0.03
-"""Width of the step from met to missed, in targets."""
+"""Width of the smooth step from met to missed, in multiples of the target."""
 
 NEVER = 10.0
-"""Latency, in targets, that what takes longer or never ends counts with."""
+"""Most latency of a request, in multiples of the target; a request that never completes counts with it."""
 
 MORE = 0.3
 """Probability of each further change in one trial."""
 
 REACH = 8
-"""Decisions that one change can span."""
+"""Most decisions that one change covers."""
 
 PARTS = 5
 """State arrays that a run changes: lanes, bins, servers, requests, SLOs."""
@@ -46,7 +46,7 @@ GENERATOR = typeof(np.random.default_rng(0))
 
 
 @njit
-def judged(rows, target_s):
+def judge_rows(rows, target_s):
     """(missed requests, mean latency in targets, misses with a soft step) of REQUEST ``rows`` after a run."""
     missed, latency, soft = 0.0, 0.0, 0.0
     for i in range(len(rows)):
@@ -61,13 +61,13 @@ def judged(rows, target_s):
 
 @njit
 def some_size(max_batch, rng):
-    """A batch size, every power of 2 as likely."""
+    """A random batch size, log-uniform."""
     return min(math.floor(2.0 ** (rng.random() * math.log2(2.0 * max_batch))), max_batch)
 
 
 @njit
 def change_one(plan, at, bins, max_batch, rng):
-    """Give decision ``at`` of the flat ``plan`` another bin, a size nearby, or another of both; or wait there."""
+    """Change decision ``at`` of the flat ``plan``: another bin, a near size, both new, or a wait."""
     kind = rng.integers(0, 10)
     if kind < 4 or kind >= 8:
         plan[2 * at] = rng.integers(0, bins + 1)
@@ -82,7 +82,7 @@ def change_one(plan, at, bins, max_batch, rng):
 
 @njit
 def insert(plan, at, used, bins, max_batch, rng):
-    """One decision more before ``at``."""
+    """Insert a decision before ``at``."""
     end = min(used + 1, len(plan) // 2)
     for i in range(2 * end - 1, 2 * at + 1, -1):
         plan[i] = plan[i - 2]
@@ -93,21 +93,21 @@ def insert(plan, at, used, bins, max_batch, rng):
 
 @njit
 def remove(plan, at, used):
-    """One decision fewer."""
+    """Remove decision ``at``."""
     for i in range(2 * at, 2 * min(used, len(plan) // 2 - 1)):
         plan[i] = plan[i + 2]
 
 
 @njit
 def swap(plan, at, other):
-    """Two decisions change places."""
+    """Exchange two decisions."""
     for j in range(2):
         plan[2 * at + j], plan[2 * other + j] = plan[2 * other + j], plan[2 * at + j]
 
 
 @njit
 def change_run(plan, at, end, bins, max_batch, rng):
-    """Give the decisions from ``at`` to before ``end`` one bin, or scale their sizes."""
+    """Give the decisions ``at`` to ``end`` - 1 one bin, or scale their sizes."""
     choice, factor, of_bin = rng.integers(0, bins + 1), 0.5 + rng.random(), rng.random() < 0.5
     for i in range(at, end):
         if of_bin:
@@ -118,7 +118,7 @@ def change_run(plan, at, end, bins, max_batch, rng):
 
 @njit
 def change(plan, used, bins, max_batch, rng):
-    """Change the flat ``plan`` at a random one of the ``used`` decisions that its run makes, or from there on."""
+    """Change the flat ``plan`` at a random one of the ``used`` decisions of its run."""
     at = rng.integers(0, used)
     kind = rng.integers(0, 10)
     if kind < 5:
@@ -129,7 +129,7 @@ def change(plan, used, bins, max_batch, rng):
         remove(plan, at, used)
     elif kind == 7:
         swap(plan, at, min(at + rng.integers(1, REACH), used - 1))
-    elif kind == 8:  # requests go from one batch into another
+    elif kind == 8:  # move requests from one batch to another
         other = rng.integers(0, used)
         step = min(float(rng.integers(1, 5)), plan[2 * at + 1] - 1.0)
         if step > 0.0:
@@ -168,7 +168,7 @@ def entries(sources: str) -> tuple[Callable, Callable]:
         carry_out(arrays, record, images, decide, best, memory, rng)
         lane = arrays[0][0]
         bins, max_batch, rows = lane.num_bins, lane.max_batch, arrays[3][0]
-        least, latency, soft = judged(rows, target_s)
+        least, latency, soft = judge_rows(rows, target_s)
         present, quickest, used = soft + latency, latency, min(int(memory[0]), len(best) // 2)
         plan, trial = best.copy(), best.copy()
         for number in range(trials):
@@ -177,7 +177,7 @@ def entries(sources: str) -> tuple[Callable, Callable]:
             while rng.random() < MORE:
                 change(trial, used, bins, max_batch, rng)
             carry_out(arrays, record, images, decide, trial, memory, rng)
-            missed, latency, soft = judged(rows, target_s)
+            missed, latency, soft = judge_rows(rows, target_s)
             if missed < least or (missed == least and latency < quickest):
                 least, quickest = missed, latency
                 best[:] = trial
@@ -194,8 +194,8 @@ carry_out, anneal = entries(fingerprint())
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Of a plan: missed requests, then mean latency in targets; ``decisions`` is how many its run makes."""
+class PlanScore:
+    """Missed requests of a plan, its mean latency in multiples of the target, and the decisions of its run."""
 
     missed: int
     latency: float
@@ -203,12 +203,12 @@ class Verdict:
 
     @property
     def order(self) -> tuple[int, float]:
-        """Sorts the better first."""
+        """A key that sorts the better first."""
         return self.missed, self.latency
 
 
-class Trace:
-    """One trace under one discipline inside the bins, simulated again and again."""
+class TraceSimulation:
+    """One trace under one discipline of the bins, which is simulated many times."""
 
     def __init__(self, config: SimConfig, order: str, requests: Requests, noise_key: int = 0) -> None:
         slo = config.slos[0]
@@ -223,22 +223,22 @@ class Trace:
         self._images = (*live, *(image.copy() for image in live))
 
     def _flat(self, plan: Plan) -> Plan:
-        """``plan`` with all the rows there is room for: what comes after it is `any`, with the largest batch."""
+        """``plan`` with all its rows; those after its end are `any`, with the largest batch."""
         rows = np.tile([float(self._config.queueing.num_bins), float(self._config.max_batch)], (self._rows, 1))
         kept = plan[: self._rows]
         rows[: len(kept)] = kept
         return np.ascontiguousarray(rows.reshape(-1))
 
-    def judge(self, plan: Plan) -> Verdict:
-        """What comes of ``plan``."""
+    def judge(self, plan: Plan) -> PlanScore:
+        """Simulate ``plan`` and score it."""
         simulator, memory = self._simulator, np.zeros(1)
         flat, rng = self._flat(plan), np.random.default_rng(0)
         carry_out(simulator.arrays, simulator.record, self._images, compiled_plan(), flat, memory, rng)
-        missed, latency, _ = judged(simulator.requests[0], self._target_s)
-        return Verdict(int(missed), float(latency), int(memory[0]))
+        missed, latency, _ = judge_rows(simulator.requests[0], self._target_s)
+        return PlanScore(int(missed), float(latency), int(memory[0]))
 
-    def improved(self, plan: Plan, trials: int, rng: np.random.Generator) -> Plan:
-        """The best of ``plan`` and ``trials`` plans that come from it, cut to what its run uses."""
+    def improve(self, plan: Plan, trials: int, rng: np.random.Generator) -> Plan:
+        """The best of ``plan`` and of ``trials`` plans made from it, without rows that its run does not use."""
         simulator, flat = self._simulator, self._flat(plan)
         target_s, decide = self._target_s, compiled_plan()
         anneal(simulator.arrays, simulator.record, self._images, decide, flat, rng, target_s, trials)

@@ -1,7 +1,7 @@
 """Plans: whole sequences of decisions for one trace, made in hindsight.
 
-A plan is an array (D, 2) of (bin, size), a row per decision of the run: bin K is `any`, size 0 is to wait.  Whoever
-makes it has simulated the arrivals and their true lengths.  The order inside the bins is no part of it.
+A plan is an array (D, 2) of (bin, size), a row per decision of the run: bin K is `any`, size 0 is to wait.  It is made
+by simulating the arrivals with their true lengths.  The discipline of the bins is not part of it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from llmsched_env.workload.streams import streams
 Plan = NDArray[np.float64]
 
 ROWS = 4
-"""Rows of a plan per request that there is room for: more than decisions are made where no timer wakes a server."""
+"""Rows of a plan per request: more than the decisions of a run in which no timer wakes a server."""
 
 
-def planned(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The next row of the plan in ``params``; after its last the longest queue, at its target."""
+def follow_plan(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
+    """The next row of the plan in ``params``; after the last one the longest queue, with its target size."""
     step = int(memory[0])
     memory[0] += 1.0
     if 2 * step + 1 < len(params):
@@ -43,13 +43,13 @@ def planned(record: Record, params: Floats, memory: Floats, rng: np.random.Gener
 
 @cache
 def compiled_plan() -> Callable:
-    """``planned`` for the kernel, compiled once for all plans."""
-    return njit(DECIDE_SIGNATURE)(planned)
+    """``follow_plan`` for the kernel, compiled once for all plans."""
+    return njit(DECIDE_SIGNATURE)(follow_plan)
 
 
 @dataclass(frozen=True, eq=False)
-class _Planned(Policy):
-    """A policy that carries out a plan."""
+class _PlanPolicy(Policy):
+    """A policy that follows a plan."""
 
     @property
     def decide(self) -> Callable:
@@ -57,11 +57,11 @@ class _Planned(Policy):
 
 
 def plan_policy(name: str, plan: Plan, order: str) -> Bound:
-    """A policy that carries out ``plan``, with the discipline ``order`` inside the bins."""
+    """A policy that follows ``plan``, with the discipline ``order`` of the bins."""
     params = np.ascontiguousarray(plan, dtype=np.float64).reshape(-1)
-    return _Planned(
+    return _PlanPolicy(
         name,
-        planned,
+        follow_plan,
         "a plan made in hindsight",
         queueing=lambda values: {"discipline": order},
         clairvoyant=True,
@@ -70,10 +70,10 @@ def plan_policy(name: str, plan: Plan, order: str) -> Bound:
 
 
 @cache
-def _noting(decide: Callable) -> Callable:
-    """``decide`` compiled to leave its answers in ``memory``: where its own begins, their number, the answers."""
+def _with_record(decide: Callable) -> Callable:
+    """``decide``, compiled, that also records its answers in ``memory``: start of its own memory, count, answers."""
 
-    def noting(record, params, memory, rng):
+    def recording_decide(record, params, memory, rng):
         own, step = int(memory[0]), int(memory[1])
         choice, size = decide(record, params, memory[own:], rng)
         if 2 * step + 4 <= own:  # there is room
@@ -81,16 +81,16 @@ def _noting(decide: Callable) -> Callable:
             memory[1] += 1.0
         return choice, size
 
-    return njit(DECIDE_SIGNATURE)(noting)
+    return njit(DECIDE_SIGNATURE)(recording_decide)
 
 
 def noise_key(cell: Cell) -> int:
-    """The key of the latency noise of ``cell``, as in its run."""
+    """The key of the latency noise of ``cell``."""
     return int(streams(cell.seed, cell.split)["noise"].integers(2**63))
 
 
-def noted(cell: Cell, requests: Requests) -> Plan:
-    """What the policy of ``cell`` decides on ``requests``, as a plan."""
+def decisions_of(cell: Cell, requests: Requests) -> Plan:
+    """The decisions of the policy of ``cell`` on ``requests``, as a plan."""
     policy = cell.policy
     ready = policy.ready(cell.scenario.config)
     simulator = Simulator(ready.config, len(requests))
@@ -99,5 +99,5 @@ def noted(cell: Cell, requests: Requests) -> Plan:
     memory = np.zeros(own + max(1, ready.memory_size))
     memory[0] = own
     rng = streams(cell.seed, cell.split)["policy"]
-    simulator.run(_noting(ready.decide), ready.params, memory, rng, details=ready.details)
+    simulator.run(_with_record(ready.decide), ready.params, memory, rng, details=ready.details)
     return memory[2 : 2 + 2 * int(memory[1])].reshape(-1, 2).copy()

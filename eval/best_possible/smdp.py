@@ -6,16 +6,16 @@ arrival.  Arrivals have no memory, so q is all there is to know.  With rate lamb
     launch b:  takes s = s(b),     costs q s + lambda s^2 / 2,  leaves q - b + Poisson(lambda s)
     wait:      takes 1 / lambda,   costs q / lambda,            leaves q + 1
 
-the cost being the expected integral of the number of requests in the system.  Wanted is the least cost per second g,
-the mean number in the system.  From a function h of the queue and the rates
+The cost is the expected integral of the number of requests in the system.  The aim is the least cost per second, g: the
+mean number in the system.  A function h of the queue length gives the rates
 
     r(q) = min over decisions of (cost + E h(next q) - h(q)) / time
 
-follows min r <= g <= max r over ALL q, and the decisions that attain the minimum cost at most max r.  Value iteration
-adds a step times r to h until the two meet.
+Then min r <= g <= max r over ALL q, and the decisions that attain the minimum cost at most max r.  Value iteration adds
+a step times r to h until both bounds meet.
 
-No queue is cut off: above a last length Q, h continues as the quadratic that solves the equation exactly where full
-batches are launched, so that r is the same for all q >= Q + B, which leaves finitely many to look at.
+The queue is not truncated: above a last length Q, h continues as the quadratic that solves the equation exactly where
+full batches are launched.  Then r is the same for all q >= Q + B, and finitely many q remain.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from scipy.special import gammaln
 Floats = NDArray[np.float64]
 
 FIRST_BATCHES, MOST_LENGTHS = 16, 20_000
-"""Q is at first so many times B, and is doubled, up to the second number, until h has become the quadratic there."""
+"""Q is first this multiple of B; it is doubled, up to the second number, until h follows the quadratic beyond it."""
 
 TOLERANCE = 1e-9
-"""The bracket of g is closed to this width, relative to g."""
+"""Width of the bracket of g at the end, relative to g."""
 
 MOST_STEPS = 200_000
 
 NEGLIGIBLE = 1e-20
-"""Probability of more arrivals during a service than the sums take in."""
+"""Probability of the numbers of arrivals in a service that the sums leave out."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class BatchQueue:
 @dataclass(frozen=True, eq=False)
 class Optimum:
     """``low`` <= g <= ``high``; ``policy`` (Q + 1,) is the batch for every queue length, 0 to wait, and B beyond;
-    ``values`` (Q + 1,) is h with h(0) = 0.  ``steps`` of value iteration were made."""
+    ``values`` (Q + 1,) is h with h(0) = 0.  ``steps``: of value iteration."""
 
     queue: BatchQueue
     low: float
@@ -192,20 +192,20 @@ def solve(queue: BatchQueue, *, policy: NDArray[np.int64] | None = None, toleran
 def _iterate(
     equation: _Equation, values: Floats, tolerance: float
 ) -> tuple[tuple[float, float, NDArray[np.int64]] | None, Floats, int]:
-    """Value iteration from ``values``: the bracket and the decisions, or None and where to go on with twice the Q."""
+    """Value iteration from ``values``: bracket and decisions, or None; the values to continue from; the steps."""
     inside = equation.last + 1
     step_s, cost = float(np.min(equation.time_s)), 0.0
     for steps in range(MOST_STEPS):
-        with np.errstate(over="ignore", invalid="ignore"):  # near a load of 1 it may run away: then with more lengths
+        with np.errstate(over="ignore", invalid="ignore"):  # near a load of 1 it may diverge: then with more lengths
             rates = equation.rates(values, cost)
         best = rates.min(axis=0)
         low, high = float(best.min()), float(best.max())
         if high - low <= tolerance * low:
             return (low, high, np.argmin(rates[:, :inside], axis=0)), values, steps
-        cost = float(best[:inside].min())  # g from below: from above the quadratic runs away
+        cost = float(best[:inside].min())  # the lower bound of g: with the upper one the quadratic diverges
         if not math.isfinite(high):
             return None, np.zeros(2 * equation.last + 1), steps
-        if best[:inside].max() - cost <= 0.1 * tolerance * cost:  # all is well but for the quadratic
+        if best[:inside].max() - cost <= 0.1 * tolerance * cost:  # only the quadratic does not fit yet
             break
         values = values + step_s * best[:inside]
         values -= values[0]

@@ -14,8 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
-from llmsched.eval.calibration.cells import Cell, shuffled
-from llmsched.eval.calibration.rows import OK, OOM, Row, RowFile
+from llmsched.eval.calibration.cells import GridCell, shuffled
+from llmsched.eval.calibration.rows import OK, OOM, RowFile, SampleRow
 
 
 class DoesNotFitError(Exception):
@@ -25,15 +25,15 @@ class DoesNotFitError(Exception):
 class Measurer(Protocol):
     """What takes samples on a device."""
 
-    def sample(self, cell: Cell) -> float:
+    def sample(self, cell: GridCell) -> float:
         """Milliseconds of one prefill, or of one decode step; raises ``DoesNotFitError``."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class MeasurementPlan:
     """What is to be measured, how often, and for how long at most."""
 
-    cells: Sequence[Cell]
+    cells: Sequence[GridCell]
     repeats: int = 7
     budget_s: float = math.inf
     most_cv: float = 0.1  # a cell of larger standard deviation / mean is noisy: measured again, then flagged
@@ -41,10 +41,10 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What is known of a cell: the samples that count, and what to think of them."""
 
-    cell: Cell
+    cell: GridCell
     samples: tuple[float, ...]
     out_of_memory: bool
     again: bool  # whether it was noisy and these samples are the second measurement
@@ -68,9 +68,9 @@ class Measured:
         return self.cv > self.most_cv
 
 
-def measured(plan: Plan, rows: Sequence[Row]) -> list[Measured]:
+def measurements(plan: MeasurementPlan, rows: Sequence[SampleRow]) -> list[Measurement]:
     """Every cell of the plan with the samples that count: those of the last attempt that was begun."""
-    samples: dict[tuple[Cell, int], list[float]] = {}
+    samples: dict[tuple[GridCell, int], list[float]] = {}
     failed = set()
     for row in rows:
         if row.status == OOM:
@@ -81,11 +81,11 @@ def measured(plan: Plan, rows: Sequence[Row]) -> list[Measured]:
     for cell in plan.cells:
         again = len(samples.get((cell, 1), [])) >= plan.repeats  # a second measurement counts once it is whole
         own = samples.get((cell, int(again)), [])
-        found.append(Measured(cell, tuple(own), cell in failed, again, plan.most_cv))
+        found.append(Measurement(cell, tuple(own), cell in failed, again, plan.most_cv))
     return found
 
 
-def run(plan: Plan, file: RowFile, measurer: Measurer, step: Callable[[str], None] = lambda _: None) -> bool:
+def run(plan: MeasurementPlan, file: RowFile, measurer: Measurer, step: Callable[[str], None] = lambda _: None) -> bool:
     """Measure what is missing in ``file``; whether everything was measured before the budget ended.
 
     ``step`` is called after every sample with the cell's name.  ``KeyboardInterrupt`` passes through.
@@ -98,19 +98,19 @@ def run(plan: Plan, file: RowFile, measurer: Measurer, step: Callable[[str], Non
             if any(row.cell == cell and row.status == OOM for row in file.rows):
                 continue
             try:
-                file.append(Row(cell, attempt, repeat, OK, measurer.sample(cell)))
+                file.append(SampleRow(cell, attempt, repeat, OK, measurer.sample(cell)))
             except DoesNotFitError:
-                file.append(Row(cell, attempt, repeat, OOM, math.nan))
+                file.append(SampleRow(cell, attempt, repeat, OOM, math.nan))
             step(str(cell))
     return True
 
 
-def missing(plan: Plan, rows: Sequence[Row], attempt: int) -> Iterator[tuple[Cell, int]]:
+def missing(plan: MeasurementPlan, rows: Sequence[SampleRow], attempt: int) -> Iterator[tuple[GridCell, int]]:
     """(cell, repeat) that an attempt still lacks, round by round; attempt 1: the cells that are noisy."""
     failed = {row.cell for row in rows if row.status == OOM}
     had = {(row.cell, row.repeat) for row in rows if row.attempt == attempt}
     if attempt:
-        wanted = {m.cell for m in measured(plan, [row for row in rows if row.attempt == 0]) if m.noisy}
+        wanted = {m.cell for m in measurements(plan, [row for row in rows if row.attempt == 0]) if m.noisy}
     else:
         wanted = set(plan.cells)
     for repeat in range(plan.repeats):
@@ -119,6 +119,6 @@ def missing(plan: Plan, rows: Sequence[Row], attempt: int) -> Iterator[tuple[Cel
                 yield cell, repeat
 
 
-def left(plan: Plan, rows: Sequence[Row]) -> int:
+def left(plan: MeasurementPlan, rows: Sequence[SampleRow]) -> int:
     """Samples that the first attempt still lacks."""
     return sum(1 for _ in missing(plan, rows, 0))

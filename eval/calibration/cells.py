@@ -11,7 +11,7 @@ PREFILL, DECODE = "prefill", "decode"
 
 
 @dataclass(frozen=True, order=True)
-class Cell:
+class GridCell:
     """One point of the grid.  ``tokens``: prompt length of every row (prefill), or tokens that every row holds
     after the step, its new one included (decode)."""
 
@@ -35,13 +35,15 @@ class Cell:
 
 def grid(
     batches: Sequence[int], prompts: Sequence[int], contexts: Sequence[int], most_prefill_tokens: float
-) -> list[Cell]:
-    """Every batch with every prompt (prefill, up to so many tokens in a pass) and every context (decode)."""
-    prefill = [Cell(PREFILL, b, p) for b in sorted(batches) for p in sorted(prompts) if b * p <= most_prefill_tokens]
-    return prefill + [Cell(DECODE, b, c) for b in sorted(batches) for c in sorted(contexts)]
+) -> list[GridCell]:
+    """Every batch with every prompt (prefill, of at most ``most_prefill_tokens``) and every context (decode)."""
+    prefill = [
+        GridCell(PREFILL, b, p) for b in sorted(batches) for p in sorted(prompts) if b * p <= most_prefill_tokens
+    ]
+    return prefill + [GridCell(DECODE, b, c) for b in sorted(batches) for c in sorted(contexts)]
 
 
-def shuffled(cells: Sequence[Cell], seed: int, attempt: int, repeat: int) -> list[Cell]:
+def shuffled(cells: Sequence[GridCell], seed: int, attempt: int, repeat: int) -> list[GridCell]:
     """The order of one round: a function of its arguments alone, so that a restart takes up the same one."""
     order = np.random.default_rng([seed, attempt, repeat]).permutation(len(cells))
     return [cells[place] for place in order]

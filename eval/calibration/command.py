@@ -13,21 +13,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llmsched.eval.calibration import campaign, document, settings
-from llmsched.eval.calibration.cells import DECODE, PREFILL, Cell, grid
+from llmsched.eval.calibration.cells import DECODE, PREFILL, GridCell, grid
 from llmsched.eval.calibration.fit import fit_all
 from llmsched.eval.calibration.report import report
 from llmsched.eval.calibration.rows import RowFile
+from llmsched.eval.cli.command import INTERRUPTED
 from llmsched.eval.cli.parser import refuse
 from llmsched.eval.cli.progress import Progress
+from llmsched.eval.figures import style
+from llmsched.eval.figures.calibration import draw_profile
 from llmsched_env.profiles import load_profile
 
-INTERRUPTED = 130
 UNFINISHED = 1
+"""Exit code where the budget ended before a fit was possible."""
+
 ENOUGH = 3
 """Samples from which on a cell counts, where the budget ended before all repeats."""
 
 
-def plan_of(options: argparse.Namespace) -> campaign.Plan:
+def plan_of(options: argparse.Namespace) -> campaign.MeasurementPlan:
     """What the options ask to measure; ``ValueError`` where a phase has no cell."""
     cells = grid(options.batches, options.prompts, options.contexts, options.max_prefill_tokens)
     if not any(cell.phase == PREFILL for cell in cells):
@@ -35,10 +39,10 @@ def plan_of(options: argparse.Namespace) -> campaign.Plan:
             f"--max-prefill-tokens {options.max_prefill_tokens} is not allowed: the smallest prefill cell has "
             f"{min(options.batches) * min(options.prompts)}."
         )
-    return campaign.Plan(cells, options.repeats, options.budget, options.max_cv, options.seed)
+    return campaign.MeasurementPlan(cells, options.repeats, options.budget, options.max_cv, options.seed)
 
 
-def usable(plan: campaign.Plan, found: Sequence[campaign.Measured]) -> dict[Cell, float]:
+def usable(plan: campaign.MeasurementPlan, found: Sequence[campaign.Measurement]) -> dict[GridCell, float]:
     """Medians of the cells with enough samples; ``ValueError`` where no cell of a phase fits the memory."""
     for phase in (PREFILL, DECODE):
         own = [m for m in found if m.cell.phase == phase]
@@ -50,7 +54,7 @@ def usable(plan: campaign.Plan, found: Sequence[campaign.Measured]) -> dict[Cell
     return {m.cell: m.ms for m in found if len(m.samples) >= min(ENOUGH, plan.repeats)}
 
 
-def measure(plan: campaign.Plan, file: RowFile, measurer: campaign.Measurer) -> None:
+def measure(plan: campaign.MeasurementPlan, file: RowFile, measurer: campaign.Measurer) -> None:
     """Run the campaign under a progress bar."""
     with Progress("measuring", campaign.left(plan, file.rows)) as progress:
         campaign.run(plan, file, measurer, progress.step)
@@ -58,7 +62,7 @@ def measure(plan: campaign.Plan, file: RowFile, measurer: campaign.Measurer) -> 
 
 def calibrate(options: argparse.Namespace) -> int:
     """Measure, fit, write, print; the exit code."""
-    from llmsched.eval.calibration.bench import Bench  # needs torch
+    from llmsched.eval.calibration.device.bench import Bench  # needs torch
 
     plan = plan_of(options)
     bench = Bench(options)
@@ -75,7 +79,7 @@ def calibrate(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"{settings.PROGRAM}: interrupted; {file.path} keeps what was measured, the same command goes on from it")
         return INTERRUPTED
-    found = campaign.measured(plan, file.rows)
+    found = campaign.measurements(plan, file.rows)
     points, floors = usable(plan, found), bench.floors(plan.cells)
     try:
         fits = fit_all(points)
@@ -92,9 +96,7 @@ def calibrate(options: argparse.Namespace) -> int:
         )
     print(f"profile {out}, raw rows {file.path}; use it: python eval/compare.py --profile {out}")
     if options.figure:
-        from llmsched.eval.calibration.figure import draw  # needs matplotlib
-
-        draw(load_profile(out), file.rows, options.figure)
+        style.draw_to(options.figure, lambda: draw_profile(load_profile(out), file.rows))
     return 0
 
 

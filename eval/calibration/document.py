@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsched.eval.calibration.campaign import Measured
+from llmsched.eval.calibration.campaign import Measurement
 from llmsched.eval.calibration.fit import Error, Fit, scatter
 from llmsched.eval.calibration.rows import Setup
 from llmsched_env.profiles import SCHEMA, UNITS, load_profile
@@ -27,7 +27,7 @@ def figures(value: float, digits: int = 6) -> float:
 
 
 def document(
-    name: str, setup: Setup, fits: Sequence[Fit], cells: Sequence[Measured], about: Mapping[str, Any]
+    name: str, setup: Setup, fits: Sequence[Fit], cells: Sequence[Measurement], about: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The profile: the first of ``fits`` is the one it carries, the others are listed with their errors.
 

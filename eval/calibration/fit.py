@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares, nnls
 
-from llmsched.eval.calibration.cells import DECODE, PREFILL, Cell
+from llmsched.eval.calibration.cells import DECODE, PREFILL, GridCell
 from llmsched_env.profiles import COEFFICIENTS, Profile
 
 Floats = NDArray[np.float64]
-Points = Mapping[Cell, float]
-"""Measured milliseconds by cell."""
+Points = Mapping[GridCell, float]
+"""Measurement milliseconds by cell."""
 
 E2E_TOKENS = (32, 128, 512)
 """Output lengths of the end-to-end error: prefill(b, P) + (n - 1) decode(b, P)."""
@@ -81,7 +81,7 @@ def _fit(form: str, points: Points) -> Fit:
     return Fit(form, coefficients, errors(own, points), errors(held, points))
 
 
-def predict(form: str, coefficients: dict[str, float], cell: Cell) -> float:
+def predict(form: str, coefficients: dict[str, float], cell: GridCell) -> float:
     """Milliseconds of a cell, as the simulator would have it."""
     profile = Profile("fit", form, coefficients, float("inf"))
     if cell.phase == PREFILL:
@@ -96,9 +96,9 @@ def errors(predicted: Points, points: Points) -> dict[str, Error]:
         for phase in (DECODE, PREFILL)
     }
     both = [
-        (cell, Cell(DECODE, cell.batch, cell.tokens))
+        (cell, GridCell(DECODE, cell.batch, cell.tokens))
         for cell in points
-        if cell.phase == PREFILL and Cell(DECODE, cell.batch, cell.tokens) in points
+        if cell.phase == PREFILL and GridCell(DECODE, cell.batch, cell.tokens) in points
     ]
     whole = [
         abs((predicted[p] + (n - 1) * predicted[d]) / (points[p] + (n - 1) * points[d]) - 1.0)
@@ -191,7 +191,7 @@ def scatter(samples: Sequence[Sequence[float]]) -> float:
     return min(1.0, float(np.sqrt(sum(((own - own.mean()) ** 2).sum() for own in logs) / freedom))) if freedom else 0.0
 
 
-def _of(points: Points, phase: str) -> dict[Cell, float]:
+def _of(points: Points, phase: str) -> dict[GridCell, float]:
     return {cell: ms for cell, ms in points.items() if cell.phase == phase}
 
 

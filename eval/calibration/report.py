@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from llmsched.eval.calibration.campaign import Measured
-from llmsched.eval.calibration.cells import Cell
+from llmsched.eval.calibration.campaign import Measurement
+from llmsched.eval.calibration.cells import GridCell
 from llmsched.eval.calibration.fit import Fit, control_errors, predict
 
 
-def report(cells: Sequence[Measured], fits: Sequence[Fit], floors: Mapping[Cell, float], bandwidth: float) -> str:
+def report(
+    cells: Sequence[Measurement], fits: Sequence[Fit], floors: Mapping[GridCell, float], bandwidth: float
+) -> str:
     """The two tables; ``floors`` in ms by decode cell, ``bandwidth`` in bytes/s."""
     best = fits[0]
     lines = [f"{'cell (batch x tokens)':24}{'median ms':>10}{'cv':>7}{'fitted':>10}{'error':>8}{'floor ms':>10}"]
@@ -41,7 +43,7 @@ def report(cells: Sequence[Measured], fits: Sequence[Fit], floors: Mapping[Cell,
     return "\n".join(lines)
 
 
-def _line(m: Measured, fitted: float, floor: float | None) -> str:
+def _line(m: Measurement, fitted: float, floor: float | None) -> str:
     cv = "-" if math.isnan(m.cv) else f"{100 * m.cv:.1f}%{'!' * m.noisy}"
     least = "" if floor is None else f"{floor:10.3g}"
     return f"{m.cell!s:24}{m.ms:10.3f}{cv:>7}{fitted:10.3f}{100 * (fitted / m.ms - 1):+7.1f}%{least}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from llmsched.eval.calibration.cells import DECODE, PREFILL, Cell
+from llmsched.eval.calibration.cells import DECODE, PREFILL, GridCell
 
 OK, OOM = "ok", "oom"
 
@@ -27,13 +27,13 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Row:
+class SampleRow:
     """One sample: ``ms`` of one prefill, or of one decode step (a mean over a burst); NaN when out of memory.
 
     ``attempt`` 0 is the campaign's own measurement, 1 the second one of a cell that was noisy.
     """
 
-    cell: Cell
+    cell: GridCell
     attempt: int
     repeat: int
     status: str
@@ -50,7 +50,7 @@ class RowFile:
     def __init__(self, path: Path, setup: Setup) -> None:
         """Take up ``path``, or begin it; ``ValueError`` when it is not of this setup or not such a file."""
         self.path, self.setup = path, setup
-        self.rows: list[Row] = []
+        self.rows: list[SampleRow] = []
         if path.exists():
             self._cut_torn_line()
             self.rows = list(self._read())
@@ -61,7 +61,7 @@ class RowFile:
         except OSError as error:
             raise ValueError(f"rows {path}: cannot be written ({error.strerror}).") from error
 
-    def append(self, row: Row) -> None:
+    def append(self, row: SampleRow) -> None:
         """Add a row to the file, for good, and to ``rows``."""
         line = io.StringIO()
         ms = "" if math.isnan(row.ms) else f"{row.ms:.6g}"
@@ -82,7 +82,7 @@ class RowFile:
         if whole != content:
             self.path.write_bytes(whole)
 
-    def _read(self) -> Iterator[Row]:
+    def _read(self) -> Iterator[SampleRow]:
         for number, (setup, row) in enumerate(read_rows(self.path), start=2):
             for name in SETUP_FIELDS:
                 there, here = getattr(setup, name), getattr(self.setup, name)
@@ -94,7 +94,7 @@ class RowFile:
             yield row
 
 
-def read_rows(path: Path) -> list[tuple[Setup, Row]]:
+def read_rows(path: Path) -> list[tuple[Setup, SampleRow]]:
     """All rows of a file; ``ValueError`` names the line that cannot be one."""
     found = []
     with path.open(encoding="utf-8", newline="") as file:
@@ -111,12 +111,12 @@ def read_rows(path: Path) -> list[tuple[Setup, Row]]:
     return found
 
 
-def _row(record: dict[str, str]) -> tuple[Setup, Row]:
-    cell = Cell(record["phase"], int(record["batch"]), int(record["tokens"]))
+def _row(record: dict[str, str]) -> tuple[Setup, SampleRow]:
+    cell = GridCell(record["phase"], int(record["batch"]), int(record["tokens"]))
     status, ms = record["status"], float(record["ms"] or "nan")
     if cell.phase not in (PREFILL, DECODE) or status not in (OK, OOM):
         raise ValueError(f"phase {cell.phase!r}, status {status!r}")
     if cell.batch < 1 or cell.tokens < 1 or (status == OK and not 0 < ms < math.inf):
         raise ValueError(f"batch {cell.batch}, tokens {cell.tokens}, ms {record['ms']!r}")
-    row = Row(cell, int(record["attempt"]), int(record["repeat"]), status, ms)
+    row = SampleRow(cell, int(record["attempt"]), int(record["repeat"]), status, ms)
     return Setup(**{name: record[name] for name in SETUP_FIELDS}), row

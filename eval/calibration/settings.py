@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from llmsched.eval.calibration.architectures import BYTES, PRESETS
+from llmsched.eval.cli.frame import plain_parser
 from llmsched.eval.cli.parser import OneLineParser
 from llmsched.eval.cli.readers import choice, number
 
@@ -39,7 +40,7 @@ def device(text: str) -> str:
 
 def parser() -> OneLineParser:
     """The options of calibrate.py."""
-    made = OneLineParser(prog=PROGRAM, description="Measure a model on this device; write a latency profile.")
+    made = plain_parser(PROGRAM, "Measure a model on this device; write a latency profile.")
     add_model_options(made.add_argument)
     _add_files(made.add_argument)
     _add_grid(made.add_argument)
@@ -91,7 +92,11 @@ def _add_grid(add: Callable) -> None:
 def read(argv: Sequence[str] | None) -> argparse.Namespace:
     """The options of calibrate.py, what was left out filled in; exit 2 with one line on a bad one."""
     made = parser()
-    options = completed(made, made.read(argv))
+    options = made.read(argv)
+    try:
+        fill_in(options)
+    except ValueError as error:
+        made.error(str(error))
     kind = options.device.partition(":")[0]
     for name, values in GRIDS[kind].items():
         setattr(options, name, getattr(options, name) or values)
@@ -101,11 +106,13 @@ def read(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def completed(made: OneLineParser, options: argparse.Namespace, engine: str | None = None) -> argparse.Namespace:
-    """The model options with what depends on the kind of device filled in, and checked against each other."""
+def fill_in(options: argparse.Namespace, engine: str | None = None) -> None:
+    """Set the model options that depend on the kind of device and were not given.
+
+    ``ValueError`` with one line where they do not fit together; ``engine`` replaces the device's own default.
+    """
     kind = options.device.partition(":")[0]
     options.dtype = options.dtype or {"cpu": "float32", "cuda": "bfloat16"}[kind]
     options.engine = options.engine or engine or {"cpu": "eager", "cuda": "cuda-graph"}[kind]
     if kind == "cpu" and options.engine == "cuda-graph":
-        made.error("argument --engine: 'cuda-graph' needs --device cuda; on a cpu give eager")
-    return options
+        raise ValueError("argument --engine: 'cuda-graph' needs --device cuda; on a cpu give eager")

@@ -1,1 +1,1 @@
-"""What every command shares: options, exit codes, progress, the frame around an experiment."""
+"""What all commands share: options, exit codes, progress, the frame of an experiment."""

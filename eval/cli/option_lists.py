@@ -1,4 +1,4 @@
-"""Lists on the command line: values separated by commas, for the grids of experiments."""
+"""Lists on the command line: values separated by commas."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def several(read: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
-    """A reader of values separated by commas, each read by ``read`` (llmsched.eval.cli.options), none twice."""
+def list_of(read: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
+    """A reader of values separated by commas; ``read`` (llmsched.eval.cli.options) reads each.  No value twice."""
 
     def read_all(text: str) -> tuple[T, ...]:
         values = tuple(read(part.strip()) for part in text.split(","))

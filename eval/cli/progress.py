@@ -1,5 +1,7 @@
-"""Progress with the time left, on standard error: a line that is overwritten at a terminal, and of a long course of
-work (Course) a line now and then where there is none."""
+"""Progress and the time left, on standard error.
+
+At a terminal a line that is overwritten; elsewhere only a long run (LongRun) writes a line from time to time.
+"""
 
 from __future__ import annotations
 
@@ -9,43 +11,43 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 QUIET_S = 0.5
-"""Nothing is shown before this time: short work needs no progress."""
+"""Nothing is shown before this time."""
 
 LINE_S = 30.0
-"""Least time between two lines of a course where standard error is no terminal, and least estimate worth a line."""
+"""Without a terminal: least time between two lines of a long run, and least estimate that is written."""
 
 
-class Course:
-    """Long work in stages of about known size, in runs; use as a context.
+class LongRun:
+    """Work in stages, each of about a known number of runs; use as a context.
 
-    While it is under way, everything that shows its progress (Progress) says what is left of the whole too.
+    Inside the context every Progress also shows what is left of the whole.
     """
 
-    _under_way: list[Course] = []  # one standard error, hence one list; the last is the innermost
+    _open: list[LongRun] = []  # one list, because there is one standard error; the last is the innermost
 
     def __init__(self, label: str, what: str, stages: Mapping[str, float]) -> None:
-        """``what`` the stages are called, and their names with how many runs each takes."""
+        """``what``: the word for the stages; ``stages``: number of runs by the name of the stage."""
         self._label, self._what, self._stages = label, what, dict(stages)
         self._ended, self._ended_runs, self._runs_here = 0, 0.0, 0
         self._made = 0
         self._began = self._said = time.monotonic()
         self._cpu_began = time.process_time()
 
-    def __enter__(self) -> Course:
-        Course._under_way.append(self)
+    def __enter__(self) -> LongRun:
+        LongRun._open.append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        Course._under_way.remove(self)
+        LongRun._open.remove(self)
 
     @classmethod
-    def current(cls) -> Course | None:
-        """The course under way."""
-        return cls._under_way[-1] if cls._under_way else None
+    def current(cls) -> LongRun | None:
+        """The innermost long run that is open; None where there is none."""
+        return cls._open[-1] if cls._open else None
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """A stage, from its begin to its end; after the first in which runs were made, how long all will take."""
+        """One stage, as a context; after the first in which runs were made the time for all is estimated."""
         estimated = self._made > 0
         yield
         self._ended += 1
@@ -59,14 +61,14 @@ class Course:
                 f"({total:,.0f} runs in all, {1000 * cpu_s:.1f} ms of CPU each)"
             )
 
-    def step(self, *, kept: bool) -> None:
-        """One more run is there; ``kept``: from before."""
+    def step(self, *, stored: bool) -> None:
+        """Count one more run; ``stored``: it was read from the store."""
         self._runs_here += 1
-        self._made += not kept
+        self._made += not stored
 
     @property
     def left_s(self) -> float:
-        """Time left (s), at the pace of the runs made so far; inf before the first."""
+        """Time left in seconds, at the rate of the runs made so far; inf before the first."""
         if self._made == 0:
             return float("inf")
         sizes = list(self._stages.values())
@@ -75,7 +77,7 @@ class Course:
 
     @property
     def text(self) -> str:
-        """How far it is."""
+        """Stages done, and the time left."""
         left = f", {duration(self.left_s)} left" if self._made else ""
         return f"{self._ended} of {len(self._stages)} {self._what}{left}"
 
@@ -85,15 +87,15 @@ class Course:
         print(f"{self._label}: {what}", file=sys.stderr, flush=True)
 
     def say_if_due(self, what: str) -> None:
-        """Write a line when the last is LINE_S ago."""
+        """Write a line if the last one is LINE_S old."""
         if time.monotonic() - self._said >= LINE_S:
             self.say(what)
 
 
 class Progress:
-    """Counts ``total`` pieces of work under a ``label``; use as a context, so that the line is wiped.
+    """Counts ``total`` pieces of work under a ``label``; use as a context, so that its line is erased at the end.
 
-    ``work``: how much all pieces are together, where they differ (default: every piece is 1).
+    ``work``: the size of all pieces together, where they differ (default: every piece is 1).
     """
 
     def __init__(self, label: str, total: int, work: float | None = None) -> None:
@@ -112,21 +114,21 @@ class Progress:
             print(f"\r{' ' * self._shown}\r", end="", file=sys.stderr, flush=True)
             self._shown = 0
 
-    def step(self, what: str = "", work: float = 1.0, *, kept: bool = False) -> None:
-        """One more piece is done, of this much ``work``; ``what`` names it; ``kept``: it was there and took no time."""
+    def step(self, what: str = "", work: float = 1.0, *, stored: bool = False) -> None:
+        """Count one more piece, of size ``work``; ``what`` names it; ``stored``: it was read and took no time."""
         self._done += 1
         self._left -= work
-        self._made += 0.0 if kept else work
-        course = Course.current()
-        if course is not None:
-            course.step(kept=kept)
+        self._made += 0.0 if stored else work
+        long_run = LongRun.current()
+        if long_run is not None:
+            long_run.step(stored=stored)
             if not self._live:
-                course.say_if_due(f"{course.text}; {self._label}: {self._done} of {self._total}")
+                long_run.say_if_due(f"{long_run.text}; {self._label}: {self._done} of {self._total}")
         spent = time.monotonic() - self._began
         if not self._live or spent < QUIET_S or self._made == 0.0:
             return
         left = spent / self._made * self._left
-        whole = f"{course.text}; " if course is not None else ""
+        whole = f"{long_run.text}; " if long_run is not None else ""
         line = f"{whole}{self._label}: {self._done} of {self._total}, {duration(left)} left  {what}"[:110]
         print(f"\r{line:{self._shown}}", end="", file=sys.stderr, flush=True)
         self._shown = len(line)

@@ -18,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
-from llmsched.eval.cli.frame import Experiment, Findings, Session, variant
-from llmsched.eval.experiments.capacity import with_targets
-from llmsched.eval.figures.charts import Panel, Series, lines
+from llmsched.eval.cli.findings import Findings
+from llmsched.eval.cli.frame import Experiment, Session
+from llmsched.eval.figures.charts import ChartLine, Panel, draw_lines
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import VALIDATED, at_load, resolve
+from llmsched.eval.runs.variants import variant, with_targets
 from llmsched.policies import parse_list
 from llmsched_env.config import Server
 from llmsched_env.profiles import Profile, load_profile
@@ -43,7 +44,7 @@ SAMPLE = 2000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What can be chosen."""
+    """The options of the command itself."""
     add = parser.add_argument_group("levels").add_argument
     add("--policies", default=POLICIES, metavar="LIST", help="the policies that are ranked")
     add("--simple-profile", default="synthetic", metavar="NAME|FILE", help="the synthetic latency (default synthetic)")
@@ -112,7 +113,7 @@ def find(session: Session) -> Findings:
     cells, factors = [], []
     for name, scenario in worlds.items():
         entrants = resolve(policies, scenario, session.crew)
-        session.notes += [f"{name}: {e.label} -> {e.policy.text} ({VALIDATED})." for e in entrants if e.chosen]
+        session.notes += [f"{name}: {e.label} -> {e.policy.text} ({VALIDATED})." for e in entrants if e.choice]
         for entrant in entrants:
             for seed in session.seeds:
                 cells.append(Cell(entrant.label, entrant.policy, entrant.scenario, seed))
@@ -132,10 +133,12 @@ def find(session: Session) -> Findings:
         places = list(range(1, len(worlds) + 1))
         means = [[interval(list(met[level, row])) for level in range(len(worlds))] for row in range(len(names))]
         series = [
-            Series(name, places, values, row) for row, (name, values) in enumerate(zip(names, means, strict=True))
+            ChartLine(name, places, values, row) for row, (name, values) in enumerate(zip(names, means, strict=True))
         ]
         panel = Panel("", "level", "SLO met, %", series, factor=100.0, share=True, ticks=tuple(worlds))
-        return lines("Policies at four levels of fidelity", heading.splitlines()[0], [panel], columns=1, height=5.0)
+        return draw_lines(
+            "Policies at four levels of fidelity", heading.splitlines()[0], [panel], columns=1, height=5.0
+        )
 
     drawings: dict[str, Callable] = {"levels": draw}
     about = {"levels": {name: scenario.describe() for name, scenario in worlds.items()}}

@@ -1,1 +1,1 @@
-"""Figures, drawn with matplotlib, which is loaded when one is drawn."""
+"""Figures, drawn with matplotlib, which is loaded when the first is drawn."""

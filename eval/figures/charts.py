@@ -1,4 +1,4 @@
-"""Charts that experiments share: lines with intervals, bars, a tornado.  One look, that of figures.comparison."""
+"""Charts that experiments share: lines with intervals, and a tornado.  Their look is that of figures.style."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmsched.eval.figures.comparison import GRID, INK, MUTED, TARGET, colour_of, dash_of, sheet
-from llmsched.eval.report.tooltips import SPOKEN, mark
+from llmsched.eval.figures.style import GRID, INK, MUTED, TARGET, colour_of, dash_of, sheet
+from llmsched.eval.report.tooltips import MARKED, mark
 from llmsched.eval.runs.intervals import Interval
 
 if TYPE_CHECKING:
@@ -21,16 +21,16 @@ LEGEND_WIDTH = 95
 """Letters in a row of the legend."""
 
 LEAST = 0.05
-"""Bars of a tornado that reach less far are left out, in shown units."""
+"""Least length of a bar of a tornado, in shown units; shorter ones are only counted."""
 
 FEW = 9
-"""Places on a log axis that are all named."""
+"""Up to so many places on a log axis are all labelled."""
 
 
 @dataclass(frozen=True)
-class Series:
-    """A line: its name in the legend, x, y with intervals, the row of its colour, and whether it is only a guide
-    (dotted, without points)."""
+class ChartLine:
+    """A line: its name in the legend; ``x`` (N,); ``y`` (N,) with intervals; the ``row`` of its colour; ``guide``: a
+    dotted line without points, for comparison."""
 
     name: str
     x: Sequence[float]
@@ -41,24 +41,27 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """Axes with their lines.  ``factor`` turns y into what is shown (100 for per cent); ``at_x`` marks a place;
-    ``ticks`` names the places 1, 2, 3, ..."""
+    """Axes with their lines.
+
+    ``factor`` times y is shown (100 for per cent); ``share``: y runs from 0 to 100 %; ``at_x``, ``at_y``: positions of
+    dashed lines; ``ticks``: labels of the places 1, 2, 3, ... on the x axis.
+    """
 
     title: str
     x: str
     y: str
-    series: Sequence[Series]
+    lines: Sequence[ChartLine]
     log_x: bool = False
     log_y: bool = False
     factor: float = 1.0
-    share: bool = False  # y runs from 0 to 100 %
+    share: bool = False
     at_x: float | None = None
     at_y: Sequence[float] = ()
     ticks: Sequence[str] = ()
 
 
-def lines(headline: str, title: str, panels: Sequence[Panel], columns: int = 2, height: float = 3.4) -> Figure:
-    """Panels in ``columns``, under one legend."""
+def draw_lines(headline: str, title: str, panels: Sequence[Panel], columns: int = 2, height: float = 3.4) -> Figure:
+    """The panels in ``columns``, with one legend below; ``height``: inches of a row."""
     rows = math.ceil(len(panels) / columns)
     figure = sheet(0.5 + height * rows, headline, title)
     grid = np.atleast_1d(figure.subplots(rows, columns, squeeze=False)).ravel()
@@ -79,22 +82,22 @@ def lines(headline: str, title: str, panels: Sequence[Panel], columns: int = 2, 
 
 def _panel(axes: Axes, panel: Panel) -> dict[str, Any]:
     handles = {}
-    for series in panel.series:
-        x = np.asarray(series.x, dtype=np.float64)
-        y = panel.factor * np.array([value.mean for value in series.y])
-        half = panel.factor * np.array([value.half or 0.0 for value in series.y])
-        colour = MUTED if series.guide else colour_of(series.row)
+    for line in panel.lines:
+        x = np.asarray(line.x, dtype=np.float64)
+        y = panel.factor * np.array([value.mean for value in line.y])
+        half = panel.factor * np.array([value.half or 0.0 for value in line.y])
+        colour = MUTED if line.guide else colour_of(line.row)
         look: dict[str, Any] = (
             {"linestyle": (0, (2, 2)), "linewidth": 1.3, "zorder": 1}
-            if series.guide
-            else {"linestyle": dash_of(series.row), "linewidth": 1.8, "marker": "o", "markersize": 4}
+            if line.guide
+            else {"linestyle": dash_of(line.row), "linewidth": 1.8, "marker": "o", "markersize": 4}
         )
-        (handles[series.name],) = axes.plot(x, y, color=colour, gid=SPOKEN, label=series.name, **look)
+        (handles[line.name],) = axes.plot(x, y, color=colour, gid=MARKED, label=line.name, **look)
         if np.any(half > 0):
             axes.fill_between(x, y - half, y + half, color=colour, alpha=0.13, linewidth=0)
         for place, value, width in zip(x, y, half, strict=True):
             spread = f" ± {width:.3g}" if width else ""
-            mark(axes, place, value, f"{series.name}\n{panel.x}: {place:,.4g}\n{panel.y}: {value:,.4g}{spread}")
+            mark(axes, place, value, f"{line.name}\n{panel.x}: {place:,.4g}\n{panel.y}: {value:,.4g}{spread}")
     _axes(axes, panel)
     return handles
 
@@ -104,7 +107,7 @@ def _axes(axes: Axes, panel: Panel) -> None:
 
     if panel.log_x:
         axes.set_xscale("log")
-        places = sorted({x for series in panel.series for x in series.x})
+        places = sorted({x for line in panel.lines for x in line.x})
         axes.xaxis.set_major_locator(FixedLocator(places) if len(places) <= FEW else LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
         axes.xaxis.set_minor_formatter(NullFormatter())
@@ -134,7 +137,7 @@ def _short(value: float) -> str:
 
 @dataclass(frozen=True)
 class Bar:
-    """A row of a tornado: what was changed, to which two values, and what that did to each."""
+    """A row of a tornado: the factor, its two values in words, and the effect of each."""
 
     factor: str
     low: str
@@ -144,12 +147,14 @@ class Bar:
 
     @property
     def reach(self) -> float:
-        """The larger of the two effects."""
+        """The size of the larger effect."""
         return max((abs(v.mean) for v in (self.at_low, self.at_high) if math.isfinite(v.mean)), default=0.0)
 
 
-def tornado(headline: str, title: str, x: str, panels: Mapping[str, Sequence[Bar]], factor: float = 100.0) -> Figure:
-    """A tornado per panel, bars in the order given, effects times ``factor``; what has no effect is only counted."""
+def draw_tornado(
+    headline: str, title: str, x: str, panels: Mapping[str, Sequence[Bar]], factor: float = 100.0
+) -> Figure:
+    """A tornado per panel, bars in the order given, effects times ``factor``; bars without effect are only counted."""
     shown = {name: [bar for bar in bars if bar.reach * factor >= LEAST] for name, bars in panels.items()}
     none = {name: len(bars) - len(shown[name]) for name, bars in panels.items()}
     panels = {f"{name} (+{none[name]} at 0)" if none[name] else name: bars for name, bars in shown.items()}
@@ -158,25 +163,27 @@ def tornado(headline: str, title: str, x: str, panels: Mapping[str, Sequence[Bar
     figure = sheet(rows * (1.2 + 0.5 * most), headline, title)
     grid = figure.subplots(rows, min(2, len(panels)), squeeze=False, sharex=True).ravel()
     for axes, (name, bars) in zip(grid, panels.items(), strict=False):
-        axes.axvline(0.0, color=INK, linewidth=1)
-        for row, bar in enumerate(bars):
-            for value, word, colour, up in (
-                (bar.at_low, bar.low, colour_of(0), -0.2),
-                (bar.at_high, bar.high, colour_of(1), 0.2),
-            ):
-                if not math.isfinite(value.mean):
-                    continue
-                mean, half = factor * value.mean, factor * (value.half or 0.0)
-                axes.barh(row + up, mean, height=0.36, color=colour, alpha=0.4, linewidth=0)
-                axes.errorbar(mean, row + up, xerr=half, color=colour, capsize=2, linewidth=1.2, fmt="|")
-                mark(axes, mean, row + up, f"{name}\n{bar.factor}: {word}\n{mean:+.2f} ± {half:.2f}")
-        axes.set_yticks(range(len(bars)), [f"{bar.factor}\n{bar.low} | {bar.high}" for bar in bars], fontsize=8)
-        axes.set_ylim(len(bars) - 0.4, -0.6)
-        axes.grid(axis="y", visible=False)
-        axes.grid(axis="x", color=GRID)
-        axes.set_title(name, fontsize=10, loc="left", color=INK)
-        axes.set_xlabel(x)
-        axes.tick_params(labelbottom=True)
+        _tornado(axes, name, bars, x, factor)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     return figure
+
+
+def _tornado(axes: Axes, name: str, bars: Sequence[Bar], x: str, factor: float) -> None:
+    axes.axvline(0.0, color=INK, linewidth=1)
+    for row, bar in enumerate(bars):
+        low, high = (bar.at_low, bar.low, colour_of(0), -0.2), (bar.at_high, bar.high, colour_of(1), 0.2)
+        for value, word, colour, up in (low, high):
+            if not math.isfinite(value.mean):
+                continue
+            mean, half = factor * value.mean, factor * (value.half or 0.0)
+            axes.barh(row + up, mean, height=0.36, color=colour, alpha=0.4, linewidth=0)
+            axes.errorbar(mean, row + up, xerr=half, color=colour, capsize=2, linewidth=1.2, fmt="|")
+            mark(axes, mean, row + up, f"{name}\n{bar.factor}: {word}\n{mean:+.2f} ± {half:.2f}")
+    axes.set_yticks(range(len(bars)), [f"{bar.factor}\n{bar.low} | {bar.high}" for bar in bars], fontsize=8)
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    axes.grid(axis="x", color=GRID)
+    axes.set_title(name, fontsize=10, loc="left", color=INK)
+    axes.set_xlabel(x)
+    axes.tick_params(labelbottom=True)

@@ -1,18 +1,16 @@
-"""Figures of a comparison, one function each, one PNG each.  matplotlib is loaded only when one is drawn."""
+"""Figures of a comparison of policies, one function each, one PNG each."""
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmsched.eval.figures.style import INK, MUTED, TARGET, colour_of, dash_of, sheet
 from llmsched.eval.report.tooltips import mark
 from llmsched.eval.runs.outcome import TIMELINE_POINTS, Outcome
 from llmsched_env.simulation.metrics import log_bin_ends
@@ -21,38 +19,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HINT = "figures need matplotlib: pip install 'llmsched[plots]' (everything else was written)"
-
-# After Okabe and Ito, told apart with every kind of colour vision, the light ones darkened to be legible as text;
-# a ninth policy starts over, dashed.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#997700", "#3B9BD1", "#000000", "#777777")
-DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)))
-INK, MUTED, GRID, TARGET = "#222222", "#6b6b6b", "#e3e3e3", "#b2182b"
-
 SMOOTH = 9
-
-STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": GRID,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-}
+"""Samples of a timeline that are averaged into one point of its line."""
 
 
 @dataclass(frozen=True)
-class Material:
-    """What the figures show: ``summaries`` (one per policy, aggregate.policy_summary) and ``runs`` (its
-    outcomes by policy), the scenario in one line, its E2E and TTFT targets (s, inf: none) and bin names."""
+class ComparisonData:
+    """What the figures show: the scenario in one line; ``summaries``, one per policy (aggregate.policy_summary);
+    ``runs``, its outcomes by policy; the E2E and TTFT targets in seconds (inf: none); the names of the bins."""
 
     title: str
     summaries: Sequence[Mapping[str, Any]]
@@ -67,54 +41,27 @@ class Material:
         return [summary["policy"] for summary in self.summaries]
 
 
-def available() -> bool:
-    """Whether matplotlib is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
-
-
-def drawings(material: Material) -> dict[str, Callable[[], Figure | None]]:
-    """Every figure of a comparison by name, ready to be drawn; None where the material does not allow it."""
+def comparison_drawings(data: ComparisonData) -> dict[str, Callable[[], Figure | None]]:
+    """Every figure of a comparison by name, drawn when it is called; None: the runs have no data for it."""
     return {
-        "slo_attainment": partial(slo_attainment, material),
-        "latency": partial(latency_percentiles, material),
-        "latency_cdf": partial(latency_cdf, material),
-        "bins": partial(misses_per_bin, material),
-        "timeline": partial(timeline, material),
+        "slo_attainment": partial(draw_slo_attainment, data),
+        "latency": partial(draw_latency_percentiles, data),
+        "latency_cdf": partial(draw_latency_cdf, data),
+        "bins": partial(draw_misses_per_bin, data),
+        "timeline": partial(draw_timeline, data),
     }
 
 
-def drawn(drawings: Mapping[str, Callable[[], Figure | None]]) -> dict[str, Figure]:
-    """Draw those that can be, in the style of the project."""
-    import matplotlib
-
-    with matplotlib.rc_context(STYLE):
-        found = {name: draw() for name, draw in drawings.items()}
-    return {name: figure for name, figure in found.items() if figure is not None}
-
-
-def write(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
-    """Write the figures into ``folder`` as PNG; return the files."""
-    import matplotlib
-
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    with matplotlib.rc_context(STYLE):
-        for name, figure in figures.items():
-            files.append(folder / f"{name}.png")
-            figure.savefig(files[-1], dpi=150, facecolor="white")
-    return files
-
-
-def slo_attainment(material: Material) -> Figure:
+def draw_slo_attainment(data: ComparisonData) -> Figure:
     """Share of requests within their SLO, per policy: mean, interval, and every seed as a dot."""
-    names = material.names
-    figure = _figure(1.6 + 0.42 * len(names), material, "Requests that met their SLO")
+    names = data.names
+    figure = _figure(1.6 + 0.42 * len(names), data, "Requests that met their SLO")
     axes = figure.add_subplot()
-    for row, summary in enumerate(material.summaries):
+    for row, summary in enumerate(data.summaries):
         colour = colour_of(row)
         share, half = 100 * summary["slo_attainment"], summary["ci95"]["slo_attainment"]
         axes.barh(row, share, height=0.62, color=colour, alpha=0.28, linewidth=0)
-        seeds = [100 * run.summary["slo_attainment"] for run in material.runs[summary["policy"]]]
+        seeds = [100 * run.summary["slo_attainment"] for run in data.runs[summary["policy"]]]
         axes.plot(seeds, [row] * len(seeds), "o", color=colour, markersize=4, alpha=0.55, markeredgewidth=0)
         error = "" if half is None else f" ± {100 * half:.1f}"
         if half is not None:
@@ -129,21 +76,21 @@ def slo_attainment(material: Material) -> Figure:
     return figure
 
 
-def latency_percentiles(material: Material) -> Figure:
+def draw_latency_percentiles(data: ComparisonData) -> Figure:
     """Median, 95th and 99th percentile of TTFT and E2E latency, per policy, on a common log axis."""
-    figure = _figure(1.9 + 0.42 * len(material.names), material, "Latency of completed requests")
+    figure = _figure(1.9 + 0.42 * len(data.names), data, "Latency of completed requests")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    targets = (material.ttft_s, material.e2e_s)
+    targets = (data.ttft_s, data.e2e_s)
     names = (("ttft", "time to first token"), ("e2el", "end to end"))
     for axes, (key, label), target in zip(panels, names, targets, strict=True):
-        for row, summary in enumerate(material.summaries):
+        for row, summary in enumerate(data.summaries):
             values = [summary[f"{statistic}_{key}_ms"] / 1000 for statistic in ("median", "p95", "p99")]
             if not np.all(np.isfinite(values)):
                 continue
             axes.plot(values, [row] * 3, "-", color=colour_of(row), alpha=0.35, linewidth=5, solid_capstyle="round")
             for value, marker, share in zip(values, "oDs", ("median", "95th", "99th"), strict=True):
                 axes.plot(value, row, marker, color=colour_of(row), markersize=6)
-                mark(axes, value, row, f"{material.names[row]}\n{label}, {share}: {_seconds(value)}")
+                mark(axes, value, row, f"{data.names[row]}\n{label}, {share}: {_seconds(value)}")
             for value, offset, align in ((values[0], -7, "right"), (values[2], 7, "left")):
                 axes.annotate(
                     _seconds(value),
@@ -161,20 +108,20 @@ def latency_percentiles(material: Material) -> Figure:
         _log_seconds(axes)
         _target(axes, target, "target ")
     panels[0].margins(x=0.22)
-    _rows(panels[0], material.names)
+    _rows(panels[0], data.names)
     figure.supxlabel("seconds (log scale); ● median   ◆ 95th   ■ 99th percentile", fontsize=10)
     return figure
 
 
-def latency_cdf(material: Material) -> Figure:
-    """Share of all arrivals that completed within t; a line that ends below 100 % never served the rest."""
-    figure = _figure(5.0, material, "How long requests take, end to end")
+def draw_latency_cdf(data: ComparisonData) -> Figure:
+    """Share of all arrivals that completed within t; a line that ends below 100 %: the rest never completed."""
+    figure = _figure(5.0, data, "How long requests take, end to end")
     axes = figure.add_subplot()
     ends, spans = log_bin_ends(), []
-    order = sorted(range(len(material.names)), key=lambda row: -material.summaries[row]["slo_attainment"])
+    order = sorted(range(len(data.names)), key=lambda row: -data.summaries[row]["slo_attainment"])
     for row in order:
-        summary = material.summaries[row]
-        counts = np.sum([run.e2e_counts for run in material.runs[summary["policy"]]], axis=0)
+        summary = data.summaries[row]
+        counts = np.sum([run.e2e_counts for run in data.runs[summary["policy"]]], axis=0)
         used = np.flatnonzero(counts)
         if len(used) == 0:
             continue
@@ -189,7 +136,7 @@ def latency_cdf(material: Material) -> Figure:
     axes.set_ylabel("share of all arrivals completed, %")
     axes.set_xlabel("end-to-end latency, seconds (log scale)")
     _log_seconds(axes)
-    _target(axes, material.e2e_s, "target ")
+    _target(axes, data.e2e_s, "target ")
     legend = axes.legend(loc="best", frameon=False, title="met their SLO", alignment="left")
     legend.get_title().set_color(MUTED)
     for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True):
@@ -197,25 +144,25 @@ def latency_cdf(material: Material) -> Figure:
     return figure
 
 
-def misses_per_bin(material: Material) -> Figure:
-    """Share of misses in every bin: who pays for the average."""
-    used = [k for k, row in enumerate(material.summaries[0]["per_bin"]) if row["submitted"]]
-    shares = np.array([[100 * s["per_bin"][k]["miss_rate"] for k in used] for s in material.summaries])
-    figure = _figure(2.1 + 0.42 * len(material.names), material, "SLO misses by predicted output length")
+def draw_misses_per_bin(data: ComparisonData) -> Figure:
+    """Share of misses in every bin, by policy."""
+    used = [k for k, row in enumerate(data.summaries[0]["per_bin"]) if row["submitted"]]
+    shares = np.array([[100 * s["per_bin"][k]["miss_rate"] for k in used] for s in data.summaries])
+    figure = _figure(2.1 + 0.42 * len(data.names), data, "SLO misses by predicted output length")
     axes = figure.add_subplot()
     image = axes.pcolormesh(shares, cmap="Blues", vmin=0, vmax=100, edgecolors="white", linewidth=2)
     axes.invert_yaxis()
     for (row, column), value in np.ndenumerate(shares):
         dark = value > 55
         axes.text(column + 0.5, row + 0.5, f"{value:.1f} %", ha="center", va="center", color="white" if dark else INK)
-        where = f"{material.names[row]}, bin {material.bins[used[column]]}"
+        where = f"{data.names[row]}, bin {data.bins[used[column]]}"
         mark(axes, column + 0.5, row + 0.5, f"{where}\n{value:.2f} % missed their SLO")
-    submitted = [material.summaries[0]["per_bin"][k]["submitted"] for k in used]
+    submitted = [data.summaries[0]["per_bin"][k]["submitted"] for k in used]
     total = sum(submitted)
-    labels = [f"{material.bins[k]}\n{100 * n / total:.0f} % of requests" for k, n in zip(used, submitted, strict=True)]
+    labels = [f"{data.bins[k]}\n{100 * n / total:.0f} % of requests" for k, n in zip(used, submitted, strict=True)]
     axes.set_xticks(np.arange(len(used)) + 0.5, labels)
-    axes.set_yticks(np.arange(len(material.names)) + 0.5, material.names)
-    for tick, row in zip(axes.get_yticklabels(), range(len(material.names)), strict=True):
+    axes.set_yticks(np.arange(len(data.names)) + 0.5, data.names)
+    for tick, row in zip(axes.get_yticklabels(), range(len(data.names)), strict=True):
         tick.set_color(colour_of(row))
     axes.set_xlabel("bin, predicted output tokens")
     axes.grid(False)
@@ -226,15 +173,15 @@ def misses_per_bin(material: Material) -> Figure:
     return figure
 
 
-def timeline(material: Material) -> Figure | None:
+def draw_timeline(data: ComparisonData) -> Figure | None:
     """Waiting requests and batch size over time, under the first seed; None when no run kept a timeline."""
-    kept = {name: run.timeline for name, runs in material.runs.items() for run in runs[:1] if run.timeline is not None}
+    kept = {name: run.timeline for name, runs in data.runs.items() for run in runs[:1] if run.timeline is not None}
     if not kept:
         return None
-    seed = material.runs[next(iter(kept))][0].seed
-    figure = _figure(6.2, material, f"Queue and batch size over time, seed {seed}")
+    seed = data.runs[next(iter(kept))][0].seed
+    figure = _figure(6.2, data, f"Queue and batch size over time, seed {seed}")
     queue, batch = figure.subplots(2, 1, sharex=True)
-    for row, name in enumerate(material.names):
+    for row, name in enumerate(data.names):
         if name not in kept:
             continue
         line = kept[name]
@@ -258,22 +205,8 @@ def timeline(material: Material) -> Figure | None:
     return figure
 
 
-def _figure(height: float, material: Material, headline: str) -> Figure:
-    return sheet(height, headline, material.title)
-
-
-def sheet(height: float, headline: str, title: str) -> Figure:
-    """A figure ``height`` inches high below its headline and the scenario, both flush left."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    subtitle = textwrap.wrap(title, 150)
-    head = 0.42 + 0.15 * len(subtitle)
-    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, height / (height + head)), w_pad=0.12, h_pad=0.08)
-    figure = Figure(figsize=(9.0, height + head), layout=layout)
-    figure.text(0.012, 1 - 0.10 / (height + head), headline, fontsize=13, fontweight="bold", va="top")
-    figure.text(0.012, 1 - 0.35 / (height + head), "\n".join(subtitle), fontsize=8, color=MUTED, va="top")
-    return figure
+def _figure(height: float, data: ComparisonData, headline: str) -> Figure:
+    return sheet(height, headline, data.title)
 
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
@@ -307,7 +240,7 @@ def _log_seconds(axes: Axes) -> None:
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Centred mean over SMOOTH samples, so that single batches do not hide the course."""
+    """Centred mean over SMOOTH samples, so that the trend is visible behind single batches."""
     weight = np.ones(SMOOTH)
     return np.convolve(values, weight, "same") / np.convolve(np.ones(len(values)), weight, "same")
 
@@ -316,13 +249,3 @@ def _seconds(value: float) -> str:
     if value >= 100:
         return f"{value:.0f} s"
     return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.0f} ms"
-
-
-def colour_of(row: int) -> str:
-    """The colour of the policy in this row."""
-    return PALETTE[row % len(PALETTE)]
-
-
-def dash_of(row: int) -> Any:
-    """The dashes of the policy in this row."""
-    return DASHES[(row // len(PALETTE)) % len(DASHES)]

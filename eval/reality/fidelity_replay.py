@@ -83,7 +83,7 @@ def replay(requests: Requests, batch: int, serve: Serve) -> tuple[Floats, Floats
 
 
 @dataclass(frozen=True)
-class Batch:
+class ServedBatch:
     """A real batch: who was in it, and what it took in ms."""
 
     prompts: Sequence[int]
@@ -91,24 +91,24 @@ class Batch:
     ms: float
 
 
-def recording(serve: Serve, batches: list[Batch]) -> Serve:
+def record_batches(serve: Serve, batches: list[ServedBatch]) -> Serve:
     """``serve`` that also keeps what it did."""
 
     def kept(prompts: Sequence[int], outputs: Sequence[int]) -> tuple[float, float]:
         found = serve(prompts, outputs)
-        batches.append(Batch(prompts, outputs, sum(found)))
+        batches.append(ServedBatch(prompts, outputs, sum(found)))
         return found
 
     return kept
 
 
-def service_errors(batches: Sequence[Batch], profile: Profile) -> Floats:
+def service_errors(batches: Sequence[ServedBatch], profile: Profile) -> Floats:
     """Predicted over measured service time, less 1, of every real batch: no queue in it."""
     serve = service_ms(profile)
     return np.array([sum(serve(b.prompts, b.outputs)) / b.ms - 1.0 for b in batches])
 
 
-def simulated(requests: Requests, batch: int, profile: Profile, noise_key: int = 0) -> tuple[Floats, Floats]:
+def simulate_replay(requests: Requests, batch: int, profile: Profile, noise_key: int = 0) -> tuple[Floats, Floats]:
     """The same from the simulator; ``noise_key`` draws the noise of the profile."""
     bound = parse(f"static:batch={batch}")
     config = SimConfig(servers=(Server(profile),), queueing=Queueing(), max_batch=batch, slos=(SLO(e2e_s=1e9),))
@@ -117,7 +117,7 @@ def simulated(requests: Requests, batch: int, profile: Profile, noise_key: int =
     return rows["first_token"].copy(), rows["completion"].copy()
 
 
-def measures(requests: Requests, first: Floats, done: Floats) -> dict[str, float]:
+def metrics_of(requests: Requests, first: Floats, done: Floats) -> dict[str, float]:
     """The METRICS of a run, in seconds and requests per second (docs/reference/metrics.md)."""
     e2e, ttft = done - requests.arrival_s, first - requests.arrival_s
     span = float(done.max() - requests.arrival_s[0])

@@ -19,7 +19,7 @@ JUDGED = ("e2e_p50", "e2e_p95")
 
 
 @dataclass(frozen=True)
-class Line:
+class MetricLine:
     """One metric at one load: the simulator's number against those of the repeated real runs."""
 
     metric: str
@@ -78,7 +78,7 @@ class LoadResult:
     rate: float
     requests: int
     mean_batch: float
-    lines: tuple[Line, ...]
+    lines: tuple[MetricLine, ...]
     service: ServiceError
 
     @property
@@ -94,12 +94,12 @@ class LoadResult:
         return own | {"service_error": asdict(self.service), "lines": lines}
 
 
-def lines_of(predicted: Mapping[str, float], real: Sequence[Mapping[str, float]]) -> tuple[Line, ...]:
+def metric_lines(predicted: Mapping[str, float], real: Sequence[Mapping[str, float]]) -> tuple[MetricLine, ...]:
     """A line per metric."""
-    return tuple(Line(name, predicted[name], tuple(run[name] for run in real)) for name in METRICS)
+    return tuple(MetricLine(name, predicted[name], tuple(run[name] for run in real)) for name in METRICS)
 
 
-def table(results: Sequence[LoadResult]) -> str:
+def table_text(results: Sequence[LoadResult]) -> str:
     """All loads, a row per metric; the judged ones carry their verdict."""
     text = []
     for result in results:

@@ -36,7 +36,7 @@ LABEL = "scale"
 
 
 @dataclass(frozen=True)
-class Run:
+class LoggedRun:
     """A run: its label, its requests, and of each the times (s) to the first token and to the end, at the client."""
 
     label: str
@@ -55,14 +55,14 @@ class Run:
         return self.requests.arrival_s + self.e2e_s
 
 
-def read_runs(option: str, folder: Path) -> list[Run]:
+def read_runs(option: str, folder: Path) -> list[LoggedRun]:
     """The runs in ``folder`` (or in one file), by label; ``ValueError`` names ``option`` and what is wrong."""
     if not folder.exists():
         raise ValueError(f"{option} {str(folder)!r}: there is no such folder.")
     files = sorted(folder.glob("*.csv")) if folder.is_dir() else [folder]
     if not files:
         raise ValueError(f"{option} {str(folder)!r} holds no CSV file: {_wanted()}.")
-    runs: dict[str, Run] = {}
+    runs: dict[str, LoggedRun] = {}
     headers = []
     for file in files:
         header = _header(file)
@@ -112,7 +112,7 @@ def _about_requests(header: Sequence[str]) -> bool:
     return any(name in header for name in MARKS) or len(_present(header)) > len(MARKS)
 
 
-def _runs_of(file: Path, header: Sequence[str]) -> list[Run]:
+def _runs_of(file: Path, header: Sequence[str]) -> list[LoggedRun]:
     columns = _present(header)
     missing = [" or ".join(allowed) for name, allowed in COLUMNS.items() if name not in columns]
     if missing:
@@ -160,7 +160,7 @@ def _refuse(wrong: NDArray[np.bool_], file: Path, column: str, values: NDArray, 
         raise ValueError(f"{file}, row {row + 1}: {column}={values[row]!s} is not allowed: give {wanted}.")
 
 
-def _run(label: str, values: Mapping[str, Floats]) -> Run:
+def _run(label: str, values: Mapping[str, Floats]) -> LoggedRun:
     order = np.argsort(values["arrival_s"], kind="stable")
     sent, prompt, output, ttft, e2e = (np.array(values[name][order]) for name in COLUMNS)
-    return Run(label, Requests.checked(sent - sent[0], prompt, output), ttft, e2e)
+    return LoggedRun(label, Requests.checked(sent - sent[0], prompt, output), ttft, e2e)

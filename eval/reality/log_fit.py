@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from llmsched.eval.reality.fidelity_replay import measures
-from llmsched.eval.reality.log_data import Floats, Run
+from llmsched.eval.reality.fidelity_replay import metrics_of
+from llmsched.eval.reality.log_data import Floats, LoggedRun
 from llmsched.eval.reality.log_start import start
 from llmsched.policies import parse
 from llmsched_env.config import SLO, Continuous, Server, SimConfig
@@ -51,7 +51,7 @@ CONTEXT = 700.0
 
 
 @dataclass(frozen=True)
-class Engine:
+class EngineSettings:
     """The settings of the server: sequences at once, tokens of an iteration, KV memory in tokens."""
 
     max_seqs: int = 256
@@ -74,7 +74,7 @@ class Coefficients:
         """In the order of the fields."""
         return np.array([self.d0, self.d1, self.d2, self.p1, self.offset])
 
-    def profile(self, engine: Engine, name: str = "fitted") -> Profile:
+    def profile(self, engine: EngineSettings, name: str = "fitted") -> Profile:
         """The latency profile of the server, without the offset.  No iteration is shorter than ``d0``."""
         own = {"d0": self.d0, "d1": self.d1, "d2": self.d2, "p0": self.d0, "p1": self.p1, "p2": 0.0}
         return Profile(name, "floor", own, engine.kv_tokens)
@@ -88,7 +88,7 @@ class Seen:
     done_s: Floats
 
 
-def predict(requests: Requests, found: Coefficients, engine: Engine) -> Seen:
+def predict(requests: Requests, found: Coefficients, engine: EngineSettings) -> Seen:
     """What the client of such a server would see."""
     bound = parse(f"static:batch={engine.max_seqs}")
     config = SimConfig(
@@ -106,11 +106,11 @@ def predict(requests: Requests, found: Coefficients, engine: Engine) -> Seen:
 def metrics(requests: Requests, first_s: Floats, done_s: Floats) -> dict[str, float]:
     """The METRICS of a run, in seconds."""
     late = np.percentile(first_s - requests.arrival_s, 99)
-    found = measures(requests, first_s, done_s) | {"ttft_p99": float(late)}
+    found = metrics_of(requests, first_s, done_s) | {"ttft_p99": float(late)}
     return {name: found[name] for name in METRICS}
 
 
-def miss(run: Run, found: Coefficients, engine: Engine) -> float:
+def miss(run: LoggedRun, found: Coefficients, engine: EngineSettings) -> float:
     """How far the prediction of ``run`` is off: E2E, TTFT and makespan weigh the same."""
     seen = predict(run.requests, found, engine)
     sent = run.requests.arrival_s
@@ -126,7 +126,7 @@ def _size(ratio: Floats) -> float:
     return float(np.mean(2.0 * np.sqrt(1.0 + (np.log(ratio) / TOLERANCE) ** 2) - 2.0))
 
 
-def fit(runs: Sequence[Run], engine: Engine) -> Coefficients:
+def fit(runs: Sequence[LoggedRun], engine: EngineSettings) -> Coefficients:
     """The coefficients that predict ``runs`` best: searched from two starts, what regressions on the log give and
     what corrections make of it."""
 
@@ -134,11 +134,11 @@ def fit(runs: Sequence[Run], engine: Engine) -> Coefficients:
         found = Coefficients(*np.exp(place).tolist())
         return sum(miss(run, found, engine) for run in runs)
 
-    ends = [_searched(loss, place) for place in (corrected(runs, engine), np.log(start(runs)))]
+    ends = [_search_from(loss, place) for place in (correct_start(runs, engine), np.log(start(runs)))]
     return Coefficients(*np.exp(min(ends, key=loss)).tolist())
 
 
-def _searched(loss: Callable[[Floats], float], place: Floats) -> Floats:
+def _search_from(loss: Callable[[Floats], float], place: Floats) -> Floats:
     """Where Nelder-Mead on logarithms ends, started anew with smaller simplices.
 
     A simulation is a step function of the coefficients here and there, on which derivatives mislead.
@@ -150,7 +150,7 @@ def _searched(loss: Callable[[Floats], float], place: Floats) -> Floats:
     return place
 
 
-def corrected(runs: Sequence[Run], engine: Engine) -> Floats:
+def correct_start(runs: Sequence[LoggedRun], engine: EngineSettings) -> Floats:
     """Logarithms of coefficients whose simulated log leads the regressions to what the real one leads them to.
 
     Indirect inference (Gourieroux, Monfort and Renault, Journal of Applied Econometrics 8, 1993): what the
@@ -160,15 +160,15 @@ def corrected(runs: Sequence[Run], engine: Engine) -> Floats:
     place = told
     for share in CORRECTIONS:
         found = Coefficients(*np.exp(place).tolist())
-        again = np.log(start([replayed(run, found, engine) for run in runs]))
+        again = np.log(start([simulated_log(run, found, engine) for run in runs]))
         place = place + share * np.clip(told - again, -MOST_CORRECTION, MOST_CORRECTION)
     return place
 
 
-def replayed(run: Run, found: Coefficients, engine: Engine) -> Run:
+def simulated_log(run: LoggedRun, found: Coefficients, engine: EngineSettings) -> LoggedRun:
     """The log that such a server would have left of the requests of ``run``."""
     seen, sent = predict(run.requests, found, engine), run.requests.arrival_s
-    return Run(run.label, run.requests, seen.first_s - sent, seen.done_s - sent)
+    return LoggedRun(run.label, run.requests, seen.first_s - sent, seen.done_s - sent)
 
 
 def simplex(place: Floats, step: float) -> Floats:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from llmsched.eval.reality.log_data import Run
-from llmsched.eval.reality.log_fit import METRICS, Coefficients, Engine, Seen, metrics, predict
+from llmsched.eval.reality.log_data import LoggedRun
+from llmsched.eval.reality.log_fit import METRICS, Coefficients, EngineSettings, Seen, metrics, predict
 from llmsched.eval.report.tables import Column, Table
 
 BAR: Mapping[str, float] = {"e2e_p50": 0.06, "e2e_p95": 0.06, "ttft_p95": 0.15, "makespan": 0.03}
@@ -18,13 +18,15 @@ BAR: Mapping[str, float] = {"e2e_p50": 0.06, "e2e_p95": 0.06, "ttft_p95": 0.15, 
 class Prediction:
     """A run, what was predicted of it, and the coefficients it was predicted with (``fitted_on``: labels of runs)."""
 
-    run: Run
+    run: LoggedRun
     found: Coefficients
     fitted_on: tuple[str, ...]
     seen: Seen
 
     @classmethod
-    def of(cls, run: Run, found: Coefficients, fitted_on: Sequence[Run], engine: Engine) -> Prediction:
+    def of(
+        cls, run: LoggedRun, found: Coefficients, fitted_on: Sequence[LoggedRun], engine: EngineSettings
+    ) -> Prediction:
         """Of ``run``, by simulation."""
         labels = tuple(other.label for other in fitted_on)
         return cls(run, found, labels, predict(run.requests, found, engine))
@@ -59,14 +61,14 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Summary:
+class ErrorSummary:
     """Mean and worst size of every metric's error, and whether the mean keeps within the bar."""
 
     mean: dict[str, float]
     worst: dict[str, float]
 
     @classmethod
-    def of(cls, predictions: Sequence[Prediction]) -> Summary:
+    def of(cls, predictions: Sequence[Prediction]) -> ErrorSummary:
         """Over the runs."""
         sizes = [{name: abs(error) for name, error in each.errors.items()} for each in predictions]
         mean = {name: sum(run[name] for run in sizes) / len(sizes) for name in METRICS}
@@ -82,7 +84,7 @@ class Summary:
         return {"mean_abs_error": self.mean, "worst_abs_error": self.worst, "bar": dict(BAR), "passed": self.passed}
 
 
-def table(predictions: Sequence[Prediction], summary: Summary) -> Table:
+def prediction_table(predictions: Sequence[Prediction], summary: ErrorSummary) -> Table:
     """A row per run: simulated, logged and error; then mean, worst and bar."""
     columns = [Column("run", "run"), Column("requests", "requests", digits=0), Column("what", "")]
     for name in METRICS:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from llmsched.eval.reality.log_data import Floats, Run
+from llmsched.eval.reality.log_data import Floats, LoggedRun
 
 FEWEST = 5
 """Tokens after the first that a request needs to tell something about steps."""
@@ -35,7 +35,7 @@ OFFSET_LEAST = 1.0
 
 
 @dataclass(frozen=True)
-class Timeline:
+class LogTimeline:
     """A run between the instants at which a request got its first token or its last, m of them.
 
     Per interval, (m - 1,): ``wide`` ms, ``members`` that decode, the tokens of ``context`` they hold together.
@@ -52,7 +52,7 @@ class Timeline:
     tokens: Floats
 
     @classmethod
-    def of(cls, run: Run) -> Timeline:
+    def of(cls, run: LoggedRun) -> LogTimeline:
         """Of ``run``; each request's context grows evenly between its first token and its last."""
         times = np.unique(np.concatenate([run.first_s, run.done_s]))
         first, last = np.searchsorted(times, run.first_s), np.searchsorted(times, run.done_s)
@@ -82,9 +82,9 @@ class Timeline:
         return np.log(np.maximum(steps[kept], 0.05) / self.tokens[kept])
 
 
-def start(runs: Sequence[Run]) -> Floats:
+def start(runs: Sequence[LoggedRun]) -> Floats:
     """d0, d1, d2, p1 and the offset (ms) from the log alone; the defaults PLACES[0] where it tells nothing."""
-    lines = [Timeline.of(run) for run in runs]
+    lines = [LogTimeline.of(run) for run in runs]
     if sum(int((line.tokens >= FEWEST).sum()) for line in lines) < len(PLACES[0]):
         return np.array([*PLACES[0], 10.0])
 

@@ -1,4 +1,4 @@
-"""The files an experiment leaves: results.csv, summary.json, manifest.json."""
+"""The files that an experiment leaves: results.csv, summary.json, manifest.json."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ import json
 import math
 import os
 import platform
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from llmsched.eval.runs.machine import git_state, processor
 from llmsched.eval.runs.outcome import Outcome
 from llmsched_env.simulation.metrics import KEYS
 
 PACKAGES = ("llmsched", "gymnasium", "numba", "numpy", "scipy", "pandas", "matplotlib")
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def prepare(folder: Path) -> None:
-    """Make ``folder`` and write into it once; ``ValueError`` with a line for the user if that fails."""
+    """Make ``folder`` and write into it once; ``ValueError`` with one line for the user where that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -34,7 +33,7 @@ def prepare(folder: Path) -> None:
 
 
 def prepare_file(option: str, path: Path) -> None:
-    """See that ``path`` can be written, whatever is there stays; ``ValueError`` with a line for the user if not."""
+    """Check that ``path`` can be written, without changing it; ``ValueError`` with one line for the user if not."""
     try:
         with path.open("ab"):
             pass
@@ -46,7 +45,7 @@ def prepare_file(option: str, path: Path) -> None:
 
 
 class ResultsFile:
-    """results.csv, a row per policy and seed: appended as runs finish, put in order at the end."""
+    """The file results.csv of a comparison, a row per policy and seed: appended as runs finish, sorted at the end."""
 
     def __init__(self, path: Path, bins: int) -> None:
         self._path = path
@@ -55,7 +54,7 @@ class ResultsFile:
         self._write([])
 
     def append(self, outcome: Outcome) -> None:
-        """Add a run at once, so that an interrupted experiment keeps it."""
+        """Add a run to the file at once: it stays there when the command is interrupted."""
         text = io.StringIO()
         self._writer(text).writerow(result_row(outcome))
         with self._path.open("a", encoding="utf-8", newline="") as file:
@@ -97,7 +96,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def as_json(value: Any) -> str:
-    """JSON with two spaces; what is undefined (NaN) is null."""
+    """JSON indented by two spaces; an undefined number (NaN) is null."""
     return json.dumps(_defined(value), indent=2, allow_nan=False)
 
 
@@ -112,19 +111,19 @@ def _defined(value: Any) -> Any:
 
 
 def manifest(command: Sequence[str], seeds: Sequence[int], began: str, seconds: float) -> dict[str, Any]:
-    """How the results were made: command, versions, seeds, git commit, machine; ``began`` in ISO form."""
+    """How the results came about: command, versions, seeds, git commit, machine; ``began`` in ISO form."""
     return {
         "command": list(command),
         "began": began,
         "seconds": round(seconds, 3),
         "seeds": list(seeds),
-        "git": _commit(),
+        "git": git_state(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
         "machine": {
             "system": platform.system(),
             "release": platform.release(),
             "architecture": platform.machine(),
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
         },
     }
@@ -135,24 +134,3 @@ def _version(name: str) -> str | None:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _commit() -> dict[str, Any] | None:
-    """The commit of the checkout and whether files differ from it; None outside a checkout or without git."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "modified": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()

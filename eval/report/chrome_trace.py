@@ -1,6 +1,6 @@
 """Batches on servers as a trace that Perfetto (ui.perfetto.dev) and chrome://tracing open.
 
-A process per policy, a thread per server, a slice per batch; beside them the number of requests that wait.
+A process per policy, a thread per server, a slice per batch, and a counter of the waiting requests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ US = 1e6
 
 
 def write_timeline(cells: Sequence[Cell], path: Path) -> None:
-    """Run ``cells`` once more, their batches logged, and write all of them into one trace at ``path``."""
+    """Run ``cells`` again with their batches logged, and write all of them into one trace at ``path``."""
     logged = [Cell(c.label, c.policy, c.scenario, c.seed, c.split, timeline=True) for c in cells]
     arrivals = SharedArrivals(logged)
     events = []
@@ -33,7 +33,7 @@ def write_timeline(cells: Sequence[Cell], path: Path) -> None:
 
 
 def events_of(process: int, name: str, result: RunResult) -> list[dict[str, Any]]:
-    """The trace events of one run, whose batches were logged, as process number ``process``."""
+    """The trace events of one run with logged batches, as process number ``process``."""
     events = [_name("process_name", process, 0, name)]
     events += [_name("thread_name", process, k + 1, f"server {k}") for k in range(len(result.servers))]
     for batch in result.batches[np.isfinite(result.batches["end"])]:
@@ -59,7 +59,7 @@ def events_of(process: int, name: str, result: RunResult) -> list[dict[str, Any]
 
 
 def _kind(choice: int, bins: int) -> str:
-    """Where a batch came from; in the continuous engine a slice is a stretch of a running set, from no one bin."""
+    """The bin of a batch; `running` in the engine `continuous`, whose running sets belong to no single bin."""
     if choice < 0:
         return "running"
     return "any" if choice == bins else f"bin {choice}"

@@ -1,7 +1,7 @@
-"""A report: one HTML page with everything in it, tables that sort and figures that answer the mouse.
+"""The report: one HTML page with sortable tables, figures with tooltips, notes, and how to repeat the command.
 
-The page needs no network and no other file.  Figures are matplotlib's, as SVG; what they say under the mouse lies over
-them as points (llmsched.eval.report.tooltips).  Without JavaScript it shows the same, unsorted and silent.
+The page needs no network and no other file.  Figures are matplotlib's, as SVG; their tooltips are points laid over them
+(llmsched.eval.report.tooltips).  Without JavaScript the page has no tooltips and does not sort.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from llmsched.eval.figures.comparison import STYLE
+from llmsched.eval.figures.style import STYLE
 from llmsched.eval.report import tooltips
 from llmsched.eval.report.tables import Column, Table, Value
 from llmsched.eval.runs.intervals import Interval
@@ -30,8 +30,8 @@ PARTS = Path(__file__).parent / "page_parts"
 def page(
     heading: str, tables: Sequence[Table], figures: Mapping[str, Figure], notes: Sequence[str], about: Mapping[str, Any]
 ) -> str:
-    """The page: ``heading`` (its first line is the title), tables, figures by name, remarks, and ``about``, the
-    manifest, which says how to redo it."""
+    """The page: ``heading`` (its first line is the title), tables, figures by name, notes, and ``about``: the manifest,
+    which says how to repeat the command."""
     title, _, rest = heading.partition("\n")
     parts = {
         "title": html.escape(title),
@@ -62,7 +62,7 @@ def _table(table: Table) -> str:
 
 
 def _cell(column: Column, value: Value) -> str:
-    shown = html.escape(column.shown(value))
+    shown = html.escape(column.show(value))
     if isinstance(value, str):
         return f"<td class=word>{shown}</td>"
     number = value.mean if isinstance(value, Interval) else value
@@ -70,7 +70,7 @@ def _cell(column: Column, value: Value) -> str:
 
 
 def _figure(name: str, figure: Figure) -> str:
-    """The figure as SVG with its points, in the order in which they were marked."""
+    """The figure as SVG, and the points of its tooltips in the order in which they were added."""
     import matplotlib
 
     out = io.StringIO()

@@ -1,4 +1,4 @@
-"""Tables of experiments: one description, written as text, CSV, JSON and (llmsched.eval.report.page) HTML."""
+"""Tables: one description, written as text, CSV, JSON and (llmsched.eval.report.page) HTML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmsched.eval.report.textual import folded
+from llmsched.eval.report.text import align, column_widths, fold, rule
 from llmsched.eval.runs.intervals import Interval
 
 Value = Interval | float | int | str | None
@@ -17,8 +17,12 @@ Value = Interval | float | int | str | None
 
 @dataclass(frozen=True)
 class Column:
-    """A column: ``key`` in the rows and in files, the two lines of its heading, and how numbers are shown:
-    times ``factor``, with ``digits`` decimals, ``signed`` or not.  Files hold the numbers as they are."""
+    """A column of a table.
+
+    ``key`` in the rows and in files; ``title`` and ``unit``, the two lines of its head.  Numbers are shown times
+    ``factor``, with ``digits`` decimals, ``signed`` or not; files hold them as they are.  ``best`` says which end is
+    best: 1 the highest, -1 the lowest, 0 neither.
+    """
 
     key: str
     title: str
@@ -26,9 +30,10 @@ class Column:
     digits: int = 1
     factor: float = 1.0
     signed: bool = False
+    best: int = 0
 
-    def shown(self, value: Value) -> str:
-        """``value`` as it is printed; ``-`` for what does not exist."""
+    def show(self, value: Value) -> str:
+        """``value`` as it is printed; ``-`` for a value that does not exist."""
         if value is None or isinstance(value, str):
             return value or "-"
         mean, half = (value.mean, value.half) if isinstance(value, Interval) else (float(value), None)
@@ -42,7 +47,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows (by column key) under a title; ``name`` is that of its file, ``note`` stands below."""
+    """Rows of values by column key, under a ``title``; ``name``: of its file; ``note``: the text below."""
 
     name: str
     title: str
@@ -52,29 +57,22 @@ class Table:
 
 
 def text(table: Table) -> str:
-    """The table for a terminal: words flush left, numbers flush right."""
+    """The table for a terminal: words to the left of their columns, numbers to the right."""
     cells = [[c.title for c in table.columns], [c.unit for c in table.columns]]
-    cells += [[c.shown(row.get(c.key)) for c in table.columns] for row in table.rows]
-    widths = [max(len(row[place]) for row in cells) for place in range(len(table.columns))]
-    left = [_is_text(table, column) for column in table.columns]
-    lines = [_line(row, widths, left) for row in cells if any(row)]
+    cells += [[c.show(row.get(c.key)) for c in table.columns] for row in table.rows]
+    widths, left = column_widths(cells), [_holds_words(table, column) for column in table.columns]
+    lines = [align(row, widths, left) for row in cells if any(row)]
     head = 2 if any(cells[1]) else 1
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    note = [folded(table.note)] if table.note else []
-    return "\n".join([folded(table.title), *lines[:head], rule, *lines[head:], *note])
+    note = [fold(table.note)] if table.note else []
+    return "\n".join([fold(table.title), *lines[:head], rule(widths), *lines[head:], *note])
 
 
-def _is_text(table: Table, column: Column) -> bool:
+def _holds_words(table: Table, column: Column) -> bool:
     return any(isinstance(row.get(column.key), str) for row in table.rows)
 
 
-def _line(row: Sequence[str], widths: Sequence[int], left: Sequence[bool]) -> str:
-    cells = zip(row, widths, left, strict=True)
-    return "  ".join(f"{cell:<{width}}" if first else f"{cell:>{width}}" for cell, width, first in cells).rstrip()
-
-
 def records(table: Table) -> list[dict[str, Any]]:
-    """The rows as plain numbers and words: an interval becomes its mean and ``KEY_ci95``, its half width."""
+    """The rows as plain numbers and words: an interval becomes its mean and, as ``KEY_ci95``, its half width."""
     found = []
     for row in table.rows:
         record: dict[str, Any] = {}
@@ -89,7 +87,7 @@ def records(table: Table) -> list[dict[str, Any]]:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV, columns in the order in which they first appear; what is undefined is empty."""
+    """Rows as CSV, columns in the order in which they first appear; an undefined value is an empty cell."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")

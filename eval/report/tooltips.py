@@ -1,6 +1,6 @@
-"""What a figure says where the mouse is: points with a text, put over the picture by the report page.
+"""Tooltips of figures: points with a text, which the report page lays over the picture.
 
-Lines with a label speak for themselves, point by point; other marks are given a text by ``mark``.
+Every point of a labelled line has a tooltip; other shapes get theirs by ``mark``.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 _MARKS: weakref.WeakKeyDictionary[Any, list[tuple[Any, float, float, str]]] = weakref.WeakKeyDictionary()
 
 
-SPOKEN = "spoken"
+MARKED = "marked"
 """The gid of a labelled line whose points were marked one by one."""
 
 MOST = 120
-"""Points of a line that speak; of a longer one every second, third, ..."""
+"""Most points of a line with tooltips; of a longer one every second, third, ..."""
 
 
 def mark(axes: Axes, x: float, y: float, text: str) -> None:
-    """Say ``text`` at the point (x, y) of ``axes``, in data units."""
+    """Add the tooltip ``text`` at the point (x, y) of ``axes``, in data units."""
     _MARKS.setdefault(axes.figure, []).append((axes, float(x), float(y), text))
 
 
 def points(figure: Figure) -> list[dict[str, Any]]:
-    """Every point that has a text: ``x``, ``y`` as shares of the width and (from the top) of the height, ``text``.
+    """All tooltips: ``x``, ``y`` as shares of the width and (from the top) of the height, and ``text``.
 
     The figure must have been drawn, so that its layout is known.
     """
@@ -40,7 +40,7 @@ def points(figure: Figure) -> list[dict[str, Any]]:
     for axes, x, y, text in [*_MARKS.get(figure, []), *_of_lines(figure)]:
         right, up = axes.transData.transform((x, y))
         box = axes.bbox.padded(1.0)
-        if box.x0 <= right <= box.x1 and box.y0 <= up <= box.y1:  # what the limits cut off says nothing
+        if box.x0 <= right <= box.x1 and box.y0 <= up <= box.y1:  # not cut off by the limits of the axes
             found.append({"x": round(right / width, 5), "y": round(1 - up / height, 5), "text": text})
     return found
 
@@ -51,7 +51,7 @@ def _of_lines(figure: Figure) -> list[tuple[Any, float, float, str]]:
         x_name, y_name = (re.split(r"\n| \(", label)[0] for label in (axes.get_xlabel(), axes.get_ylabel()))
         for line in axes.lines:
             label = str(line.get_label())
-            if label.startswith("_") or line.get_gid() == SPOKEN:
+            if label.startswith("_") or line.get_gid() == MARKED:
                 continue
             x_data, y_data = (np.atleast_1d(values) for values in (line.get_xdata(), line.get_ydata()))
             step = -(-len(x_data) // MOST)

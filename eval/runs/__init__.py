@@ -1,1 +1,1 @@
-"""Scenarios and the runs of policies in them: made, kept, tuned, summed up."""
+"""Scenarios, and runs of policies in them: making, storing, tuning, summarising."""

@@ -1,4 +1,4 @@
-"""From runs to the summary of an experiment: one dictionary per policy, over seeds, against the first."""
+"""From runs to summaries: one dictionary per policy, over seeds, with differences from the first policy."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmsched.eval.runs.intervals import Interval, interval, paired
+from llmsched.eval.runs.intervals import Interval, interval, paired_interval
 from llmsched.eval.runs.outcome import Outcome
 from llmsched_env.simulation.metrics import COUNTS, KEYS
 
 SUMMED = (*COUNTS, "wall_s")
-"""Keys that are summed over seeds; the others are averaged and have intervals."""
+"""Keys that are summed over seeds."""
 
 PER_BIN = ("per_bin", "worst_bin", "worst_bin_miss_rate")
 
 AVERAGED = tuple(key for key in KEYS if key not in SUMMED and key not in PER_BIN)
+"""Keys that are averaged over seeds and have intervals."""
 
 
 def by_policy(outcomes: Sequence[Outcome], policies: Sequence[str]) -> dict[str, list[Outcome]]:
-    """Outcomes of each policy, in the order of ``policies`` and of the seeds; policies without any are left out."""
+    """Outcomes of each policy, in the order of ``policies`` and of the seeds; policies without a run are left out."""
     ordered = sorted(outcomes, key=lambda outcome: outcome.seed)
     grouped = {policy: [outcome for outcome in ordered if outcome.policy == policy] for policy in policies}
     return {policy: found for policy, found in grouped.items() if found}
@@ -30,7 +31,7 @@ def policy_summary(policy: str, runs: Sequence[Outcome], baseline: Sequence[Outc
 
     ``ci95`` has the half width of the 95 % interval of every averaged key, None with a single seed.
     ``paired`` has, per averaged key, the mean difference from ``baseline`` over common seeds and its half
-    width; empty where ``baseline`` is None (the policy itself is the first).
+    width; it is empty where ``baseline`` is None (for the first policy itself).
     """
     found: dict[str, Any] = {"policy": policy, "seeds": [run.seed for run in runs]}
     for key in SUMMED:
@@ -42,7 +43,7 @@ def policy_summary(policy: str, runs: Sequence[Outcome], baseline: Sequence[Outc
     found["paired"] = {}
     if baseline is not None:
         for key in AVERAGED:
-            gap = paired(_by_seed(runs, key), _by_seed(baseline, key))
+            gap = paired_interval(_by_seed(runs, key), _by_seed(baseline, key))
             found["paired"][key] = {"difference": gap.mean, "ci95": gap.half}
     return found
 
@@ -71,7 +72,7 @@ def _total(runs: Sequence[Outcome], key: str) -> int:
 
 
 def _bins(runs: Sequence[Outcome]) -> dict[str, Any]:
-    """Per-bin counts summed over seeds, their shares, and the bin that fares worst."""
+    """Counts by bin summed over seeds, their miss rates, and the bin with the highest one."""
     rows = []
     for k in range(len(runs[0].summary["per_bin"])):
         submitted, misses = (sum(run.summary["per_bin"][k][name] for run in runs) for name in ("submitted", "misses"))

@@ -1,12 +1,12 @@
-"""Runs that survive a kill: every finished one is kept at once, and a restart makes only those that are missing.
+"""Runs that survive a kill: every finished run is stored at once, and a restart makes only the missing ones.
 
-    store = CellStore(folder / "cells.jsonl")        # or None: nothing is kept
+    store = CellStore(folder / "cells.jsonl")        # or None: nothing is stored
     crew = Crew(jobs=2, store=store)
-    for done in crew.made(cells):                    # kept ones first, then the others as they finish
-        print(done.place, done.outcome.summary["slo_attainment"])
+    for run in crew.run_cells(cells):                # stored ones first, then the others as they finish
+        print(run.place, run.outcome.summary["slo_attainment"])
 
-A cell is (policy, scenario, seed); its key (runs.cache_key) covers all that determines its outcome, so a store may hold
-the cells of several experiments and of several versions of the source: what does not fit is not found.
+A cell is (policy, scenario, seed).  Its key (runs.cache_key) covers everything that determines its outcome, so a store
+may hold the cells of several experiments and of several versions of the source: another version has other keys.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ import numpy as np
 
 from llmsched.eval.runs.cache_key import cell_key
 from llmsched.eval.runs.outcome import Outcome, Timeline
-from llmsched.eval.runs.runner import Cell, numbered
+from llmsched.eval.runs.runner import Cell, run_cells
 from llmsched_env.core.layout import ITL_BINS
 
 FILE = "cells.jsonl"
-"""Name of the store in the folder of ``--out``."""
+"""Name of the store, in the folder of ``--out``."""
 
 
 class CellStore:
-    """Finished runs by key, in a file of JSON lines that is only ever appended to, a run at a time.
+    """Finished runs by key, in a file of JSON lines to which runs are appended.
 
-    A line that a kill cut off is passed over, and its run made again.  In memory there is only where each run begins
-    in the file: a hundred thousand runs would take gigabytes.
+    A line that a kill cut off is ignored, and its run is made again.  Memory holds only where each run begins in the
+    file: the outcomes of a hundred thousand runs would take gigabytes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +55,7 @@ class CellStore:
         return len(self._places)
 
     def get(self, key: str, label: str) -> Outcome | None:
-        """The outcome kept under ``key``, under the label of who asks; None when there is none."""
+        """The outcome stored under ``key``, with ``label`` as its policy; None when there is none."""
         if key not in self._places:
             return None
         with self._path.open("rb") as file:
@@ -64,12 +64,12 @@ class CellStore:
         return replace(_outcome(row), policy=label)
 
     def put(self, key: str, outcome: Outcome) -> None:
-        """Keep an outcome; on return it is in the file."""
+        """Store an outcome; on return it is in the file."""
         line = json.dumps(_row(key, outcome), separators=(",", ":")).encode() + b"\n"
         self._places[key] = self._append(line) - len(line)
 
     def _append(self, line: bytes) -> int:
-        """Write at the end of the file, wherever others have brought it; where it ends now."""
+        """Append to the file, which other processes may append to as well; return its new end."""
         place = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(place, line)
@@ -79,32 +79,32 @@ class CellStore:
 
 
 class Cluster(Protocol):
-    """Other machines that make runs (llmsched.eval.runs.ray_cluster)."""
+    """Other machines that make runs: llmsched.eval.runs.ray_cluster."""
 
-    def numbered(self, cells: Sequence[Cell]) -> Iterator[tuple[int, Outcome]]:
+    def run_cells(self, cells: Sequence[Cell]) -> Iterator[tuple[int, Outcome]]:
         """(place in ``cells``, outcome) as they finish."""
         ...
 
 
 @dataclass(frozen=True)
-class Done:
-    """A finished run: its ``place`` in the list of cells, its outcome, and whether it was ``kept`` from before."""
+class FinishedRun:
+    """A finished run: its ``place`` in the list of cells, its outcome, and whether it was read from the store."""
 
     place: int
     outcome: Outcome
-    kept: bool = False
+    stored: bool = False
 
 
 @dataclass(frozen=True)
 class Crew:
-    """Who makes the runs, ``jobs`` threads of this process or a cluster, and where finished ones are kept."""
+    """What makes the runs, ``jobs`` threads of this process or a cluster, and the store of finished ones."""
 
     jobs: int = 1
     store: CellStore | None = None
     cluster: Cluster | None = None
 
-    def made(self, cells: Sequence[Cell]) -> Iterator[Done]:
-        """Every cell once: first those in the store, then the others as they finish; equal cells run once."""
+    def run_cells(self, cells: Sequence[Cell]) -> Iterator[FinishedRun]:
+        """Every cell once: first the stored ones, then the others as they finish.  Equal cells run once."""
         places: dict[str, list[int]] = {}
         for place, cell in enumerate(cells):
             places.setdefault(cell_key(cell), []).append(place)
@@ -115,18 +115,18 @@ class Crew:
                 if outcome is None:
                     missing.append(key)
                     break
-                yield Done(place, outcome, kept=True)
+                yield FinishedRun(place, outcome, stored=True)
         todo = [cells[places[key][0]] for key in missing]
-        for row, outcome in self.cluster.numbered(todo) if self.cluster else numbered(todo, self.jobs):
+        for row, outcome in self.cluster.run_cells(todo) if self.cluster else run_cells(todo, self.jobs):
             key = missing[row]
             if self.store is not None:
                 self.store.put(key, outcome)
             for place in places[key]:
-                yield Done(place, replace(outcome, policy=cells[place].label))
+                yield FinishedRun(place, replace(outcome, policy=cells[place].label))
 
 
 def crew_of(jobs: int | Crew) -> Crew:
-    """A crew; a number of threads is one that keeps nothing."""
+    """A crew; for a number of threads a crew without a store."""
     return jobs if isinstance(jobs, Crew) else Crew(jobs)
 
 
@@ -136,7 +136,7 @@ def _row(key: str, outcome: Outcome) -> dict[str, Any]:
         "key": key,
         "policy": outcome.policy,
         "seed": outcome.seed,
-        "summary": _written(outcome.summary),
+        "summary": _for_json(outcome.summary),
         "e2e": [used.tolist(), outcome.e2e_counts[used].tolist()],
     }
     if outcome.timeline is not None:
@@ -152,23 +152,23 @@ def _outcome(row: Mapping[str, Any]) -> Outcome:
     if "timeline" in row:
         time_s, waiting, batch, last_arrival_s = row["timeline"]
         line = Timeline(np.array(time_s), np.array(waiting, np.int64), np.array(batch), last_arrival_s)
-    return Outcome(row["policy"], row["seed"], _read(row["summary"]), counts, line)
+    return Outcome(row["policy"], row["seed"], _from_json(row["summary"]), counts, line)
 
 
-def _written(value: Any) -> Any:
-    """A summary for JSON, which has no NaN: null; all other numbers come back to the bit."""
+def _for_json(value: Any) -> Any:
+    """A summary for JSON: NaN becomes null, every other number is read back bit by bit."""
     if isinstance(value, Mapping):
-        return {key: _written(item) for key, item in value.items()}
+        return {key: _for_json(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_written(item) for item in value]
+        return [_for_json(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _read(value: Any) -> Any:
+def _from_json(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _read(item) for key, item in value.items()}
+        return {key: _from_json(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_read(item) for item in value]
+        return [_from_json(item) for item in value]
     return math.nan if value is None else value

@@ -24,14 +24,18 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0 (never without an interval)."""
+        """Whether the interval lies on one side of 0; False without an interval."""
         return self.half is not None and abs(self.mean) > self.half
+
+    def times(self, factor: float) -> Interval:
+        """The interval in another unit, ``factor`` of which are one of this."""
+        return Interval(self.mean * factor, None if self.half is None else self.half * factor)
 
 
 def interval(values: Sequence[float]) -> Interval:
     """Mean of ``values`` (one per seed) +- t(0.975, n-1) s / sqrt(n).
 
-    Undefined values (NaN) leave the mean undefined: a policy without a value under one seed has no mean.
+    With an undefined value (NaN) the mean is undefined: a policy without a value under one seed has no mean.
     """
     array = np.asarray(values, dtype=np.float64)
     if len(array) == 0 or not np.all(np.isfinite(array)):
@@ -43,6 +47,6 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean, float(stdtrit(len(array) - 1, 0.5 + CONFIDENCE / 2)) * error)
 
 
-def paired(values: dict[int, float], baseline: dict[int, float]) -> Interval:
+def paired_interval(values: dict[int, float], baseline: dict[int, float]) -> Interval:
     """Interval of ``values - baseline`` over the seeds that both have; keys are seeds."""
     return interval([values[seed] - baseline[seed] for seed in sorted(values) if seed in baseline])

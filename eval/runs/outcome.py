@@ -1,4 +1,4 @@
-"""What one run of one policy under one seed leaves for tables and figures; small, whatever the run was."""
+"""What tables and figures need of one run of one policy under one seed; small, however long the run was."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ RATES = ("request_goodput", "request_throughput", "output_throughput", "total_to
 
 @dataclass(frozen=True)
 class Timeline:
-    """State of a run on a regular grid of times: ``time_s``; requests ``waiting`` for their first dispatch;
-    ``batch``, mean size of the batches running (0: all servers idle).  Times count from the first arrival."""
+    """State of a run at N regular times: ``time_s`` (N,); requests ``waiting`` (N,) for their first dispatch; ``batch``
+    (N,), the mean size of the running batches (0: all servers idle).  Times count from the first arrival."""
 
     time_s: NDArray[np.float64]
     waiting: NDArray[np.int64]
@@ -32,8 +32,8 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run: policy and seed, ``summary`` (metrics.KEYS), ``e2e_counts`` = completed requests by
-    end-to-end latency in the log bins of ``metrics.log_bin_ends``, and a timeline where asked for."""
+    """A run: policy and seed; ``summary`` (metrics.KEYS); ``e2e_counts`` (ITL_BINS,), completed requests by end-to-end
+    latency in the log bins of ``metrics.log_bin_ends``; a timeline where the cell asks for one."""
 
     policy: str
     seed: int
@@ -43,7 +43,7 @@ class Outcome:
 
 
 def outcome_of(policy: str, seed: int, result: RunResult, *, timeline: bool = False, end: int | None = None) -> Outcome:
-    """Reduce a run; ``timeline`` needs its batches logged; requests from number ``end`` on are not scored."""
+    """Reduce a run.  ``timeline`` needs logged batches; requests from number ``end`` on are not scored."""
     scored = result.requests[result.warmup : end]
     done = scored[scored["status"] == COMPLETED]
     counts = np.zeros(ITL_BINS, np.int64)
@@ -53,10 +53,10 @@ def outcome_of(policy: str, seed: int, result: RunResult, *, timeline: bool = Fa
 
 
 def summary_until(result: RunResult, end: int) -> dict[str, Any]:
-    """The summary of the requests before number ``end``, with servers busy for the others to the end of the run.
+    """The summary of the requests before number ``end``; the server metrics cover the whole run.
 
-    Rates are per second of the time in which the scored requests arrived: the last completion among them may come
-    long after it, while others are served.  Gaps between tokens, which a run counts as it goes, are undefined.
+    Rates are per second of the time in which the scored requests arrived: the last of them may complete long after
+    it, while others are served.  Inter-token latencies, which a run counts for all requests, are undefined.
     """
     summary = summarize(replace(result, requests=result.requests[:end]))
     arrival = result.requests["arrival"]
@@ -70,7 +70,7 @@ def summary_until(result: RunResult, end: int) -> dict[str, Any]:
 
 
 def outcome_of_stream(policy: str, seed: int, pieces: Iterable[RunResult]) -> Outcome:
-    """Reduce a run that comes in pieces (streaming.simulate_stream); percentiles to 0.5 %."""
+    """Reduce a run that comes in pieces (streaming.simulate_stream); percentiles are exact to 0.5 %."""
     totals = Accumulator()
     for piece in pieces:
         totals.add(piece)
@@ -95,5 +95,5 @@ def timeline_of(result: RunResult, points: int = TIMELINE_POINTS) -> Timeline:
 
 
 def _ever_waited(requests: NDArray) -> NDArray[np.bool_]:
-    """Arrived and were not turned away: everything that was dispatched or still waits."""
+    """Arrived and not rejected: every request that was dispatched or still waits."""
     return (requests["status"] != PENDING) & (requests["status"] != REJECTED)

@@ -1,8 +1,8 @@
 """Runs on a Ray cluster: the same cells, the same bytes, other machines.
 
-Ray carries the cells, keeps the machines busy and makes a run again when a worker or a machine is lost; what is ours is
-only how a cell travels.  Other machines get a copy of the checkout, so all run this version of the source; the first
-run on a machine compiles it.  On this machine it runs in place.
+Ray distributes the cells and makes a run again when a worker or a machine is lost; this module only packs the cells.
+Other machines get a copy of the checkout, so all run the same source; the first run on a machine compiles it.  On this
+machine the checkout is used in place.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsched.eval.runs.cache_key import ROOT, source_version
+from llmsched.eval.runs.cache_key import source_version
+from llmsched.eval.runs.machine import ROOT
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.runner import Cell, SharedArrivals, outcome_of_cell
 from llmsched.eval.runs.scenario import Scenario
@@ -33,18 +34,18 @@ from llmsched.policies.userfile import load_policy
 HINT = "--ray needs Ray: pip install 'llmsched[ray]'"
 
 LOOK_S = 0.2
-"""How often the driver looks up from waiting, so that Ctrl-C is heard."""
+"""Seconds between two looks of the driver for Ctrl-C."""
 
 ANSWER_S = 10.0
-"""How long a cluster may take to answer."""
+"""Seconds that a cluster may take to answer."""
 
-TRAVELS = ("llmsched_env", "policies", "eval", "data")
-"""Folders of the checkout that a run needs."""
+TRAVELS = ("llmsched", "llmsched_env", "policies", "eval", "data", "pyproject.toml")
+"""What a run needs of the checkout; of an installed package the first two, which hold the rest."""
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """A cell as it travels: the policy by name or by the text of its file, with its numbers, instead of its code."""
+class PackedCell:
+    """A cell in the form that is sent: the policy by name or by the text of its file, with its parameters."""
 
     label: str
     name: str
@@ -58,8 +59,8 @@ class Parcel:
     streamed: bool
 
     @classmethod
-    def of(cls, cell: Cell) -> Parcel:
-        """Pack ``cell``, its scenario apart."""
+    def of(cls, cell: Cell) -> PackedCell:
+        """Pack ``cell`` without its scenario, which is sent once for all cells."""
         policy, ready = cell.policy.policy, cell.policy.ready(cell.scenario.config)
         own = policy.file.is_relative_to(OURS)
         file = None if own else (policy.file.name, policy.file.read_bytes())
@@ -77,16 +78,16 @@ class Parcel:
         )
 
     def cell(self, scenario: Scenario) -> Cell:
-        """Unpack it where the source is the same."""
+        """The cell, on a machine that has the same source."""
         policy = get(self.name) if self.file is None else _from_text(*self.file, self.name)
-        params = self.params.copy()  # what Ray hands over is read-only, which the kernel does not take
-        loaded = {scenario.config: (params, self.memory)}  # numbers from a file (learned weights) came along
+        params = self.params.copy()  # an array from Ray is read-only, which the kernel does not accept
+        loaded = {scenario.config: (params, self.memory)}  # learned weights, which were read from a file
         bound = Bound(policy, self.values, self.label, self.name, loaded)
         return Cell(self.label, bound, scenario, self.seed, self.split, self.timeline, self.streamed)
 
 
 _FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
-"""Where users' files were unpacked: as long as this process lives."""
+"""Folders with users' files, which exist as long as this process."""
 
 
 @lru_cache
@@ -97,13 +98,13 @@ def _from_text(name: str, text: bytes, policy: str) -> Any:
     return load_policy(str(path), policy)
 
 
-def run_parcel(parcel: Parcel, scenario: Scenario, version: str) -> Outcome:
-    """Make a run on whatever machine this is."""
+def run_packed(packed: PackedCell, scenario: Scenario, version: str) -> Outcome:
+    """Make a run on the machine of the worker."""
     if source_version() != version:
         raise ValueError(
             "--ray: a machine of the cluster has other versions of Python or its libraries: make them equal."
         )
-    cell = parcel.cell(scenario)
+    cell = packed.cell(scenario)
     return outcome_of_cell(cell, SharedArrivals([cell]))
 
 
@@ -112,9 +113,9 @@ class RayCluster:
 
     def __init__(self, ray: Any) -> None:
         self._ray = ray
-        self._run = ray.remote(max_retries=-1, num_cpus=1)(run_parcel)
+        self._run = ray.remote(max_retries=-1, num_cpus=1)(run_packed)
 
-    def numbered(self, cells: Sequence[Cell]) -> Iterator[tuple[int, Outcome]]:
+    def run_cells(self, cells: Sequence[Cell]) -> Iterator[tuple[int, Outcome]]:
         """(place in ``cells``, outcome) as they finish; runs of lost workers are made again, by Ray."""
         scenarios: dict[int, Any] = {}
         places: dict[Any, int] = {}
@@ -122,7 +123,7 @@ class RayCluster:
             key = id(cell.scenario)
             if key not in scenarios:
                 scenarios[key] = self._ray.put(cell.scenario)
-            places[self._run.remote(Parcel.of(cell), scenarios[key], source_version())] = place
+            places[self._run.remote(PackedCell.of(cell), scenarios[key], source_version())] = place
         try:
             while places:
                 ready, _ = self._ray.wait(list(places), timeout=LOOK_S)
@@ -142,7 +143,7 @@ class RayCluster:
             raise
 
 
-def connected(address: str) -> RayCluster:
+def connect(address: str) -> RayCluster:
     """Connect to the cluster at ``address``; ``ValueError`` with a line for the user where that fails."""
     if importlib.util.find_spec("ray") is None:
         raise ValueError(f"{HINT}.")
@@ -164,7 +165,7 @@ def connected(address: str) -> RayCluster:
 
 
 def _check_answers(address: str) -> None:
-    """Refuse ``HOST:PORT`` where nothing listens: Ray itself would knock for minutes."""
+    """Refuse ``HOST:PORT`` where nothing listens: Ray itself would try for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon:
         return  # auto, or a name that Ray knows
@@ -177,9 +178,9 @@ def _check_answers(address: str) -> None:
 
 
 def _environment(hosts: set[str]) -> dict[str, Any]:
-    """Where the workers find the source: here in place, on other machines as a copy that Ray brings."""
+    """Where the workers find the source: on this machine in place, on others in a copy that Ray sends."""
     if hosts <= {platform.node()}:
         return {"env_vars": {"PYTHONPATH": str(ROOT)}}
-    away = [path.name for path in ROOT.iterdir() if path.name not in TRAVELS]
-    excludes = [*(f"/{name}" for name in away), "**/__pycache__"]  # nothing that this machine compiled
+    others = [path.name for path in ROOT.iterdir() if path.name not in TRAVELS]
+    excludes = [*(f"/{name}" for name in others), "**/__pycache__"]  # nothing that this machine compiled
     return {"working_dir": str(ROOT), "excludes": excludes}

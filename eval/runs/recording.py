@@ -1,4 +1,4 @@
-"""A run seen decision by decision: the record that the scheduler was given every time, and whether it waited."""
+"""A run decision by decision: the record that the policy was given, and whether its decision was to wait."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from llmsched_env.workload.streams import streams
 
 @dataclass(frozen=True)
 class Recording:
-    """A run and its D decisions: ``free`` (D,) servers, ``waited`` (D,) whether the answer was to wait, and where they
-    were kept ``records`` (D,) layout.RECORD and ``memories`` (D, M) of the policy before the decision."""
+    """A run and its D decisions: ``free`` (D,), servers; ``waited`` (D,), whether the decision was to wait; and, where
+    they were kept, ``records`` (D,) layout.RECORD and ``memories`` (D, M), the policy's memory before the decision."""
 
     result: RunResult
     free: NDArray[np.int64]
@@ -30,10 +30,10 @@ class Recording:
     memories: NDArray[np.float64]
 
 
-def recorded(cell: Cell, requests: Requests, *, keep: bool = False) -> Recording:
+def record_run(cell: Cell, requests: Requests, *, keep: bool = False) -> Recording:
     """The run of ``cell`` one decision at a time, batches logged; ``keep``: with the records.
 
-    The same run as that of runs.runner to the bit, but that the costly fields of the record are always written.
+    Bit by bit the run of runs.runner; only the costly fields of the record are always written.
     """
     ready = cell.policy.ready(cell.scenario.config)
     config = ready.config
@@ -68,9 +68,9 @@ def recorded(cell: Cell, requests: Requests, *, keep: bool = False) -> Recording
 
 @dataclass(frozen=True)
 class Sharing:
-    """How a run shared its servers, by bin (K,): ``time`` as share of all server time, mean ``batch`` (NaN: none),
-    ``missed`` as share of the requests whose predicted length belongs there (NaN: none).  A batch of `any` counts in
-    the bins of its members, in proportion."""
+    """How a run divided its servers, by bin (K,): ``time``, share of all server time; mean ``batch`` (NaN: none);
+    ``missed``, share of the requests whose predicted length belongs there (NaN: none).  A batch of `any` counts in the
+    bins of its members, in proportion."""
 
     time: NDArray[np.float64]
     batch: NDArray[np.float64]
@@ -89,7 +89,7 @@ def sharing_of(result: RunResult) -> Sharing:
 
 
 def batch_weights(result: RunResult) -> NDArray[np.float64]:
-    """Share of every batch that belongs to every bin, (batches, K)."""
+    """The share of every batch that belongs to every bin, (batches, K)."""
     bins, batches, requests = result.config.queueing.num_bins, result.batches, result.requests
     weights = np.zeros((len(batches), bins))
     served = requests[requests["batch"] >= 0]
@@ -102,7 +102,7 @@ def batch_weights(result: RunResult) -> NDArray[np.float64]:
 
 
 def missed_by_length(result: RunResult) -> NDArray[np.float64]:
-    """Share of the scored requests of every bin (by predicted length) that missed their SLO, (K,)."""
+    """The share of the scored requests of every bin (by predicted length) that missed their SLO, (K,)."""
     scored = result.requests[result.warmup :]
     _, met = measure(scored, targets_of(result.config.slos))
     queueing = result.config.queueing

@@ -1,8 +1,7 @@
-"""Runs of policies over seeds, several at a time; what comes out does not depend on how many.
+"""Runs of policies over seeds, several at a time; the results do not depend on how many.
 
-Threads suffice: the compiled kernel runs outside Python's lock, arrivals are drawn once per seed and shared
-by all policies (common random arrivals), and nothing has to be started or sent to another process.  Runs that
-survive a kill, and runs on other machines: llmsched.eval.runs.cells.
+Threads suffice: the compiled kernel releases Python's lock, and arrivals are drawn once per seed and shared by all
+policies (common random arrivals).  Stored runs, and runs on other machines: llmsched.eval.runs.cells.
 """
 
 from __future__ import annotations
@@ -27,16 +26,19 @@ from llmsched_env.workload.workload import Workload
 T = TypeVar("T")
 
 CHUNK = 1_000_000
-"""Requests in memory at a time, those in the system apart, of a run that is streamed."""
+"""Requests of a streamed run that are in memory at a time, besides those in the system."""
 
 LOOK_S = 0.2
-"""How often the waiting main thread looks for Ctrl-C where the system does not interrupt it."""
+"""Seconds between two looks of the main thread for Ctrl-C, where the system does not interrupt its wait."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run to make: its ``label`` in the outcome, the policy, the seed, the split the arrivals come from, whether
-    a timeline is kept, and whether it is ``streamed`` (fixed memory, percentiles to 0.5 %, no timeline)."""
+    """One run to make: the policy in the scenario under the seed.
+
+    ``label``: its name in the outcome; ``split``: the split of the arrivals; ``timeline``: whether to keep one;
+    ``streamed``: in fixed memory, with percentiles exact to 0.5 % and without a timeline.
+    """
 
     label: str
     policy: Bound
@@ -48,12 +50,12 @@ class Cell:
 
     @property
     def arrivals(self) -> tuple[Workload, int, str]:
-        """What the arrivals depend on, and nothing else."""
+        """Everything that the arrivals depend on, and nothing else."""
         return self.scenario.workload, self.seed, self.split
 
 
 class SharedArrivals:
-    """Arrivals drawn once for all cells that share (workload, seed, split), given back after the last use."""
+    """Arrivals, drawn once for all cells that share (workload, seed, split), and freed after the last use."""
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self._lock = threading.Lock()
@@ -80,9 +82,9 @@ class SharedArrivals:
 
 
 def run_cell(cell: Cell, requests: Requests) -> RunResult:
-    """Simulate one cell; the policy's and the noise's random numbers come from its own seed.
+    """Simulate one cell; the random numbers of the policy and of the latency noise come from its seed.
 
-    Raises ``ValueError`` that names the policy when its code fails or answers nonsense.
+    Raises ``ValueError`` that names the policy when its code fails or its answer is not allowed.
     """
     with _named(cell):
         ready, warmup = cell.policy.ready(cell.scenario.config), cell.scenario.scored(len(requests)).start
@@ -91,7 +93,7 @@ def run_cell(cell: Cell, requests: Requests) -> RunResult:
 
 
 def run_stream(cell: Cell) -> Iterator[RunResult]:
-    """The same run, arrivals drawn and ended requests yielded in pieces."""
+    """The same run in pieces: arrivals are drawn, and ended requests yielded, chunk by chunk."""
     if any(cell.scenario.cut):
         raise ValueError("a streamed run does not know where its last requests begin: do not cut it.")
     with _named(cell):
@@ -107,7 +109,7 @@ def _common(cell: Cell, ready: ReadyPolicy) -> dict[str, Any]:
 
 @contextmanager
 def _named(cell: Cell) -> Iterator[None]:
-    """A failing policy is named."""
+    """Put the policy before the message of an error."""
     try:
         yield
     except ValueError as error:
@@ -123,21 +125,21 @@ def outcome_of_cell(cell: Cell, arrivals: SharedArrivals) -> Outcome:
     return outcome_of(cell.label, cell.seed, result, timeline=cell.timeline, end=end)
 
 
-def numbered(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[int, Outcome]]:
+def run_cells(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[int, Outcome]]:
     """(place in ``cells``, outcome) as they finish, ``jobs`` at a time; the first error of a run is raised."""
     arrivals = SharedArrivals([cell for cell in cells if not cell.streamed])
 
     def task(place: int, cell: Cell) -> Callable[[], tuple[int, Outcome]]:
         return lambda: (place, outcome_of_cell(cell, arrivals))
 
-    return as_finished([task(place, cell) for place, cell in enumerate(cells)], jobs)
+    return run_tasks([task(place, cell) for place, cell in enumerate(cells)], jobs)
 
 
-def as_finished(tasks: Sequence[Callable[[], T]], jobs: int) -> Iterator[T]:
+def run_tasks(tasks: Sequence[Callable[[], T]], jobs: int) -> Iterator[T]:
     """Results of ``tasks`` as they finish, ``jobs`` threads at a time, begun in order.
 
-    The threads are daemons: whoever stops listening, Ctrl-C above all, waits for none of them.  The main thread
-    calls no compiled code meanwhile, which an interrupt could leave with an exception half raised.
+    The threads are daemons: a caller that stops iterating, as after Ctrl-C, waits for none of them.  Meanwhile the main
+    thread calls no compiled code, where an interrupt could leave an exception half raised.
     """
     waiting: queue.SimpleQueue[Callable[[], T]] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()

@@ -1,4 +1,4 @@
-"""Choices made on validation seeds, never on those that are scored: `=auto` parameters, D, and `--load`."""
+"""Choices made on validation seeds, never on the scored ones: `=auto` parameters, D, and `--load`."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ CAPACITY_ATTAINMENT = 0.95
 """A rate is within capacity when at least this share of all arrivals meets its SLO."""
 
 RATE_TOLERANCE = 0.01
-"""The capacity is known to this relative precision."""
+"""Relative precision of a capacity."""
 
 REFERENCE = "static:batch=auto"
 """The policy whose capacity is the unit of --load."""
 
 TBT_GRID_S = (0.025, 0.030, 0.035, 0.040, 0.050, 0.060, 0.080, 0.100, 0.150, 0.200)
-"""Targets between tokens that `tbt=auto` tries."""
+"""Values of D, the controllers' target between tokens, that `tbt=auto` tries."""
 
 
 @dataclass(frozen=True)
-class Score:
-    """Mean over validation seeds; better = higher attainment, then lower mean E2E (ms)."""
+class ValidationScore:
+    """Means over validation seeds: SLO attainment, and E2E latency in ms."""
 
     attainment: float
     mean_e2e_ms: float
 
     @property
     def order(self) -> tuple[float, float]:
-        """Sorts the better last."""
+        """A key that sorts the better last: higher attainment, then lower latency."""
         return self.attainment, -self.mean_e2e_ms if math.isfinite(self.mean_e2e_ms) else -math.inf
 
 
-def scores(trials: Sequence[tuple[Bound, Scenario]], jobs: int | Crew, label: str) -> list[Score]:
-    """Scores of (policy, scenario) pairs on the validation seeds, common arrivals for equal workloads."""
+def scores(trials: Sequence[tuple[Bound, Scenario]], jobs: int | Crew, label: str) -> list[ValidationScore]:
+    """Scores of (policy, scenario) pairs on the validation seeds; equal workloads have common arrivals."""
     cells = [
         Cell(str(row), policy, scenario, seed, "validation")
         for seed in VALIDATION_SEEDS
@@ -58,33 +58,33 @@ def scores(trials: Sequence[tuple[Bound, Scenario]], jobs: int | Crew, label: st
     ]
     found: dict[str, list[Outcome]] = {}
     with Progress(label, len(cells)) as progress:
-        for done in crew_of(jobs).made(cells):
+        for done in crew_of(jobs).run_cells(cells):
             found.setdefault(done.outcome.policy, []).append(done.outcome)
-            progress.step(kept=done.kept)
+            progress.step(stored=done.stored)
     return [_score(found[str(row)]) for row in range(len(trials))]
 
 
-def _score(runs: Sequence[Outcome]) -> Score:
+def _score(runs: Sequence[Outcome]) -> ValidationScore:
     attainment = math.fsum(run.summary["slo_attainment"] for run in runs) / len(runs)
-    return Score(attainment, math.fsum(run.summary["mean_e2el_ms"] for run in runs) / len(runs))
+    return ValidationScore(attainment, math.fsum(run.summary["mean_e2el_ms"] for run in runs) / len(runs))
 
 
 @dataclass(frozen=True)
 class Entrant:
-    """A policy ready to run in its scenario, and what was chosen for it (one line, "" where nothing was)."""
+    """A policy ready to run in its scenario, and the choice made for it (one line; empty: nothing was left open)."""
 
     policy: Bound
     scenario: Scenario
-    chosen: str = ""
+    choice: str = ""
 
     @property
     def label(self) -> str:
-        """What the user typed."""
+        """The policy as the user typed it."""
         return self.policy.label
 
 
 def resolve(policies: Sequence[Bound], scenario: Scenario, jobs: int | Crew) -> list[Entrant]:
-    """Fill in every `=auto`: the best of each grid on the validation seeds, D included when it is auto."""
+    """Replace every `=auto` by the best value of its grid on the validation seeds, also that of D."""
     entrants = []
     for policy in policies:
         choices = candidates(policy, scenario)
@@ -92,29 +92,29 @@ def resolve(policies: Sequence[Bound], scenario: Scenario, jobs: int | Crew) -> 
             entrants.append(Entrant(*choices[0]))
             continue
         marks = scores(choices, jobs, f"choosing for {policy.label}")
-        if len(set(marks)) == 1 and not policy.autos:  # it does not read D: as if nothing had been asked
+        if len(set(marks)) == 1 and not policy.autos:  # the policy does not read D: there is no choice to report
             entrants.append(Entrant(policy, scenario))
             continue
         best = max(range(len(choices)), key=lambda row: marks[row].order)
-        entrants.append(Entrant(*choices[best], chosen=_chosen(policy, choices[best], marks[best])))
+        entrants.append(Entrant(*choices[best], choice=_choice_text(policy, choices[best], marks[best])))
     return entrants
 
 
 def candidates(policy: Bound, scenario: Scenario) -> list[tuple[Bound, Scenario]]:
-    """Every way to fill in what is `auto` in ``policy`` and in the controllers of ``scenario``."""
+    """Every combination of values for what is `auto` in ``policy`` and in the controllers of ``scenario``."""
     grids = policy.autos
     corners = itertools.product(*grids.values())
     points: list[dict[str, Any]] = [dict(zip(grids, corner, strict=True)) for corner in corners]
     filled = [policy.with_params(**point) for point in points]
-    return [(bound, world) for bound in filled for world in _with_tbt(scenario)]
+    return [(bound, variant) for bound in filled for variant in _with_tbt(scenario)]
 
 
 def _with_tbt(scenario: Scenario) -> list[Scenario]:
-    """The scenario under every D of the grid that no band can ratchet down, or itself when D is given."""
+    """The scenario under every D of the grid that the controllers' band allows; the scenario itself if D is given."""
     if not scenario.tune_tbt:
         return [scenario]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is refused is lifted to the least D allowed
+        warnings.simplefilter("ignore")  # a D that is too small is replaced by the least one allowed
         grid = sorted({safe_tbt_s(_tbt(scenario, d).config) for d in TBT_GRID_S})
     return [_tbt(scenario, d) for d in grid]
 
@@ -124,7 +124,7 @@ def _tbt(scenario: Scenario, seconds: float) -> Scenario:
     return replace(scenario, config=replace(scenario.config, controller=controller))
 
 
-def _chosen(asked: Bound, choice: tuple[Bound, Scenario], score: Score) -> str:
+def _choice_text(asked: Bound, choice: tuple[Bound, Scenario], score: ValidationScore) -> str:
     policy, scenario = choice
     tbt = f", tbt={1000 * scenario.config.tbt_s:.4g} ms" if scenario.tune_tbt else ""
     return f"{asked.label} -> {policy.text}{tbt} ({100 * score.attainment:.1f} % met their SLO on {VALIDATED})"
@@ -132,8 +132,8 @@ def _chosen(asked: Bound, choice: tuple[Bound, Scenario], score: Score) -> str:
 
 @dataclass(frozen=True)
 class Capacity:
-    """Highest rate (requests/s) at which ``policy`` keeps CAPACITY_ATTAINMENT, its free parameters the best there;
-    ``scenario`` is at that rate, with the D that was best."""
+    """The highest rate (requests/s) at which ``policy`` keeps CAPACITY_ATTAINMENT, with the best parameters there;
+    ``scenario`` has that rate and the best D."""
 
     rate: float
     policy: str
@@ -143,10 +143,10 @@ class Capacity:
 def capacity(policy: Bound, scenario: Scenario, jobs: int | Crew) -> Capacity:
     """Capacity by bracketing and bisection, with common arrivals at every rate, on the validation seeds.
 
-    Raises ``ValueError`` when even a nearly empty system does not keep the SLO, or when nothing breaks it.
+    Raises ``ValueError`` when the SLO is missed even in a nearly empty system, or kept at any rate.
     """
     choices = candidates(policy, scenario)
-    last = [0]  # the choice that did best where it was last enough: tried first
+    last = [0]  # the choice that was best at the last rate that was kept: the first to try
 
     def keeps(rate: float) -> bool:
         order = [last[0], *(row for row in range(len(choices)) if row != last[0])]
@@ -161,12 +161,12 @@ def capacity(policy: Bound, scenario: Scenario, jobs: int | Crew) -> Capacity:
 
     search = RateSearch(scenario.workload.mean_rate, RATE_TOLERANCE)
     run_alone(search, keeps)
-    rate = _found(search, policy.label)
-    bound, world = choices[last[0]]
-    return Capacity(rate, bound.text, world.at_rate(rate))
+    rate = _rate_found(search, policy.label)
+    bound, best = choices[last[0]]
+    return Capacity(rate, bound.text, best.at_rate(rate))
 
 
-def _found(search: RateSearch, name: str) -> float:
+def _rate_found(search: RateSearch, name: str) -> float:
     """The rate that ``search`` found; ``ValueError`` in one line where it has no end."""
     if search.high is None:
         raise ValueError(f"--load: {name} keeps its SLO at any rate, so its capacity is unbounded; give --rate.")

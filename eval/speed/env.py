@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from llmsched.eval.speed.table import Row, number
+from llmsched.eval.speed.table import SpeedRow, number_text
 
 ENV, ANCHOR = "llmsched_env:LLMSched-v0", "CartPole-v1"
 DRAWN = 4096
@@ -114,14 +114,14 @@ def drawn_vector_actions(envs: gym.vector.VectorEnv) -> Callable[[], int]:
     return work
 
 
-def envpool_row(seconds: float, repeats: int, lanes: int) -> Row:
+def envpool_row(seconds: float, repeats: int, lanes: int) -> SpeedRow:
     """CartPole-v1 of envpool on one thread, or why there is none."""
     name = f"{ANCHOR} envpool, {lanes} lanes, one thread"
     try:
         import envpool
     except Exception as error:  # also what a wheel for another system or another NumPy raises
         reason = f"envpool does not load here ({type(error).__name__}: {error})"
-        return Row("env", name, math.nan, "steps/s", note=reason.replace("|", "/").splitlines()[0])
+        return SpeedRow("env", name, math.nan, "steps/s", note=reason.replace("|", "/").splitlines()[0])
     envs = envpool.make_gymnasium(ANCHOR, num_envs=lanes, num_threads=1, seed=0)
     actions = cycle(list(np.random.default_rng(0).integers(0, 2, (64, lanes))))
     envs.reset()
@@ -130,10 +130,10 @@ def envpool_row(seconds: float, repeats: int, lanes: int) -> Row:
         envs.step(next(actions))
         return lanes
 
-    return Row("env", name, rate(work, seconds, repeats), "steps/s", note="actions drawn before")
+    return SpeedRow("env", name, rate(work, seconds, repeats), "steps/s", note="actions drawn before")
 
 
-def measure(seconds: float, repeats: int, lanes: int) -> list[Row]:
+def measure(seconds: float, repeats: int, lanes: int) -> list[SpeedRow]:
     """Scalar and vector steps/s of ours and of CartPole, resets included."""
     scalar, vector = f"{ANCHOR} gym.make", f"{ANCHOR} native, {lanes} lanes"
     before, masked, unit = "actions drawn before", "mask read at every step", "steps/s"
@@ -146,18 +146,18 @@ def measure(seconds: float, repeats: int, lanes: int) -> list[Row]:
     valid_lanes = rate(valid_vector_actions(envs, tally), seconds, repeats)
     requests = valid_lanes * tally.episodes / tally.steps * envs.unwrapped.options.requests  # type: ignore[attr-defined]
     return [
-        Row("env", scalar, pole, unit, note=before),
-        Row("env", "LLMSched-v0 gym.make, any action", any_action, unit, pole, scalar, before),
-        Row("env", "LLMSched-v0 gym.make, valid actions", valid, unit, pole, scalar, masked),
-        Row("env", vector, poles, unit, note=before),
+        SpeedRow("env", scalar, pole, unit, note=before),
+        SpeedRow("env", "LLMSched-v0 gym.make, any action", any_action, unit, pole, scalar, before),
+        SpeedRow("env", "LLMSched-v0 gym.make, valid actions", valid, unit, pole, scalar, masked),
+        SpeedRow("env", vector, poles, unit, note=before),
         envpool_row(seconds, repeats, lanes),
-        Row(
+        SpeedRow(
             "env",
             f"LLMSched-v0 native, {lanes} lanes, valid actions",
             valid_lanes,
             unit,
             pole,
             scalar,
-            f"{number(requests)} requests/s; {masked}",
+            f"{number_text(requests)} requests/s; {masked}",
         ),
     ]

@@ -11,7 +11,7 @@ from llmsched.eval.cli.options import parser_for
 from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.speed.python_loop import PythonLoop
-from llmsched.eval.speed.table import Row
+from llmsched.eval.speed.table import SpeedRow
 from llmsched.policies import Bound, parse
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.simulator import Simulator, simulate
@@ -84,7 +84,7 @@ def kernel_rate(scenario: Scenario, requests: Requests, bound: Bound, repeats: i
     return best, float(lane["launched"]) / float(lane["batches"])
 
 
-def measure(requests: int, repeats: int) -> list[Row]:
+def measure(requests: int, repeats: int) -> list[SpeedRow]:
     """Every paper scheduler at both loads."""
     rows = []
     for load, rate in LOADS.items():
@@ -93,15 +93,15 @@ def measure(requests: int, repeats: int) -> list[Row]:
         python = python_rate(scenario, sized(scenario, min(requests, PYTHON_REQUESTS)).draw(0), repeats)
         anchor = f"plain-Python loop, {load}"
         drawn = sized(scenario, requests).draw(0)
-        rows.append(Row("kernel", anchor, python, "requests/s", note=f"static, batch {PYTHON_BATCH}"))
+        rows.append(SpeedRow("kernel", anchor, python, "requests/s", note=f"static, batch {PYTHON_BATCH}"))
         for name in PAPER_POLICIES:
             best, size = kernel_rate(scenario, drawn, parse(name), repeats)
             note = f"mean batch {size:.1f}"
-            rows.append(Row("kernel", f"{name}, {load}", best, "requests/s", python, anchor, note))
+            rows.append(SpeedRow("kernel", f"{name}, {load}", best, "requests/s", python, anchor, note))
     return rows
 
 
-def measure_continuous(requests: int, repeats: int) -> list[Row]:
+def measure_continuous(requests: int, repeats: int) -> list[SpeedRow]:
     """The engine `continuous` at two loads, and its cost per request at two lengths of the run."""
     rows = []
     for load, rate in CONTINUOUS_RATES.items():
@@ -110,9 +110,9 @@ def measure_continuous(requests: int, repeats: int) -> list[Row]:
         for name, what in CONTINUOUS:
             best, size = kernel_rate(scenario, drawn, parse(name), repeats)
             note = f"{what}; mean iteration {size:.1f} sequences"
-            rows.append(Row("continuous", f"{name}, {load}", best, "requests/s", note=note))
+            rows.append(SpeedRow("continuous", f"{name}, {load}", best, "requests/s", note=note))
     scenario = default_scenario("--engine", "continuous")
     for count in FLATNESS:
         best, _ = kernel_rate(scenario, sized(scenario, count).draw(0), parse("sarathi"), repeats)
-        rows.append(Row("continuous", f"sarathi, {count:,} requests", best, "requests/s"))
+        rows.append(SpeedRow("continuous", f"sarathi, {count:,} requests", best, "requests/s"))
     return rows

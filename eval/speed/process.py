@@ -8,15 +8,14 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 
+from llmsched.eval.runs.machine import ROOT
 from llmsched.eval.speed.kernel import default_scenario, sized
-from llmsched.eval.speed.table import Row
+from llmsched.eval.speed.table import SpeedRow
 from llmsched.policies import parse
 from llmsched_env.simulation.metrics import Accumulator
 from llmsched_env.simulation.streaming import simulate_stream
 
-ROOT = Path(__file__).resolve().parents[2]
 GIB = 2.0**30
 STREAM_POLICY = "multibin"
 """A scheduler that the default load does not overload: the queue stays short however long the run."""
@@ -47,12 +46,12 @@ def stream(requests: int, chunk: int = 100_000) -> dict[str, float]:
 
 
 def python(code: str, *arguments: str) -> str:
-    """Standard output of a fresh interpreter in the checkout."""
+    """Standard output of a fresh interpreter that imports the same packages as this one."""
     command = [sys.executable, "-c", code, *arguments]
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
-def measure_stream(requests: int) -> list[Row]:
+def measure_stream(requests: int) -> list[SpeedRow]:
     """Requests generated, simulated and summarised per CPU-second, in fixed memory."""
     code = (
         "import json, sys; from llmsched.eval.speed.process import stream; print(json.dumps(stream(int(sys.argv[1]))))"
@@ -64,22 +63,22 @@ def measure_stream(requests: int) -> list[Row]:
     rate = requests / found["cpu_s"]
     memory, share = found["peak_bytes"] / GIB, found["kernel_s"] / found["wall_s"]
     note = f"{found['wall_s']:.1f} s, peak memory {memory:.2f} GiB, {share:.0%} of the time in the kernel"
-    return [Row("stream", name, rate, "requests/s", note=note)]
+    return [SpeedRow("stream", name, rate, "requests/s", note=note)]
 
 
-def measure_compare() -> list[Row]:
+def measure_compare() -> list[SpeedRow]:
     """Wall time of the default `compare`, the second time."""
-    command = [sys.executable, str(ROOT / "eval" / "compare.py")]
+    command = [sys.executable, "-m", "llmsched.eval.compare"]
     times = []
     for _ in range(3):
         began = time.perf_counter()
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         times.append(time.perf_counter() - began)
     note = f"the first took {times[0]:.3g} s; {os.cpu_count()} cores"
-    return [Row("compare", "eval/compare.py, default, second run", min(times[1:]), "s", note=note)]
+    return [SpeedRow("compare", "eval/compare.py, default, second run", min(times[1:]), "s", note=note)]
 
 
-def measure_import(repeats: int = 7) -> list[Row]:
+def measure_import(repeats: int = 7) -> list[SpeedRow]:
     """Wall time of `import llmsched_env` in a fresh process, without that of the bare interpreter."""
 
     def best(code: str) -> float:
@@ -93,6 +92,8 @@ def measure_import(repeats: int = 7) -> list[Row]:
     bare = best("pass")
     gymnasium = best("import gymnasium") - bare
     return [
-        Row("import", "import gymnasium", gymnasium, "s"),
-        Row("import", "import llmsched_env", best("import llmsched_env") - bare, "s", gymnasium, "import gymnasium"),
+        SpeedRow("import", "import gymnasium", gymnasium, "s"),
+        SpeedRow(
+            "import", "import llmsched_env", best("import llmsched_env") - bare, "s", gymnasium, "import gymnasium"
+        ),
     ]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 
 @dataclass(frozen=True)
-class Row:
+class SpeedRow:
     """One figure: how much of ``unit``, and beside what it was measured."""
 
     group: str
@@ -30,7 +30,7 @@ class Row:
         return {key: None if isinstance(x, float) and math.isnan(x) else x for key, x in found.items()}
 
 
-def number(value: float) -> str:
+def number_text(value: float) -> str:
     """Three digits that count; "absent" for NaN, where the note says why."""
     if math.isnan(value):
         return "absent"
@@ -41,12 +41,12 @@ def number(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
-def table(rows: Sequence[Row]) -> str:
+def table_text(rows: Sequence[SpeedRow]) -> str:
     """The rows as a Markdown table."""
     cells = [("what", "figure", "unit", "ratio", "to", "note")]
     for row in rows:
         ratio = "" if math.isnan(row.ratio) else f"{row.ratio:.3g}"
-        cells.append((row.name, number(row.value), row.unit, ratio, row.against, row.note))
+        cells.append((row.name, number_text(row.value), row.unit, ratio, row.against, row.note))
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     lines = [
         "| " + " | ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)) + " |" for line in cells

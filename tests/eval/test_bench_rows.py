@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmsched.eval.speed import env, train
-from llmsched.eval.speed.table import Row, table
+from llmsched.eval.speed.table import SpeedRow, table_text
 
 
 def test_learners_that_are_not_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_envpool_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_absent_row_in_the_table_and_as_json() -> None:
     """No NaN in either."""
-    row = Row("g", "name", math.nan, "steps/s", note="why")
-    line = table([row]).splitlines()[-1]
+    row = SpeedRow("g", "name", math.nan, "steps/s", note="why")
+    line = table_text([row]).splitlines()[-1]
     assert line.split("|")[2].strip() == "absent" and "why" in line
     assert json.loads(json.dumps(row.as_dict(), allow_nan=False))["value"] is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llmsched.eval.experiments.benchmark import statistics
-from llmsched.eval.experiments.benchmark.capacity import Carried, capacity_table
+from llmsched.eval.experiments.benchmark.capacity import CaseCapacity, capacity_table
 from llmsched.eval.experiments.benchmark.statistics import (
     Pair,
     Stratum,
@@ -167,12 +167,12 @@ def test_the_capacity_table_by_hand() -> None:
     papers = dict(zip(PAPERS, np.array([[1.0, 1.0], [2.0, 4.0], [1.0, 1.5]]), strict=True))
     own = np.array([[1.0, 6.0], [5.0, 6.0]])  # ratios 0.5 and 1.5, 2.5 and 1.5
     table = capacity_table(
-        [Carried("case", own, papers, {name: f"{name}!" for name in papers})], "network", np.random.default_rng(0)
+        [CaseCapacity("case", own, papers, {name: f"{name}!" for name in papers})], "network", np.random.default_rng(0)
     )
     (row,) = table.rows
     assert row["best"] == f"{PAPERS[1]}!" and row["own"].mean == pytest.approx(4.5)
     assert (row["ratio"].mean, row["ratio"].half) == pytest.approx((1.5, 0.0))  # paired by seed
     assert (row["least"], row["most"]) == pytest.approx((1.0, 2.0))
     assert "+50.0 % (95 % interval -50.0 to +150.0 %" in table.note
-    none = Carried("case", own, {name: np.zeros(2) for name in PAPERS}, dict.fromkeys(PAPERS, ""))
+    none = CaseCapacity("case", own, {name: np.zeros(2) for name in PAPERS}, dict.fromkeys(PAPERS, ""))
     assert np.isnan(capacity_table([none], "network", np.random.default_rng(0)).rows[0]["ratio"].mean)

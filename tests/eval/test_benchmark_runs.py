@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 
 from llmsched.eval import benchmark
-from llmsched.eval.cli.frame import Session, scenario_of
+from llmsched.eval.cli.frame import Session, run_options_parser
 from llmsched.eval.experiments.benchmark import statistics
-from llmsched.eval.experiments.benchmark.capacity import carried
+from llmsched.eval.experiments.benchmark.capacity import case_capacity
 from llmsched.eval.experiments.benchmark.checkpoints import networks, title
-from llmsched.eval.experiments.benchmark.experiment import EXPERIMENT, plain_parser, scored_row
-from llmsched.eval.experiments.capacity import STEP
+from llmsched.eval.experiments.benchmark.experiment import EXPERIMENT, scored_row
+from llmsched.eval.experiments.capacity.experiment import STEP
 from llmsched.eval.runs.cells import Crew
 from llmsched.eval.runs.outcome import outcome_of, summary_until
 from llmsched.eval.runs.runner import Cell, run_cell, run_stream
 from llmsched.eval.runs.tune import scores
+from llmsched.eval.runs.variants import scenario_of
 from llmsched.policies import parse
 from llmsched.policies.network import checkpoint
 from llmsched_env.simulation.metrics import meets_slo
@@ -90,7 +91,7 @@ def test_what_is_cut_is_simulated_and_not_scored() -> None:
     assert cut.scored(400) == slice(40, 300) and SMALL.scored(400) == slice(0, 400)
     cells = [Cell("longest-queue", parse("longest-queue"), scenario, 5) for scenario in (SMALL, cut)]
     whole = run_cell(cells[0], SMALL.draw(5))
-    (done,) = Crew().made(cells[1:])
+    (done,) = Crew().run_cells(cells[1:])
     summary, middle, met = done.outcome.summary, whole.requests[40:300], meets_slo(whole)[40:300]
     e2e = middle["completion"] - middle["arrival"]
     window = whole.requests["arrival"][300] - whole.requests["arrival"][40]
@@ -130,7 +131,7 @@ def test_tuning_scores_the_same_requests() -> None:
 
 def session_of(*words: str) -> Session:
     """A session of the benchmark."""
-    parser = plain_parser("benchmark.py", "")
+    parser = run_options_parser("benchmark.py", "")
     EXPERIMENT.add_options(parser)
     return Session(parser.read([*words]), Crew())
 
@@ -139,11 +140,11 @@ def test_capacities_hold_and_one_percent_more_does_not(trained: Path) -> None:
     scenario = dataclasses.replace(SMALL, cut=(0.1, 0.1))
     session = session_of("--seeds", "2")
     bounds = networks(f"network:path={trained}/seed[12]", SMALL.config)
-    found = carried("mine", scenario, bounds, session)
+    found = case_capacity("mine", scenario, bounds, session)
     assert found.own.shape == (2, 2) and session.notes == [] and {row["case"] for row in session.rows} == {"mine"}
 
     def attained(policy, rate: float, seed: int) -> float:
-        (done,) = Crew().made([Cell("x", policy, scenario.at_rate(rate), seed)])
+        (done,) = Crew().run_cells([Cell("x", policy, scenario.at_rate(rate), seed)])
         return done.outcome.summary["slo_attainment"]
 
     tried = [(bound, found.own[row]) for row, bound in enumerate(bounds)]

@@ -21,7 +21,7 @@ from llmsched.eval.runs.cache_key import cell_key
 from llmsched.eval.runs.cells import CellStore, Crew
 from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.outcome import Outcome
-from llmsched.eval.runs.ray_cluster import Parcel
+from llmsched.eval.runs.ray_cluster import PackedCell
 from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.scenario import Scenario
 from llmsched.policies import parse
@@ -124,38 +124,38 @@ def test_the_key_covers_the_rows_of_a_trace_and_a_users_code(tmp_path: Path) -> 
 def test_a_restart_makes_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the cells are there, and one line was cut off by a kill: that one and the other half are made."""
     file, wanted = tmp_path / "cells.jsonl", some_cells("static", "multibin", "dynamic")
-    fresh = {done.place: done.outcome for done in Crew().made(wanted)}
-    for _ in Crew(store=CellStore(file)).made(wanted[:4]):
+    fresh = {done.place: done.outcome for done in Crew().run_cells(wanted)}
+    for _ in Crew(store=CellStore(file)).run_cells(wanted[:4]):
         pass
     whole = file.read_bytes()
     assert whole.count(b"\n") == 4
     file.write_bytes(whole[:-30])
 
     made: list[Cell] = []
-    real = cells.numbered
+    real = cells.run_cells
 
     def counted(todo, jobs):
         made.extend(todo)
         return real(todo, jobs)
 
-    monkeypatch.setattr(cells, "numbered", counted)
-    found = list(Crew(jobs=2, store=CellStore(file)).made(wanted))
+    monkeypatch.setattr(cells, "run_cells", counted)
+    found = list(Crew(jobs=2, store=CellStore(file)).run_cells(wanted))
     assert sorted(done.place for done in found) == list(range(6))
-    assert len(made) == 3 and sum(done.kept for done in found) == 3
+    assert len(made) == 3 and sum(done.stored for done in found) == 3
     assert all(same(done.outcome, fresh[done.place]) for done in found)
     assert [done.outcome.policy for done in sorted(found, key=lambda d: d.place)] == [c.label for c in wanted]
     made.clear()
-    again = list(Crew(store=CellStore(file)).made(wanted))
-    assert not made and all(done.kept and same(done.outcome, fresh[done.place]) for done in again)
+    again = list(Crew(store=CellStore(file)).run_cells(wanted))
+    assert not made and all(done.stored and same(done.outcome, fresh[done.place]) for done in again)
 
 
 def test_equal_cells_run_once_and_keep_their_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     twins = [Cell(label, parse("static"), SMALL, 0) for label in ("one", "two")]
     made: list[Cell] = []
-    real = cells.numbered
-    monkeypatch.setattr(cells, "numbered", lambda todo, jobs: made.extend(todo) or real(todo, jobs))
+    real = cells.run_cells
+    monkeypatch.setattr(cells, "run_cells", lambda todo, jobs: made.extend(todo) or real(todo, jobs))
     for _ in range(2):
-        found = list(Crew(store=CellStore(tmp_path / "cells.jsonl")).made(twins))
+        found = list(Crew(store=CellStore(tmp_path / "cells.jsonl")).run_cells(twins))
         assert [done.outcome.policy for done in found] == ["one", "two"]
     assert len(made) == 1
 
@@ -163,7 +163,7 @@ def test_equal_cells_run_once_and_keep_their_labels(tmp_path: Path, monkeypatch:
 def test_two_who_write_the_same_store_find_their_runs(tmp_path: Path) -> None:
     """Each knows where in the file its own runs begin, whatever the other has written before."""
     one, two = CellStore(tmp_path / "x"), CellStore(tmp_path / "x")
-    outcomes = [done.outcome for done in Crew().made(some_cells("static", "multibin"))]
+    outcomes = [done.outcome for done in Crew().run_cells(some_cells("static", "multibin"))]
     for place, outcome in enumerate(outcomes):
         (one, two)[place % 2].put(str(place), outcome)
     for place, outcome in enumerate(outcomes):
@@ -176,8 +176,8 @@ def test_what_is_kept_comes_back_whole(tmp_path: Path) -> None:
     """Timelines and undefined values too, and an error in between loses nothing."""
     hopeless = scenario_of("--requests", "50", "--goodput", "e2el:0.001")
     cell = Cell("static", parse("static"), hopeless, 0, timeline=True)
-    (made,) = Crew(store=CellStore(tmp_path / "x")).made([cell])
-    (kept,) = Crew(store=CellStore(tmp_path / "x")).made([cell])
+    (made,) = Crew(store=CellStore(tmp_path / "x")).run_cells([cell])
+    (kept,) = Crew(store=CellStore(tmp_path / "x")).run_cells([cell])
     assert np.isnan(made.outcome.summary["jain_index"]) and same(made.outcome, kept.outcome)
     one, two = made.outcome.timeline, kept.outcome.timeline
     assert one is not None and two is not None and one.last_arrival_s == two.last_arrival_s
@@ -190,7 +190,7 @@ def test_a_streamed_run_is_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None
     """In pieces of 100 of 300 requests: counts to the bit, sums to rounding, percentiles to 0.5 %."""
     monkeypatch.setattr(runner, "CHUNK", 100)
     base = Cell("multibin", parse("multibin"), SMALL, 3)
-    (whole,), (pieces,) = (list(Crew().made([cell])) for cell in (base, dataclasses.replace(base, streamed=True)))
+    (whole,), (pieces,) = (list(Crew().run_cells([cell])) for cell in (base, dataclasses.replace(base, streamed=True)))
     one, two = whole.outcome.summary, pieces.outcome.summary
     for key in ("completed", "slo_attainment", "mean_batch_size", "duration_s", "per_bin"):
         assert one[key] == two[key]
@@ -230,7 +230,7 @@ def test_a_cell_that_travels_is_the_same_cell(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(code)
     for text in ("static:batch=7", "timeout:wait=300", f"{tmp_path / 'mine.py'}:mine"):
         cell = Cell(text, parse(text), SMALL, 3, "validation", timeline=True)
-        parcel, scenario = pickle.loads(pickle.dumps((Parcel.of(cell), cell.scenario)))
+        parcel, scenario = pickle.loads(pickle.dumps((PackedCell.of(cell), cell.scenario)))
         found = parcel.cell(scenario)
         assert (found.label, cell_key(found)) == (text, cell_key(cell))
         assert found.policy.ready(scenario.config).params.flags.writeable

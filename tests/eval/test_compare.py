@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from llmsched.eval import compare
 from llmsched.eval.compare import main
-from llmsched.eval.figures import comparison
+from llmsched.eval.experiments import compare
+from llmsched.eval.figures import style
 from llmsched.policies import names
 from llmsched_env.simulation.metrics import KEYS, LATENCIES, STATISTICS
 
@@ -164,10 +164,10 @@ def test_out_leaves_rows_summary_figures_and_how_they_were_made(capsys, tmp_path
 
 
 def test_without_matplotlib_the_rest_is_written_and_a_line_says_what_is_missing(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(comparison, "available", lambda: False)
+    monkeypatch.setattr(style, "available", lambda: False)
     assert main([*SMALL, "--out", str(tmp_path)]) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"results.csv", "summary.json", "manifest.json", "cells.jsonl"}
-    assert capsys.readouterr().err == comparison.HINT + "\n"
+    assert capsys.readouterr().err == style.HINT + "\n"
 
 
 def test_undefined_values_are_null_in_json(capsys):
@@ -309,7 +309,7 @@ def test_output_that_cannot_be_written_is_refused_before_the_work(capsys, tmp_pa
     def never(*_: object) -> None:
         raise AssertionError("work was begun")
 
-    monkeypatch.setattr(compare, "prepared", never)
+    monkeypatch.setattr(compare, "prepare", never)
     (tmp_path / "file").write_text("")
     assert_refused(capsys, ["--out", str(tmp_path / "file" / "results")], "file", "folder")
     assert_refused(capsys, ["--out", str(tmp_path / "file")], "file", "folder")

@@ -11,13 +11,14 @@ import pytest
 
 from llmsched.eval.cli.options import parser_for
 from llmsched.eval.cli.progress import Progress, duration
-from llmsched.eval.report.textual import heading, table
+from llmsched.eval.report.policy_table import policy_text
+from llmsched.eval.report.textual import heading
 from llmsched.eval.runs import tune
 from llmsched.eval.runs.aggregate import policy_summaries
 from llmsched.eval.runs.from_options import scenario_from
-from llmsched.eval.runs.intervals import interval, paired
+from llmsched.eval.runs.intervals import interval, paired_interval
 from llmsched.eval.runs.outcome import Outcome, Timeline, timeline_of
-from llmsched.eval.runs.runner import Cell, SharedArrivals, as_finished, run_cell
+from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell, run_tasks
 from llmsched.eval.runs.scenario import Scenario
 from llmsched.policies import parse
 from llmsched_env.config import SLO
@@ -43,12 +44,12 @@ def test_interval_of_one_value_or_of_an_undefined_one_has_no_width():
 
 
 def test_paired_interval_by_hand():
-    found = paired({0: 2.0, 1: 4.0, 2: 5.0, 9: 100.0}, {0: 1.0, 1: 2.0, 2: 4.0})  # 1, 2, 1; seed 9 has no partner
+    found = paired_interval({0: 2.0, 1: 4.0, 2: 5.0, 9: 100.0}, {0: 1.0, 1: 2.0, 2: 4.0})  # 1, 2, 1; seed 9: no pair
     assert found.mean == pytest.approx(4 / 3)
     assert found.half == pytest.approx(4.3026527 * math.sqrt(1 / 3) / math.sqrt(3))
     assert not found.excludes_zero
-    assert paired({0: 2.0}, {0: 1.0, 5: 7.0}).mean == 1.0
-    assert paired({0: 2.0, 1: 3.01}, {0: 1.0, 1: 2.0}).excludes_zero
+    assert paired_interval({0: 2.0}, {0: 1.0, 5: 7.0}).mean == 1.0
+    assert paired_interval({0: 2.0, 1: 3.01}, {0: 1.0, 1: 2.0}).excludes_zero
 
 
 def outcome(policy: str, seed: int, **values: float) -> Outcome:
@@ -78,7 +79,7 @@ def test_table_marks_the_best_that_plays_fair_and_brackets_what_chance_explains(
             outcome("b", seed, slo_attainment=0.5 - wobble, mean_e2el_ms=1000.0),
             outcome("oracle-x", seed, slo_attainment=0.9, mean_e2el_ms=500.0),
         ]
-    above, below = table(policy_summaries(runs, ["a", "b", "oracle-x"])).split("difference from a")
+    above, below = policy_text(policy_summaries(runs, ["a", "b", "oracle-x"])).split("difference from a")
     rows = {line.split()[0]: line for line in above.splitlines() if line[:1] in "abo" and "±" in line}
     gaps = {line.split()[0]: line for line in below.splitlines() if "±" in line}
     assert "1.00 ± 0.00*" in rows["b"] and "*" not in rows["oracle-x"]
@@ -88,7 +89,7 @@ def test_table_marks_the_best_that_plays_fair_and_brackets_what_chance_explains(
 
 def test_long_names_are_shortened_apart_and_spelled_out():
     names = ["static:" + "x" * 60 + "1", "static:" + "x" * 60 + "2"]
-    text = table(policy_summaries([outcome(name, 0) for name in names], names))
+    text = policy_text(policy_summaries([outcome(name, 0) for name in names], names))
     assert max(map(len, text.splitlines()[:6])) <= 120
     assert "#1 = " + names[0] in text and "#2 = " + names[1] in text
 
@@ -132,18 +133,18 @@ def test_arrivals_are_drawn_once_for_all_policies_and_given_back():
 
 
 def test_threads_give_every_result_and_raise_what_a_run_raised():
-    assert sorted(as_finished([lambda i=i: i for i in range(50)], 4)) == list(range(50))
+    assert sorted(run_tasks([lambda i=i: i for i in range(50)], 4)) == list(range(50))
 
     def broken() -> int:
         raise ValueError("this run failed")
 
     with pytest.raises(ValueError, match="this run failed"):
-        list(as_finished([lambda: 1, broken, lambda: 2], 2))
+        list(run_tasks([lambda: 1, broken, lambda: 2], 2))
 
 
 def test_nothing_is_waited_for_when_the_listener_stops():
     gate = threading.Event()
-    results = as_finished([lambda: 0, lambda: gate.wait(20), lambda: gate.wait(20)], 2)
+    results = run_tasks([lambda: 0, lambda: gate.wait(20), lambda: gate.wait(20)], 2)
     assert next(results) == 0
     began = time.monotonic()
     results.close()
@@ -185,13 +186,13 @@ def test_auto_takes_the_best_of_the_grid_on_the_validation_seeds():
     marks = tune.scores([(bound, scenario) for bound in grid], 1, "")
     best = max(range(len(grid)), key=lambda row: marks[row].order)
     assert entrant.policy.values["batch"] == grid[best].values["batch"] and entrant.label == "static:batch=auto"
-    assert grid[best].text in entrant.chosen and "validation seeds" in entrant.chosen
+    assert grid[best].text in entrant.choice and "validation seeds" in entrant.choice
 
 
 def test_auto_target_between_tokens_is_chosen_for_who_reads_it():
     scenario = scenario_of("--requests", "2000", "--controller", "paper:tbt=auto")
     static, dynamic = tune.resolve([parse("static"), parse("dynamic")], scenario, 2)
-    assert static.chosen == "" and "tbt=" in dynamic.chosen
+    assert static.choice == "" and "tbt=" in dynamic.choice
     assert dynamic.scenario.config.controller.tbt_s is not None
 
 

@@ -6,31 +6,30 @@ import csv
 import dataclasses
 import json
 import math
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from llmsched.eval import decisions
-from llmsched.eval.cli.frame import scenario_of
-from llmsched.eval.experiments import decision_grid
-from llmsched.eval.experiments.decision_grid import (
+from llmsched.eval.experiments.decisions import grid as decision_grid
+from llmsched.eval.experiments.decisions.experiment import decision_run, groups_of, wait_shares
+from llmsched.eval.experiments.decisions.grid import (
     ANY,
     MOST_LENGTHS,
     NEVER,
     WAIT,
     answers,
     axes_of,
+    facts_of,
     map_of,
-    placed,
-    sampled,
-    world_of,
+    place_records,
+    sample_decisions,
 )
-from llmsched.eval.experiments.decisions import groups_of, run_of, wait_shares
-from llmsched.eval.figures import decision_figures
-from llmsched.eval.runs.recording import Recording, batch_weights, bin_names, recorded, sharing_of
+from llmsched.eval.figures import decisions as decision_figures
+from llmsched.eval.runs.recording import Recording, batch_weights, bin_names, record_run, sharing_of
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell
+from llmsched.eval.runs.variants import scenario_of
 from llmsched.policies import parse
 from llmsched_env.config import Queueing
 from llmsched_env.simulation.metrics import summarize
@@ -42,14 +41,14 @@ def cell_of(policy: str, *words: str, seed: int = 1) -> Cell:
 
 def recording_of(policy: str, *words: str) -> Recording:
     cell = cell_of(policy, *words)
-    return recorded(cell, cell.scenario.draw(cell.seed), keep=True)
+    return record_run(cell, cell.scenario.draw(cell.seed), keep=True)
 
 
 @pytest.mark.parametrize("policy", ["network", "timeout:batch=32:wait=2000", "adaptive-memory", "random"])
 def test_a_recording_is_the_run_of_the_other_experiments(policy):
     """To the bit, with a record for every decision."""
     cell = cell_of(policy)
-    found = recorded(cell, cell.scenario.draw(cell.seed), keep=True)
+    found = record_run(cell, cell.scenario.draw(cell.seed), keep=True)
     plain = run_cell(dataclasses.replace(cell, timeline=True), SharedArrivals([cell]).take(cell))
     assert found.result.requests.tobytes() == plain.requests.tobytes()
     assert found.result.batches.tobytes() == plain.batches.tobytes()
@@ -75,12 +74,12 @@ def test_asked_again_a_policy_answers_what_it_did(policy):
 @pytest.mark.parametrize("words", [(), ("--servers", "2"), ("--bins", "8", "--servers", "6")])
 def test_a_record_put_where_it_was_stays_what_it_was(words):
     found = recording_of("network", *words)
-    world = world_of(found)
+    world = facts_of(found)
     for k in range(found.result.config.queueing.num_bins):
-        for i in sampled(found, k)[:6]:
+        for i in sample_decisions(found, k)[:6]:
             before = found.records[i : i + 1]
             length, slack = int(before["queue_length"][0, k]), float(before["slack"][0, k])
-            after, possible = placed(before, k, length, slack, 1e-6, world)
+            after, possible = place_records(before, k, length, slack, 1e-6, world)
             assert possible.all()
             for name in before.dtype.names:
                 np.testing.assert_allclose(after[name], before[name], rtol=1e-9, atol=1e-9, err_msg=name)
@@ -88,9 +87,9 @@ def test_a_record_put_where_it_was_stays_what_it_was(words):
 
 def test_what_follows_from_length_and_slack_is_set_too():
     found = recording_of("network")
-    world, k = world_of(found), 3
-    before = found.records[sampled(found, k)]
-    after, possible = placed(before, k, 20, -10.0, 0.0, world)
+    world, k = facts_of(found), 3
+    before = found.records[sample_decisions(found, k)]
+    after, possible = place_records(before, k, 20, -10.0, 0.0, world)
     assert possible.mean() > 0.8  # elsewhere the head would not have arrived yet
     before, after = before[possible], after[possible]
     now, any_ = after["now"], int(after["num_bins"][0])
@@ -115,7 +114,7 @@ def test_what_follows_from_length_and_slack_is_set_too():
         assert row["head_number"][k] == (arrivals < row["head_arrival"][k] - 1e-6).sum()
     other = [j for j in range(any_) if j != k]
     assert (after["slack"][:, other] == before["slack"][:, other]).all()
-    assert not placed(before, k, 32, 29.9, 0.0, world)[1].any()  # such a head has not arrived yet
+    assert not place_records(before, k, 32, 29.9, 0.0, world)[1].any()  # such a head has not arrived yet
 
 
 def test_the_map_of_a_rule_is_the_rule():
@@ -124,16 +123,16 @@ def test_the_map_of_a_rule_is_the_rule():
     axes = axes_of([found], 30.0)
     shown = map_of(parse("longest-queue"), found, 0, axes)
     assert len(axes.lengths) <= MOST_LENGTHS and axes.slacks[0] < 30.0
-    assert shown.choice.shape == (len(axes.slacks), len(axes.lengths)) == shown.met.shape
+    assert shown.choice.shape == (len(axes.slacks), len(axes.lengths)) == shown.visited.shape
     possible = shown.choice[:, -1] != NEVER
     assert possible.any() and (shown.choice[possible, -1] == 0).all()
-    longest = found.records["queue_length"][:, 1:4].max(axis=1)[sampled(found, 0)]
+    longest = found.records["queue_length"][:, 1:4].max(axis=1)[sample_decisions(found, 0)]
     for x, length in enumerate(axes.lengths):
         sure = np.mean(longest < length), np.mean(longest <= length)
         of_bin = np.where(shown.choice[:, x] == 0, shown.share[:, x], 1 - shown.share[:, x])
         if shown.choice[-1, x] == 0:
             assert sure[0] - 1e-9 <= of_bin[-1] <= sure[1] + 1e-9
-    assert shown.met.any() and (found.records["queue_length"][:, 0] > 0).any()
+    assert shown.visited.any() and (found.records["queue_length"][:, 0] > 0).any()
 
 
 def test_waiting_is_seen_and_bins_of_any_are_told_apart():
@@ -142,7 +141,7 @@ def test_waiting_is_seen_and_bins_of_any_are_told_apart():
     assert {ANY, WAIT} <= set(shown.choice.ravel().tolist()) <= {ANY, WAIT, NEVER}
     weights = batch_weights(found.result)
     assert np.allclose(weights.sum(axis=1), 1.0) and ((weights > 0).sum(axis=1) > 1).any()
-    share = wait_shares([[run_of(found)]], groups_of(4)[1])
+    share = wait_shares([[decision_run(found)]], groups_of(4)[1])
     assert np.nansum(share) > 0
     asked = [(found.free == free).sum() for free in range(1, 5)]
     assert np.nansum(share[:, 0] * asked) == pytest.approx(found.waited.sum())
@@ -165,7 +164,7 @@ def test_names_follow_the_number_of_bins():
     assert bin_names(dataclasses.replace(config, queueing=Queueing())) == ["all"]
     with_late = SimpleNamespace(queueing=SimpleNamespace(edges=(64,), num_bins=3))
     assert bin_names(with_late) == ["0 to 63", "64 and more", "late"]
-    choices = decision_figures.choices_of([["a", "b"], bin_names(with_late)])
+    choices = decision_figures.legend_of([["a", "b"], bin_names(with_late)])
     assert choices.bins == 3 and choices.colours[2] == decision_figures.DARK
     assert choices.names[ANY] == "any" and choices.names[WAIT] == "wait"
 
@@ -213,8 +212,3 @@ def test_bad_input_is_one_line(words, said, capsys):
     out, err = capsys.readouterr()
     assert stop.value.code == 2 and out == "" and err.count("\n") == 1
     assert err.startswith("decisions.py: error: ") and said in err, err
-
-
-def test_the_command_is_a_thin_entry():
-    entry = Path(decisions.__file__).read_text()
-    assert len(entry.splitlines()) < 22 and "from llmsched.eval.experiments.decisions import EXPERIMENT" in entry

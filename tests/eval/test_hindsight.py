@@ -12,14 +12,21 @@ import numpy as np
 import pytest
 
 from llmsched.eval import hindsight
-from llmsched.eval.best_possible.plan_search import Trace, Verdict
-from llmsched.eval.best_possible.plan_store import Search, searched
-from llmsched.eval.best_possible.plans import Plan, noted, plan_policy
-from llmsched.eval.cli.frame import scenario_of
+from llmsched.eval.best_possible.plan_search import PlanScore, TraceSimulation
+from llmsched.eval.best_possible.plan_store import PlanSearch, search_plans
+from llmsched.eval.best_possible.plans import Plan, decisions_of, plan_policy
 from llmsched.eval.experiments.benchmark import statistics
-from llmsched.eval.experiments.hindsight import Group, bars, by_gap, closed, fixed_best, share
+from llmsched.eval.experiments.hindsight.tables import (
+    CaseLoad,
+    bars,
+    by_gap,
+    closed_share,
+    fixed_best,
+    share_of_gap,
+)
 from llmsched.eval.runs.runner import Cell, run_cell
 from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.runs.variants import scenario_of
 from llmsched.policies import parse, parse_list
 from llmsched_env.config import SLO, Queueing, Server, SimConfig
 from llmsched_env.profiles import load_profile
@@ -45,12 +52,12 @@ def tiny(seed: int) -> Requests:
     return Requests(np.sort(rng.uniform(0, 0.5, 5)), np.full(5, 100, np.int32), output, predicted, np.zeros(5, np.int8))
 
 
-def optimum(trace: Trace) -> tuple[Verdict, int]:
+def optimum(trace: TraceSimulation) -> tuple[PlanScore, int]:
     """The best of all sequences of decisions, one after the other, and how many there are.
 
     A sequence is cut where its run ends, then its last decision is turned on; one that is too short grows.
     """
-    best, tried, digits = Verdict(99, 99.0), 0, [0] * 12
+    best, tried, digits = PlanScore(99, 99.0), 0, [0] * 12
     while True:
         found = trace.judge(np.array([EVERY[digit] for digit in digits]))
         assert found.decisions <= len(digits)
@@ -68,11 +75,11 @@ def optimum(trace: Trace) -> tuple[Verdict, int]:
 @pytest.mark.parametrize(("order", "seed"), [("fifo", 0), ("sjf", 1), ("fifo", 2), ("sjf", 3)])
 def test_the_search_reaches_the_best_of_all_sequences(order: str, seed: int) -> None:
     """Fewest misses and, of those, least mean latency; from a bad start."""
-    trace = Trace(TINY, order, tiny(seed))
+    trace = TraceSimulation(TINY, order, tiny(seed))
     best, tried = optimum(trace)
     start = np.tile((2.0, 1.0), (5, 1))
     assert tried > 1000 and best.order < trace.judge(start).order
-    found = trace.judge(trace.improved(start, 4000, np.random.default_rng(seed)))
+    found = trace.judge(trace.improve(start, 4000, np.random.default_rng(seed)))
     assert (found.missed, found.latency) == pytest.approx(best.order, abs=1e-12)
 
 
@@ -88,7 +95,7 @@ def test_a_replay_of_noted_decisions_is_the_same_run(name: str) -> None:
     scenario, policy = short(), parse(name)
     cell = Cell(name, policy, scenario, 3, timeline=True)
     requests = scenario.draw(3)
-    plan = noted(cell, requests)
+    plan = decisions_of(cell, requests)
     queueing = policy.configure(scenario.config).queueing
     same = dataclasses.replace(scenario, config=dataclasses.replace(scenario.config, queueing=queueing))
     again = dataclasses.replace(cell, policy=plan_policy("plan", plan, queueing.discipline), scenario=same)
@@ -102,8 +109,8 @@ def test_a_trace_judges_as_the_simulator_does() -> None:
     """Misses, mean latency and decisions of a plan, whatever was judged before."""
     scenario = short(1)
     requests = scenario.draw(5)
-    plan = noted(Cell("", parse("sjf:batch=16"), scenario, 5), requests)
-    trace = Trace(scenario.config, "sjf", requests)
+    plan = decisions_of(Cell("", parse("sjf:batch=16"), scenario, 5), requests)
+    trace = TraceSimulation(scenario.config, "sjf", requests)
     trace.judge(np.tile((4.0, 1.0), (9, 1)))
     found, ready = trace.judge(plan), plan_policy("plan", plan, "sjf").ready(scenario.config)
     rows = simulate(ready.config, requests, ready.decide, **ready.options).requests
@@ -117,65 +124,67 @@ def test_a_search_is_never_worse_than_its_starts_and_repeats(trials: int) -> Non
     """Each heuristic in its own order is among the starts; the same seed finds the same plan again."""
     scenario = short(1)
     starts = parse_list("static:batch=16,longest-queue,multibin,sjf:batch=16,sjf:batch=32")
-    search = Search(scenario, starts, ("fifo", "sjf"), trials)
+    search = PlanSearch(scenario, starts, ("fifo", "sjf"), trials)
     for seed in (11, 12, 13):
         requests = scenario.draw(seed)
-        order, plan = search.found(seed)
-        best = Trace(scenario.config, order, requests).judge(plan).order
+        order, plan = search.best_plan(seed)
+        best = TraceSimulation(scenario.config, order, requests).judge(plan).order
         for start in starts:
             own = start.configure(scenario.config).queueing.discipline
-            there = Trace(scenario.config, own, requests).judge(noted(Cell("", start, scenario, seed), requests))
+            there = TraceSimulation(scenario.config, own, requests).judge(
+                decisions_of(Cell("", start, scenario, seed), requests)
+            )
             assert best <= there.order
-    again = search.found(13)
+    again = search.best_plan(13)
     assert again[0] == order and np.array_equal(again[1], plan)
-    assert Trace(scenario.config, order, requests).judge(plan).decisions == len(plan)
+    assert TraceSimulation(scenario.config, order, requests).judge(plan).decisions == len(plan)
 
 
 def test_a_few_trials_never_lose_the_start() -> None:
     """Most single changes of a good plan are for the worse: then it comes back itself."""
     scenario = short(1)
     requests = scenario.draw(11)
-    trace = Trace(scenario.config, "sjf", requests)
-    start = noted(Cell("", parse("sjf:batch=16"), scenario, 11), requests)
+    trace = TraceSimulation(scenario.config, "sjf", requests)
+    start = decisions_of(Cell("", parse("sjf:batch=16"), scenario, 11), requests)
     for seed in range(30):
-        assert trace.judge(trace.improved(start, 1, np.random.default_rng(seed))).order <= trace.judge(start).order
+        assert trace.judge(trace.improve(start, 1, np.random.default_rng(seed))).order <= trace.judge(start).order
 
 
 def test_other_targets_are_refused() -> None:
     config = dataclasses.replace(TINY, slos=(SLO(e2e_s=1.0, ttft_s=0.5),))
     with pytest.raises(ValueError, match="an E2E target alone"):
-        Trace(config, "fifo", tiny(0))
+        TraceSimulation(config, "fifo", tiny(0))
 
 
 def test_found_plans_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second search takes them from the folder, one of another size does not; a line cut off is made again."""
-    search = Search(short(1, 40), parse_list("sjf:batch=8"), ("fifo",), 50)
-    first = searched(search, (1, 2), 1, tmp_path, "")
+    search = PlanSearch(short(1, 40), parse_list("sjf:batch=8"), ("fifo",), 50)
+    first = search_plans(search, (1, 2), 1, tmp_path, "")
     file = tmp_path / "plans.jsonl"
     made: list[int] = []
-    found = Search.found
+    found = PlanSearch.best_plan
 
-    def counted(self: Search, seed: int) -> tuple[str, Plan]:
+    def counted(self: PlanSearch, seed: int) -> tuple[str, Plan]:
         made.append(seed)
         return found(self, seed)
 
-    monkeypatch.setattr(Search, "found", counted)
-    second = searched(search, (1, 2), 1, tmp_path, "")
+    monkeypatch.setattr(PlanSearch, "best_plan", counted)
+    second = search_plans(search, (1, 2), 1, tmp_path, "")
     plans = [[plan.ready(search.scenario.config).params for plan in plans] for plans in (first, second)]
     assert made == [] and all(map(np.array_equal, *plans))
     file.write_text(file.read_text()[:-30])
-    searched(search, (1, 2), 1, tmp_path, "")
+    search_plans(search, (1, 2), 1, tmp_path, "")
     assert made == [2]
-    searched(dataclasses.replace(search, trials=51), (1,), 1, tmp_path, "")
+    search_plans(dataclasses.replace(search, trials=51), (1,), 1, tmp_path, "")
     assert made == [2, 1]
 
 
 # ---- what is made of it
 
 
-def group(own: list[int], found: list[int], **rivals: list[int]) -> Group:
+def group(own: list[int], found: list[int], **rivals: list[int]) -> CaseLoad:
     """A group of a case."""
-    return Group("case", 1.0, 1.0, {k: np.array(v) for k, v in rivals.items()}, np.array(own), np.array(found))
+    return CaseLoad("case", 1.0, 1.0, {k: np.array(v) for k, v in rivals.items()}, np.array(own), np.array(found))
 
 
 def test_shares_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,9 +193,9 @@ def test_shares_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     one = group([8, 5, 0], [4, 5, 0], a=[10, 5, 9], b=[12, 6, 0])
     two = group([9], [1], a=[9], b=[5])
     assert one.best.tolist() == [10, 5, 0] and fixed_best([one]) == "b" and fixed_best([one, two]) == "b"
-    assert closed([one], [one.best], 0).value == pytest.approx(2 / 6)
-    assert closed([one, two], [one.best, two.best], 0).value == pytest.approx((2 - 4) / (6 + 4))
-    assert share([(np.array([2.0]), np.array([6.0])), (np.array([1.0, 0.0]), np.array([1.0, 2.0]))]) == 3 / 9
+    assert closed_share([one], [one.best], 0).value == pytest.approx(2 / 6)
+    assert closed_share([one, two], [one.best, two.best], 0).value == pytest.approx((2 - 4) / (6 + 4))
+    assert share_of_gap([(np.array([2.0]), np.array([6.0])), (np.array([1.0, 0.0]), np.array([1.0, 2.0]))]) == 3 / 9
     per_trace, per_group, for_all = bars([one, two], "network", 20, 0).rows
     assert (per_trace["gaps"], per_trace["closed"], per_trace["met"]) == (2, pytest.approx(-0.2), "NO")
     assert per_trace["theirs"] == pytest.approx((10 + 5) / 2 / 20) and per_trace["found"] == pytest.approx(2.5 / 20)
@@ -198,7 +207,7 @@ def test_shares_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables within 120 columns, files, the search below everybody; a second start makes nothing anew."""
-    monkeypatch.setattr("llmsched.eval.experiments.hindsight.UNIT_REQUESTS", 400)
+    monkeypatch.setattr("llmsched.eval.experiments.hindsight.experiment.UNIT_REQUESTS", 400)
     monkeypatch.setattr(statistics, "RESAMPLES", 50)
     words = ["--cases", "1 server", "--loads", "1.6", "--seeds", "3", "--requests", "60", "--trials", "200"]
     words += ["--heuristics", "static:batch=16,sjf:batch=16,longest-queue", "--out", str(tmp_path)]
@@ -214,7 +223,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch:
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["tables"]["bars"][0]["gaps"] == int(np.sum(np.round(missed["search"]) < np.round(best)))
     assert (tmp_path / "figures" / "hindsight.png").exists() and (tmp_path / "gaps.csv").exists()
-    monkeypatch.setattr("llmsched.eval.best_possible.plan_store.Search.found", None)
+    monkeypatch.setattr("llmsched.eval.best_possible.plan_store.PlanSearch.best_plan", None)
     assert hindsight.main(words) == 0 and capsys.readouterr().out == first
 
 

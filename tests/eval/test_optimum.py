@@ -14,10 +14,11 @@ from gymnasium.utils.env_checker import check_env
 from numpy.typing import NDArray
 from scipy.stats import poisson
 
-from llmsched.eval import optimum as program
 from llmsched.eval.best_possible import smdp
 from llmsched.eval.best_possible.smdp import BatchQueue, control_limit, solve
-from llmsched.eval.optimum import System, main, simulated, table_policy
+from llmsched.eval.experiments import optimum as experiment
+from llmsched.eval.experiments.optimum import System, simulate_policies, table_policy
+from llmsched.eval.optimum import main
 from llmsched.eval.runs.intervals import interval
 from llmsched.policies import names, parse, parse_list
 from llmsched_env.envs.small import (
@@ -153,7 +154,7 @@ def test_the_optimal_policy_reaches_the_optimum_and_no_baseline_passes_it(best: 
     """Long runs, common arrivals: the solver's table within its interval, the others not below theirs."""
     scenario = SYSTEM.scenario
     bounds = [table_policy("optimal", best.policy), *parse_list("static,timeout,multibin-fixed:batch=4,aimd,window")]
-    runs = simulated([(bound, scenario) for bound in bounds], range(100, 112), jobs=2)
+    runs = simulate_policies([(bound, scenario) for bound in bounds], range(100, 112), jobs=2)
     found = interval([run.in_system for run in runs["optimal"]])
     assert found.half is not None and found.half < 0.01 * best.cost
     assert abs(found.mean - best.cost) < found.half
@@ -284,7 +285,7 @@ def test_json_is_the_summary_alone(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_registered_scheduler_is_among_the_baselines() -> None:
-    assert {bound.name for bound in parse_list(program.BASELINES)} >= set(names("batch")) - {"network"}
+    assert {bound.name for bound in parse_list(experiment.BASELINES)} >= set(names("batch")) - {"network"}
 
 
 @pytest.mark.parametrize(

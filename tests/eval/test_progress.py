@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmsched.eval.cli import progress
-from llmsched.eval.cli.progress import Course, Progress
+from llmsched.eval.cli.progress import LongRun, Progress
 
 
 @pytest.fixture
@@ -16,13 +16,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_a_course_writes_a_line_now_and_then_without_a_terminal(
+def test_a_long_run_writes_a_line_now_and_then_without_a_terminal(
     clock: list[float], capsys: pytest.CaptureFixture
 ) -> None:
     """200 runs of 1 s in two stages: after 100 the estimate, else a line every 30 s; none when it is over."""
-    with Course("long.py", "stages", {"a": 100, "b": 100}) as course:
+    with LongRun("long.py", "stages", {"a": 100, "b": 100}) as long_run:
         for name in ("a", "b"):
-            with course.stage(name), Progress(name, 100) as shown:
+            with long_run.stage(name), Progress(name, 100) as shown:
                 for _ in range(100):
                     clock[0] += 1.0
                     shown.step()
@@ -33,21 +33,21 @@ def test_a_course_writes_a_line_now_and_then_without_a_terminal(
     with Progress("short", 2) as shown:
         clock[0] += 100.0
         shown.step()
-    assert capsys.readouterr().err == "" and Course.current() is None
+    assert capsys.readouterr().err == "" and LongRun.current() is None
 
 
 def test_runs_that_were_kept_take_no_time(clock: list[float], capsys: pytest.CaptureFixture) -> None:
     """After a kill: nothing is estimated from them, and they count as done."""
-    with Course("long.py", "stages", {"a": 100, "b": 50, "c": 50}) as course:
-        with course.stage("a"), Progress("a", 100) as shown:
+    with LongRun("long.py", "stages", {"a": 100, "b": 50, "c": 50}) as long_run:
+        with long_run.stage("a"), Progress("a", 100) as shown:
             for _ in range(100):
-                shown.step(kept=True)
-        assert capsys.readouterr().err == "" and course.text == "1 of 3 stages"
-        with course.stage("b"), Progress("b", 50) as shown:
+                shown.step(stored=True)
+        assert capsys.readouterr().err == "" and long_run.text == "1 of 3 stages"
+        with long_run.stage("b"), Progress("b", 50) as shown:
             for _ in range(50):
                 clock[0] += 1.0
                 shown.step()
-        assert course.left_s == pytest.approx(50.0)
+        assert long_run.left_s == pytest.approx(50.0)
     assert "about 50 s for the 1 stages" in capsys.readouterr().err
 
 
@@ -55,7 +55,7 @@ def test_a_terminal_shows_the_whole_and_the_part(
     clock: list[float], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with Course("long.py", "stages", {"a": 10}) as course, course.stage("a"), Progress("a", 10) as shown:
+    with LongRun("long.py", "stages", {"a": 10}) as long_run, long_run.stage("a"), Progress("a", 10) as shown:
         clock[0] += 2.0
         shown.step("static")
     assert capsys.readouterr().err.startswith("\r0 of 1 stages, 18 s left; a: 1 of 10, 18 s left  static")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from llmsched.eval import compare
-from llmsched.eval.figures import comparison
+from llmsched.eval.figures import style
 from llmsched.eval.report import tooltips
 from llmsched.eval.report.page import page
 from llmsched.eval.report.tables import Column, Table
@@ -119,7 +119,7 @@ def test_what_is_typed_cannot_become_markup() -> None:
 
 def test_points_are_where_the_picture_has_them() -> None:
     pytest.importorskip("matplotlib")
-    drawn = comparison.drawn({"x": _corners})["x"]
+    drawn = style.draw_all({"x": _corners})["x"]
     drawn.canvas.draw()
     low, high, *line = tooltips.points(drawn)
     assert (low["text"], high["text"]) == ("low", "high")
@@ -138,7 +138,7 @@ def _corners():
     tooltips.mark(axes, 10, 1, "high")
     axes.plot([i / 30 for i in range(301)], [1.0] * 301, label="line")
     axes.plot([1, 2], [0, 0], label="_silent")
-    axes.plot([1, 2], [0, 0], label="marked", gid=tooltips.SPOKEN)
+    axes.plot([1, 2], [0, 0], label="marked", gid=tooltips.MARKED)
     return figure
 
 

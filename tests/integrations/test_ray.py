@@ -17,11 +17,11 @@ ray = pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from llmsched.eval.cli.frame import scenario_of  # noqa: E402
 from llmsched.eval.runs.cells import CellStore, Crew  # noqa: E402
 from llmsched.eval.runs.outcome import Outcome  # noqa: E402
-from llmsched.eval.runs.ray_cluster import RayCluster, connected  # noqa: E402
+from llmsched.eval.runs.ray_cluster import RayCluster, connect  # noqa: E402
 from llmsched.eval.runs.runner import Cell  # noqa: E402
+from llmsched.eval.runs.variants import scenario_of  # noqa: E402
 from llmsched.policies import parse  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def crew(cluster: Cluster) -> RayCluster:
     """Connected as --ray connects."""
-    return connected(cluster.address)
+    return connect(cluster.address)
 
 
 def some_cells(tmp_path: Path, seeds: int = 3) -> list[Cell]:
@@ -65,7 +65,7 @@ def some_cells(tmp_path: Path, seeds: int = 3) -> list[Cell]:
 
 
 def outcomes_of(crew: Crew, cells: Sequence[Cell]) -> list[Outcome]:
-    found = {done.place: done.outcome for done in crew.made(cells)}
+    found = {done.place: done.outcome for done in crew.run_cells(cells)}
     return [found[place] for place in range(len(cells))]
 
 
@@ -93,7 +93,7 @@ def workers() -> list[int]:
     found = []
     for place in Path("/proc").glob("[0-9]*/cmdline"):
         try:
-            if b"ray::run_parcel" in place.read_bytes():
+            if b"ray::run_packed" in place.read_bytes():
                 found.append(int(place.parent.name))
         except OSError:
             continue
@@ -107,7 +107,7 @@ def test_a_killed_worker_and_a_lost_node_lose_nothing(cluster: Cluster, crew: Ra
     store, seen, killed = CellStore(tmp_path / "cells.jsonl"), [], []
     node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
-    for done in Crew(cluster=crew, store=store).made(cells):
+    for done in Crew(cluster=crew, store=store).run_cells(cells):
         seen.append(done)
         if not killed:
             deadline = time.monotonic() + 60
@@ -117,7 +117,7 @@ def test_a_killed_worker_and_a_lost_node_lose_nothing(cluster: Cluster, crew: Ra
             os.kill(killed[0], signal.SIGKILL)
         elif len(seen) == 3:
             cluster.remove_node(node)
-    assert killed and sorted(done.place for done in seen) == list(range(8)) and not any(done.kept for done in seen)
+    assert killed and sorted(done.place for done in seen) == list(range(8)) and not any(done.stored for done in seen)
     assert len(CellStore(tmp_path / "cells.jsonl")) == 8
     here = outcomes_of(Crew(jobs=2), cells[:2])
     there = {done.place: done.outcome for done in seen}

@@ -382,7 +382,7 @@ def test_the_record_holds_no_true_output() -> None:
 def test_the_small_system_is_solved_to_one_per_cent() -> None:
     """LLMSchedSmall-v0: the learned checkpoint against the computed optimum, on the same arrivals."""
     from llmsched.eval.best_possible.smdp import solve
-    from llmsched.eval.optimum import System, table_policy
+    from llmsched.eval.experiments.optimum import System, table_policy
     from llmsched.eval.runs.runner import Cell, run_cell
 
     system = System(0.75, 4, 40_000)

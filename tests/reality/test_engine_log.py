@@ -13,19 +13,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llmsched.eval import engine_log
-from llmsched.eval.figures import comparison
-from llmsched.eval.reality.log_data import Run, read_runs
-from llmsched.eval.reality.log_fit import METRICS, Coefficients, Engine, corrected, fit, metrics, predict
-from llmsched.eval.reality.log_report import BAR, Prediction, Summary, table
-from llmsched.eval.reality.log_start import Timeline, start
+from llmsched.eval.engine_log import main
+from llmsched.eval.figures import style
+from llmsched.eval.reality import engine_log
+from llmsched.eval.reality.log_data import LoggedRun, read_runs
+from llmsched.eval.reality.log_fit import METRICS, Coefficients, EngineSettings, correct_start, fit, metrics, predict
+from llmsched.eval.reality.log_report import BAR, ErrorSummary, Prediction, prediction_table
+from llmsched.eval.reality.log_start import LogTimeline, start
 from llmsched.eval.report.tables import text
 from llmsched_env.profiles import load_profile
 from llmsched_env.requests import Requests
 
 REAL = Path(__file__).resolve().parents[3] / "shared" / "validation"
 TRUTH = Coefficients(d0=6.0, d1=0.5, d2=2e-4, p1=0.05, offset=12.0)
-ENGINE = Engine(max_seqs=24, token_budget=128)
+ENGINE = EngineSettings(max_seqs=24, token_budget=128)
 LOADS = (1.0, 3.0, 8.0)
 UNSEEN = 5.0
 N = 500
@@ -33,17 +34,17 @@ FEW = 60
 """Requests of the runs that need no more than to be there."""
 
 
-def made_run(load: float, n: int = N) -> Run:
+def made_run(load: float, n: int = N) -> LoggedRun:
     """A run of a server that obeys TRUTH to the letter, at ``load`` requests/s; the same requests at every load."""
     rng = np.random.default_rng(7)
     sent = np.cumsum(rng.exponential(1.0, n))
     prompt, output = rng.integers(4, 400, n), rng.integers(1, 300, n)
     requests = Requests.checked((sent - sent[0]) / load, prompt, output)
     seen = predict(requests, TRUTH, ENGINE)
-    return Run(f"{load:g}", requests, seen.first_s - requests.arrival_s, seen.done_s - requests.arrival_s)
+    return LoggedRun(f"{load:g}", requests, seen.first_s - requests.arrival_s, seen.done_s - requests.arrival_s)
 
 
-def frame_of(run: Run) -> pd.DataFrame:
+def frame_of(run: LoggedRun) -> pd.DataFrame:
     """The columns of a log."""
     return pd.DataFrame(
         {
@@ -59,7 +60,7 @@ def frame_of(run: Run) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def runs() -> list[Run]:
+def runs() -> list[LoggedRun]:
     """Three loads of the synthetic server: light, about full, overloaded."""
     return [made_run(load) for load in LOADS]
 
@@ -71,7 +72,7 @@ def fitted(runs) -> Coefficients:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, runs: list[Run]) -> Path:
+def folder(tmp_path: Path, runs: list[LoggedRun]) -> Path:
     """The synthetic log as a folder, with other files beside it."""
     made = tmp_path / "log"
     made.mkdir()
@@ -88,7 +89,7 @@ def test_known_coefficients_are_recovered(fitted):
 
 def test_corrections_alone_recover_them(runs):
     """The start of Nelder-Mead is the truth already, which the regressions without corrections are not."""
-    np.testing.assert_allclose(np.exp(corrected(runs, ENGINE)), TRUTH.values, rtol=0.03)
+    np.testing.assert_allclose(np.exp(correct_start(runs, ENGINE)), TRUTH.values, rtol=0.03)
     assert np.max(np.abs(start(runs) / TRUTH.values - 1.0)) > 0.1
 
 
@@ -103,7 +104,7 @@ def test_the_command_predicts_a_run_that_it_has_not_seen(folder, fitted, tmp_pat
     frame = frame_of(made_run(UNSEEN)).rename(columns={"output_tokens_loso": "output_tokens"})
     frame.sample(frac=1, random_state=1).to_csv(unseen / "other.csv", index=False)
     options = ["--folder", folder, "--test-folder", unseen, "--max-seqs", 24, "--token-budget", 128]
-    assert engine_log.main([*map(str, options), "--json", "--write-profile", str(profile)]) == 0
+    assert main([*map(str, options), "--json", "--write-profile", str(profile)]) == 0
     summary = json.loads(capsys.readouterr().out)
     assert [run["run"] for run in summary["runs"]] == ["5"]
     assert summary["fitted_on"] == summary["runs"][0]["fitted_on"] == ["1", "3", "8"]
@@ -117,7 +118,7 @@ def test_the_command_predicts_a_run_that_it_has_not_seen(folder, fitted, tmp_pat
 def test_one_run_is_left_out_at_a_time(runs, monkeypatch):
     """No run is predicted by a fit that has seen it."""
     monkeypatch.setattr(engine_log, "fit", lambda seen, engine: replace(TRUTH, offset=float(len(seen))))
-    found, made = engine_log.predictions(runs, None, ENGINE)
+    found, made = engine_log.predict_runs(runs, None, ENGINE)
     assert found.offset == 3.0
     assert [each.run.label for each in made] == ["1", "3", "8"]
     assert [each.fitted_on for each in made] == [("3", "8"), ("1", "8"), ("1", "3")]
@@ -147,14 +148,14 @@ def test_the_start_is_near(runs):
 
 def test_a_log_that_tells_nothing_has_a_start():
     """One request of one token: no step was seen."""
-    alone = Run("1", Requests.checked([0.0], [5], [1]), np.array([0.1]), np.array([0.1]))
+    alone = LoggedRun("1", Requests.checked([0.0], [5], [1]), np.array([0.1]), np.array([0.1]))
     assert np.all(np.isfinite(start([alone])))
 
 
 def test_the_timeline_by_hand():
     """Request 0 decodes from 1 to 5 s (4 more tokens), request 1 from 2 to 4 s (20 more)."""
     requests = Requests.checked([0.0, 0.5], [100, 10], [5, 21])
-    line = Timeline.of(Run("1", requests, np.array([1.0, 1.5]), np.array([5.0, 3.5])))
+    line = LogTimeline.of(LoggedRun("1", requests, np.array([1.0, 1.5]), np.array([5.0, 3.5])))
     np.testing.assert_allclose(line.wide, [1000, 2000, 1000])
     np.testing.assert_array_equal(line.members, [1, 2, 1])
     np.testing.assert_allclose(line.context, [100.5, 102 + 20, 103.5])
@@ -177,14 +178,14 @@ def test_metrics_by_hand():
 def test_the_mean_is_judged_and_the_worst_beside_it(runs):
     """Errors of one run too many put the mean outside."""
     right = [Prediction.of(run, TRUTH, runs, ENGINE) for run in runs]
-    summary = Summary.of(right)
+    summary = ErrorSummary.of(right)
     assert summary.passed
     assert max(summary.worst.values()) < 1e-12
     slow = replace(TRUTH, d0=2 * TRUTH.d0, d1=2 * TRUTH.d1)
-    mixed = Summary.of([*right[:2], Prediction.of(runs[2], slow, runs, ENGINE)])
+    mixed = ErrorSummary.of([*right[:2], Prediction.of(runs[2], slow, runs, ENGINE)])
     assert not mixed.passed
     assert mixed.mean["e2e_p50"] == pytest.approx(mixed.worst["e2e_p50"] / 3)
-    shown = text(table(right, mixed))
+    shown = text(prediction_table(right, mixed))
     assert "OUTSIDE" in shown
     assert f"{100 * BAR['ttft_p95']:.1f} %" in shown
 
@@ -212,7 +213,7 @@ def test_a_file_without_labels_is_one_run(tmp_path, runs):
 def refused(argv, capsys) -> str:
     """The one line on standard error of a command that exits with 2."""
     with pytest.raises(SystemExit) as error:
-        engine_log.main([str(word) for word in argv])
+        main([str(word) for word in argv])
     out, line = capsys.readouterr()
     assert error.value.code == 2
     assert out == ""
@@ -275,15 +276,15 @@ def test_the_table_and_the_picture(folder, tmp_path, monkeypatch, capsys):
     """Per run and as the mean, worst beside it; a picture where matplotlib is there."""
     monkeypatch.setattr(engine_log, "fit", lambda seen, engine: TRUTH)
     options = ["--folder", folder, "--max-seqs", 24, "--token-budget", 128]
-    if comparison.available():
+    if style.available():
         options += ["--plot", tmp_path / "cdf.png"]
-    assert engine_log.main([str(word) for word in options]) == 0
+    assert main([str(word) for word in options]) == 0
     shown = capsys.readouterr().out
     assert shown.count("logged, s") == len(LOADS)
     for words in ("mean |error|", "worst |error|", "bar of the mean", "Each run predicted from the others"):
         assert words in shown
     assert "OUTSIDE" not in shown
-    if comparison.available():
+    if style.available():
         assert (tmp_path / "cdf.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -294,5 +295,5 @@ def test_a_real_engine_is_predicted_within_the_bar():
     """A load of a vLLM server from a fit on two lighter and two heavier ones."""
     runs = {run.label: run for run in read_runs("--folder", REAL)}
     unseen = runs.pop("600")
-    _, made = engine_log.predictions(list(runs.values()), [unseen], Engine())
-    assert Summary.of(made).passed
+    _, made = engine_log.predict_runs(list(runs.values()), [unseen], EngineSettings())
+    assert ErrorSummary.of(made).passed

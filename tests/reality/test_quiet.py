@@ -8,11 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmsched.eval.calibration import quiet
-from llmsched.eval.calibration.cells import DECODE, Cell
-from llmsched.eval.calibration.quiet import Undisturbed, others_s
+from llmsched.eval.calibration.cells import DECODE, GridCell
+from llmsched.eval.calibration.device import quiet
+from llmsched.eval.calibration.device.quiet import Undisturbed, others_s
 
-CELL = Cell(DECODE, 1, 8)
+CELL = GridCell(DECODE, 1, 8)
 MS = 30.0
 
 

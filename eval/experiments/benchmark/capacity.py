@@ -1,4 +1,4 @@
-"""How much the challenger carries, case by case: the highest rate that keeps the target, against the papers' three."""
+"""Capacity case by case: the highest rate at which the challenger keeps its target, against the papers' three."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from llmsched.eval.cli.frame import Session
 from llmsched.eval.experiments.benchmark.statistics import Floats, Pair, estimate, fewer
 from llmsched.eval.experiments.benchmark.tables import PAPERS
-from llmsched.eval.experiments.capacity import Study, capacities, chosen
+from llmsched.eval.experiments.capacity.study import CapacityStudy, capacities, tune_for_capacity
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import interval
 from llmsched.eval.runs.scenario import Scenario
@@ -20,13 +20,13 @@ from llmsched.eval.runs.tune import CAPACITY_ATTAINMENT, VALIDATED
 from llmsched.policies import Bound, parse_list
 
 RUNS_OF_A_SEARCH = 9
-"""About how many runs a search of one policy under one seed takes."""
+"""About the number of runs of a search for one policy under one seed."""
 
 
 @dataclass(frozen=True)
-class Carried:
-    """Highest rates (requests/s) in a case: of the challenger (networks, seeds) and of the papers' schedulers (seeds,)
-    by name, with the parameters that carry most."""
+class CaseCapacity:
+    """Highest rates (requests/s) in a case: of the challenger (networks, seeds), and of the papers' schedulers (seeds,)
+    by name, with their best ``parameters``."""
 
     case: str
     own: Floats
@@ -35,23 +35,23 @@ class Carried:
 
     @property
     def best(self) -> str:
-        """The paper's scheduler that carries most, on the scored seeds."""
+        """The scheduler of the papers with the highest capacity on the scored seeds."""
         return max(self.papers, key=lambda name: float(self.papers[name].mean()))
 
 
-def carried(case: str, scenario: Scenario, networks: Sequence[Bound], session: Session) -> Carried:
-    """Search every policy's capacity under every seed, on the same arrivals, from the rate of ``scenario`` on.
+def case_capacity(case: str, scenario: Scenario, networks: Sequence[Bound], session: Session) -> CaseCapacity:
+    """Search the capacity of every policy under every seed, on the same arrivals, from the rate of ``scenario`` on.
 
-    What the papers' schedulers leave to choose is the best for capacity on the validation seeds.
+    The free parameters of the papers' schedulers are those with the highest capacity on the validation seeds.
     """
-    own = replace(session, notes=[])  # what was chosen stands in the table
-    entrants = chosen([*networks, *parse_list(",".join(PAPERS))], scenario, own)
-    study = Study(own, entrants, scenario, {"case": case})
+    own = replace(session, notes=[])  # the choices stand in the table
+    entrants = tune_for_capacity([*networks, *parse_list(",".join(PAPERS))], scenario, own)
+    study = CapacityStudy(own, entrants, scenario, {"case": case})
     found = capacities(study, {}, [])
     share = CAPACITY_ATTAINMENT
     rates = np.array([[found[row, share, i] for i in range(len(session.seeds))] for row in range(len(entrants))])
     papers = entrants[len(networks) :]
-    return Carried(
+    return CaseCapacity(
         case,
         rates[: len(networks)],
         {e.label: rates[len(networks) + place] for place, e in enumerate(papers)},
@@ -59,8 +59,8 @@ def carried(case: str, scenario: Scenario, networks: Sequence[Bound], session: S
     )
 
 
-def capacity_table(found: Sequence[Carried], challenger: str, rng: np.random.Generator) -> Table:
-    """A row per case: rates, and how much more the challenger carries than the best of the three."""
+def capacity_table(found: Sequence[CaseCapacity], challenger: str, rng: np.random.Generator) -> Table:
+    """A row per case: the rates, and the ratio of the challenger to the best of the three."""
     rows: list[dict[str, Any]] = []
     for one in found:
         best = one.papers[one.best]

@@ -16,13 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from llmsched.eval.cli.frame import Experiment, Findings, Session, scenario_of
-from llmsched.eval.cli.option_lists import several
-from llmsched.eval.cli.options import add_run_options
-from llmsched.eval.cli.parser import OneLineParser
-from llmsched.eval.cli.progress import Course
+from llmsched.eval.cli.findings import Findings
+from llmsched.eval.cli.frame import Experiment, Session, run_options_parser
+from llmsched.eval.cli.option_lists import list_of
+from llmsched.eval.cli.progress import LongRun
 from llmsched.eval.cli.readers import number
-from llmsched.eval.experiments.benchmark.capacity import RUNS_OF_A_SEARCH, capacity_table, carried
+from llmsched.eval.experiments.benchmark.capacity import RUNS_OF_A_SEARCH, capacity_table, case_capacity
 from llmsched.eval.experiments.benchmark.checkpoints import networks, title
 from llmsched.eval.experiments.benchmark.tables import (
     PAPERS,
@@ -39,6 +38,7 @@ from llmsched.eval.runs.intervals import interval
 from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import CAPACITY_ATTAINMENT, REFERENCE, VALIDATED, VALIDATION_SEEDS, capacity, resolve
+from llmsched.eval.runs.variants import scenario_of
 from llmsched.policies import Bound, parse, parse_list
 from llmsched_env.config import SLO
 from llmsched_env.options.words import ENGINES
@@ -124,7 +124,7 @@ class Field:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """What can be chosen."""
+    """The options of the command itself."""
     add = parser.add_argument_group("benchmark").add_argument
     add(
         "--challenger",
@@ -135,7 +135,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--engine", choices=ENGINES, default="batch", help="batch, with an E2E target, or continuous, TTFT and TPOT")
     add("--rivals", default=None, metavar="LIST", help="heuristics besides static, dynamic and multibin")
     add("--also", default="", metavar="LIST", help="policies that are reported and are no part of the bars")
-    add("--loads", type=several(number(0, 10, above=True)), default=LOADS, metavar="X,...", help="default 0.5 to 1.6")
+    add("--loads", type=list_of(number(0, 10, above=True)), default=LOADS, metavar="X,...", help="default 0.5 to 1.6")
     add("--cases", default="all", metavar="NAME;NAME", help=f"of {'; '.join(CASES)}")
     add("--trace", nargs="+", default=[], metavar="FILE", help="traces to be tried as further cases")
     add("--requests", type=number(100, 1e7, whole=True), default=20_000, metavar="N", help="per run (default 20000)")
@@ -145,14 +145,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--capacity", action="store_true", help="also search the highest rate that keeps 95 %% within the target")
     add("--ray", metavar="ADDRESS", help="make the runs on a Ray cluster")
     add("--report", metavar="FILE", help="one page of HTML")
-    parser.set_defaults(seeds=30, timeline=None, shares=(CAPACITY_ATTAINMENT,))
-
-
-def plain_parser(program: str, about: str) -> OneLineParser:
-    """A parser with the options of runs; cases bring their scenarios."""
-    parser = OneLineParser(prog=program, description=about, allow_abbrev=False)
-    add_run_options(parser)
-    return parser
+    parser.set_defaults(seeds=30, shares=(CAPACITY_ATTAINMENT,))
 
 
 def cases_of(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
@@ -243,7 +236,7 @@ def find(session: Session) -> Findings:
     cases = cases_of(options)
     rows: list[dict[str, Any]] = []
     told, rates = [], []
-    with Course("benchmark.py", "stages", stages_of(cases, field_, session)) as course:
+    with LongRun("benchmark.py", "stages", stages_of(cases, field_, session)) as course:
         for name, words in cases.items():
             case = None
             for load in options.loads:
@@ -254,7 +247,7 @@ def find(session: Session) -> Findings:
             told.append({"case": name, "unit_rate": case.unit, **case.scenario.describe()})
             if options.capacity:
                 with course.stage(f"{name}, capacity"):
-                    rates.append(carried(name, case.scenario.at_rate(case.unit), field_.networks, session))
+                    rates.append(case_capacity(name, case.scenario.at_rate(case.unit), field_.networks, session))
     strata = strata_of(rows, field_.challenger, [bound.label for bound in field_.also])
     rng = np.random.default_rng(options.seed)
     table = by_load(strata, rows, field_.challenger)
@@ -313,5 +306,5 @@ EXPERIMENT = Experiment(
     "The learned scheduler against the tuned heuristics on held-out cases.",
     add_options,
     find,
-    plain_parser,
+    run_options_parser,
 )

@@ -16,7 +16,7 @@ from llmsched.eval.experiments.benchmark.statistics import (
     profile,
     reductions,
 )
-from llmsched.eval.figures.charts import Panel, Series, lines
+from llmsched.eval.figures.charts import ChartLine, Panel, draw_lines
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import Interval, interval
 
@@ -209,12 +209,12 @@ def miss_figure(strata: Sequence[Stratum], challenger: str, heading: str) -> Any
         here = [s for s in strata if s.case == case]
         loads = [s.load for s in here]
         drawn = [
-            Series(challenger, loads, [interval(list(s.mean)) for s in here], 1),
-            Series("best of three papers", loads, [interval(list(s.rivals[s.best(PAPERS)])) for s in here], 0),
-            Series("best of all heuristics", loads, [interval(list(s.rivals[s.best()])) for s in here], 7),
+            ChartLine(challenger, loads, [interval(list(s.mean)) for s in here], 1),
+            ChartLine("best of three papers", loads, [interval(list(s.rivals[s.best(PAPERS)])) for s in here], 0),
+            ChartLine("best of all heuristics", loads, [interval(list(s.rivals[s.best()])) for s in here], 7),
         ]
         panels.append(Panel(case, "load", "missed, %", drawn, factor=100.0))
-    return lines("Misses by load", heading, panels, columns=2, height=2.6)
+    return draw_lines("Misses by load", heading, panels, columns=2, height=2.6)
 
 
 def profile_figure(strata: Sequence[Stratum], challenger: str, heading: str) -> Any:
@@ -224,8 +224,8 @@ def profile_figure(strata: Sequence[Stratum], challenger: str, heading: str) -> 
     members |= {"best of three papers": [s.rivals[s.best(PAPERS)] for s in strata]}
     members |= {"best of all heuristics": [s.rivals[s.best()] for s in strata]}
     drawn = [
-        Series(name, (100 * grid).tolist(), [Interval(float(v), None) for v in profile(runs, grid)], colour)
+        ChartLine(name, (100 * grid).tolist(), [Interval(float(v), None) for v in profile(runs, grid)], colour)
         for (name, runs), colour in zip(members.items(), (1, 0, 7), strict=True)
     ]
     panel = Panel("", "misses at most, %", "share of runs, %", drawn, factor=100.0, share=True)
-    return lines("Performance profile", heading, [panel], columns=1, height=4.0)
+    return draw_lines("Performance profile", heading, [panel], columns=1, height=4.0)

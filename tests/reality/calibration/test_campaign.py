@@ -11,11 +11,11 @@ import pytest
 
 from llmsched.eval.calibration import campaign
 from llmsched.eval.calibration.architectures import PRESETS
-from llmsched.eval.calibration.campaign import Plan, measured
-from llmsched.eval.calibration.cells import DECODE, PREFILL, Cell, grid, shuffled
+from llmsched.eval.calibration.campaign import MeasurementPlan, measurements
+from llmsched.eval.calibration.cells import DECODE, PREFILL, GridCell, grid, shuffled
 from llmsched.eval.calibration.fit import fit_all, predict
 from llmsched.eval.calibration.report import report
-from llmsched.eval.calibration.rows import OK, OOM, Row, RowFile
+from llmsched.eval.calibration.rows import OK, OOM, RowFile, SampleRow
 from tests.reality.calibration.tools import CELLS, ROOT, SETUP, SPLIT, Table, opened, profile_of
 
 # Grid and order
@@ -24,12 +24,12 @@ from tests.reality.calibration.tools import CELLS, ROOT, SETUP, SPLIT, Table, op
 def test_the_grid_is_every_batch_with_every_length():
     cells = grid((1, 4), (16, 64), (16, 64, 128), most_prefill_tokens=100)
     assert [c for c in cells if c.phase == PREFILL] == [
-        Cell(PREFILL, 1, 16),
-        Cell(PREFILL, 1, 64),
-        Cell(PREFILL, 4, 16),
+        GridCell(PREFILL, 1, 16),
+        GridCell(PREFILL, 1, 64),
+        GridCell(PREFILL, 4, 16),
     ]
     assert len([c for c in cells if c.phase == DECODE]) == 6
-    assert (Cell(PREFILL, 4, 16).total, Cell(PREFILL, 4, 16).squares) == (64, 1024)
+    assert (GridCell(PREFILL, 4, 16).total, GridCell(PREFILL, 4, 16).squares) == (64, 1024)
 
 
 def test_rounds_are_in_random_order_and_the_same_after_a_restart():
@@ -55,17 +55,17 @@ def test_architectures_have_the_published_sizes():
 
 def test_rounds_interleave_the_cells(tmp_path):
     device = Table()
-    assert campaign.run(Plan(CELLS, repeats=3), opened(tmp_path), device)
+    assert campaign.run(MeasurementPlan(CELLS, repeats=3), opened(tmp_path), device)
     for repeat in range(3):
         assert sorted(device.asked[repeat * len(CELLS) : (repeat + 1) * len(CELLS)]) == sorted(CELLS)
 
 
 def test_a_noisy_cell_is_measured_again_then_flagged_and_the_measurements_are_not_mixed(tmp_path):
-    bad, plan, file = CELLS[0], Plan(CELLS, repeats=5), opened(tmp_path)
+    bad, plan, file = CELLS[0], MeasurementPlan(CELLS, repeats=5), opened(tmp_path)
     campaign.run(plan, file, Table(noisy={bad}))
     again = [row for row in file.rows if row.attempt == 1]
     assert {row.cell for row in again} == {bad} and len(again) == 5
-    found = {m.cell: m for m in measured(plan, file.rows)}
+    found = {m.cell: m for m in measurements(plan, file.rows)}
     assert found[bad].noisy and found[bad].again
     assert found[bad].samples == tuple(row.ms for row in again)
     assert not any(m.noisy for cell, m in found.items() if cell != bad)
@@ -73,30 +73,30 @@ def test_a_noisy_cell_is_measured_again_then_flagged_and_the_measurements_are_no
 
 
 def test_a_cell_that_is_quiet_the_second_time_is_not_flagged(tmp_path):
-    bad, plan, file = CELLS[0], Plan(CELLS, repeats=5), opened(tmp_path)
+    bad, plan, file = CELLS[0], MeasurementPlan(CELLS, repeats=5), opened(tmp_path)
     for repeat, ms in enumerate((1.0, 1.0, 1.0, 9.0, 1.0)):
-        file.append(Row(bad, 0, repeat, OK, ms))
-    assert {m.cell: m for m in measured(plan, file.rows)}[bad].noisy
+        file.append(SampleRow(bad, 0, repeat, OK, ms))
+    assert {m.cell: m for m in measurements(plan, file.rows)}[bad].noisy
     campaign.run(plan, file, Table())
-    found = {m.cell: m for m in measured(plan, file.rows)}[bad]
+    found = {m.cell: m for m in measurements(plan, file.rows)}[bad]
     assert found.again and not found.noisy
     assert found.ms == predict("split", SPLIT, bad)
 
 
 def test_a_second_measurement_that_was_cut_short_does_not_count():
-    cell, plan = CELLS[0], Plan(CELLS[:1], repeats=3)
-    rows = [Row(cell, 0, k, OK, ms) for k, ms in enumerate((1.0, 5.0, 1.0))] + [Row(cell, 1, 0, OK, 2.0)]
-    (found,) = measured(plan, rows)
+    cell, plan = CELLS[0], MeasurementPlan(CELLS[:1], repeats=3)
+    rows = [SampleRow(cell, 0, k, OK, ms) for k, ms in enumerate((1.0, 5.0, 1.0))] + [SampleRow(cell, 1, 0, OK, 2.0)]
+    (found,) = measurements(plan, rows)
     assert found.samples == (1.0, 5.0, 1.0) and found.noisy and not found.again
 
 
 def test_a_cell_out_of_memory_is_recorded_once_and_the_others_go_on(tmp_path):
-    large, plan, device = CELLS[-1], Plan(CELLS, repeats=4), Table(too_large={CELLS[-1]})
+    large, plan, device = CELLS[-1], MeasurementPlan(CELLS, repeats=4), Table(too_large={CELLS[-1]})
     file = opened(tmp_path)
     assert campaign.run(plan, file, device)
     assert device.asked.count(large) == 1
     assert [row.status for row in file.rows if row.cell == large] == [OOM]
-    assert {m.cell for m in measured(plan, file.rows) if m.out_of_memory} == {large}
+    assert {m.cell for m in measurements(plan, file.rows) if m.out_of_memory} == {large}
     campaign.run(plan, RowFile(file.path, SETUP), device)
     assert device.asked.count(large) == 1  # not tried again after a restart
     profile = profile_of(plan, file.rows)
@@ -106,13 +106,13 @@ def test_a_cell_out_of_memory_is_recorded_once_and_the_others_go_on(tmp_path):
 def test_the_budget_ends_the_campaign(tmp_path):
     device, file = Table(pause_s=0.02), opened(tmp_path)
     began = time.monotonic()
-    assert not campaign.run(Plan(CELLS, repeats=1000, budget_s=0.3), file, device)
+    assert not campaign.run(MeasurementPlan(CELLS, repeats=1000, budget_s=0.3), file, device)
     assert time.monotonic() - began < 2.0
     assert 0 < len(file.rows) == len(device.asked) <= 16
 
 
 def test_a_restart_does_only_what_is_missing(tmp_path):
-    plan = Plan(CELLS, repeats=3)
+    plan = MeasurementPlan(CELLS, repeats=3)
     whole = RowFile(tmp_path / "whole.csv", SETUP)
     campaign.run(plan, whole, Table())
 
@@ -138,7 +138,7 @@ from pathlib import Path
 from llmsched.eval.calibration import campaign
 from llmsched.eval.calibration.rows import RowFile
 from tests.reality.calibration.tools import CELLS, SETUP, Table
-campaign.run(campaign.Plan(CELLS, repeats=4), RowFile(Path({path!r}), SETUP), Table(pause_s=0.005), print)
+campaign.run(campaign.MeasurementPlan(CELLS, repeats=4), RowFile(Path({path!r}), SETUP), Table(pause_s=0.005), print)
 """
 
 
@@ -151,7 +151,7 @@ def test_what_a_stopped_process_had_measured_is_kept(tmp_path, how):
             child.stdout.readline()
         child.send_signal(how)
         child.communicate(timeout=60)
-    file, plan, device = RowFile(path, SETUP), Plan(CELLS, repeats=4), Table()
+    file, plan, device = RowFile(path, SETUP), MeasurementPlan(CELLS, repeats=4), Table()
     kept = len(file.rows)
     assert 10 <= kept < 4 * len(CELLS)
     campaign.run(plan, file, device)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmsched.eval.calibration import campaign, command, document, settings
-from llmsched.eval.calibration.campaign import Plan, measured
+from llmsched.eval.calibration.campaign import MeasurementPlan, measurements
 from llmsched.eval.calibration.cells import DECODE
 from llmsched.policies import parse
 from llmsched_env.config import Server, SimConfig
@@ -19,7 +19,7 @@ from tests.reality.calibration.tools import CELLS, SPLIT, Table, opened, profile
 
 
 def test_the_profile_is_read_and_simulated(tmp_path):
-    plan, file = Plan(CELLS, repeats=3), opened(tmp_path)
+    plan, file = MeasurementPlan(CELLS, repeats=3), opened(tmp_path)
     campaign.run(plan, file, Table(sigma=0.01))
     document.write(tmp_path / "mine.json", profile_of(plan, file.rows))
     profile = load_profile(tmp_path / "mine.json")
@@ -37,7 +37,7 @@ def test_the_profile_is_read_and_simulated(tmp_path):
 @pytest.fixture(scope="module")
 def good_profile(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """A profile that the simulator takes, made once for all that change a part of it."""
-    plan, file = Plan(CELLS, repeats=2), opened(tmp_path_factory.mktemp("good"))
+    plan, file = MeasurementPlan(CELLS, repeats=2), opened(tmp_path_factory.mktemp("good"))
     campaign.run(plan, file, Table())
     return profile_of(plan, file.rows)
 
@@ -104,7 +104,7 @@ def test_a_grid_without_a_prefill_cell_is_refused():
 
 def test_a_device_without_memory_for_a_single_cell_is_refused(tmp_path):
     decode = {cell for cell in CELLS if cell.phase == DECODE}
-    plan, file = Plan(CELLS, repeats=2), opened(tmp_path)
+    plan, file = MeasurementPlan(CELLS, repeats=2), opened(tmp_path)
     campaign.run(plan, file, Table(too_large=decode))
     with pytest.raises(ValueError, match="not enough memory for a single decode cell: the smallest was decode 1 x 32"):
-        command.usable(plan, measured(plan, file.rows))
+        command.usable(plan, measurements(plan, file.rows))

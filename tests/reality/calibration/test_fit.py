@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from llmsched.eval.calibration.cells import DECODE, PREFILL, Cell, grid
+from llmsched.eval.calibration.cells import DECODE, PREFILL, GridCell, grid
 from llmsched.eval.calibration.fit import E2E_TOKENS, FITS, control_errors, errors, fit_all, predict, scatter
 from tests.reality.calibration.tools import CELLS, SPLIT, TOKENS
 
@@ -44,7 +44,7 @@ def test_coefficients_are_never_negative():
 def test_held_out_error_by_hand():
     """Constant c of least relative squares = sum(1/y) / sum(1/y^2), over the three cells that are left."""
     ms = {1: 10.0, 2: 10.0, 4: 20.0, 8: 20.0}
-    points = {Cell(DECODE, b, 8): y for b, y in ms.items()} | {Cell(PREFILL, b, 8): 1.0 for b in ms}
+    points = {GridCell(DECODE, b, 8): y for b, y in ms.items()} | {GridCell(PREFILL, b, 8): 1.0 for b in ms}
     found = control_errors(points)["constant decode"]
     without_20, without_10 = 0.25 / 0.0225, 0.2 / 0.015
     by_hand = [without_10 / 10 - 1] * 2 + [1 - without_20 / 20] * 2
@@ -54,7 +54,7 @@ def test_held_out_error_by_hand():
 
 def test_the_held_out_error_of_a_cell_comes_from_a_fit_without_it():
     points = {cell: predict("split", SPLIT, cell) for cell in CELLS}
-    odd = Cell(DECODE, 4, 128)
+    odd = GridCell(DECODE, 4, 128)
     points[odd] *= 3.0
     (split,) = (fit for fit in fit_all(points) if fit.form == "split")
     worst = 1 - 1 / 3  # the others are exact, so the odd one is predicted at a third of what was measured
@@ -65,11 +65,11 @@ def test_the_held_out_error_of_a_cell_comes_from_a_fit_without_it():
 
 
 def test_end_to_end_error_by_hand():
-    p, d = Cell(PREFILL, 2, 8), Cell(DECODE, 2, 8)
+    p, d = GridCell(PREFILL, 2, 8), GridCell(DECODE, 2, 8)
     found = errors({p: 12.0, d: 1.0}, {p: 10.0, d: 1.0})["e2e"]
     by_hand = [2.0 / (10 + n - 1) for n in E2E_TOKENS]
     assert found.mean == pytest.approx(np.mean(by_hand))
-    assert "e2e" not in errors({p: 12.0, Cell(DECODE, 2, 9): 1.0}, {p: 10.0, Cell(DECODE, 2, 9): 1.0})
+    assert "e2e" not in errors({p: 12.0, GridCell(DECODE, 2, 9): 1.0}, {p: 10.0, GridCell(DECODE, 2, 9): 1.0})
 
 
 def test_scatter_by_hand():

@@ -9,10 +9,10 @@ import pytest
 
 from llmsched.eval import profiles
 from llmsched.eval.calibration import campaign, document
-from llmsched.eval.calibration.campaign import Plan, measured
+from llmsched.eval.calibration.campaign import MeasurementPlan, measurements
 from llmsched.eval.calibration.fit import fit_all
 from llmsched.eval.calibration.rows import read_rows
-from llmsched.eval.figures import comparison
+from llmsched.eval.figures import style
 from llmsched_env.profiles import load_profile, shipped_profiles
 from tests.reality.calibration.tools import CELLS, Table, opened, profile_of
 
@@ -44,9 +44,9 @@ def test_an_unknown_profile_is_refused(capsys):
     assert stopped.value.code == 2 and "Did you mean ideal?" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not comparison.available(), reason="matplotlib missing")
+@pytest.mark.skipif(not style.available(), reason="matplotlib missing")
 def test_measured_against_fitted_is_drawn_where_there_are_rows(tmp_path, capsys):
-    plan, file = Plan(CELLS, repeats=2), opened(tmp_path)
+    plan, file = MeasurementPlan(CELLS, repeats=2), opened(tmp_path)
     campaign.run(plan, file, Table(sigma=0.02))
     document.write(tmp_path / "mine.json", profile_of(plan, file.rows))
     assert profiles.main([str(tmp_path / "mine.json"), "ideal", "--plot", str(tmp_path / "figures")]) == 0
@@ -56,12 +56,12 @@ def test_measured_against_fitted_is_drawn_where_there_are_rows(tmp_path, capsys)
 
 @pytest.mark.parametrize("name", [n for n in shipped_profiles() if "rows" in load_profile(n).meta])
 def test_our_own_profiles_are_the_fit_to_their_committed_rows(name):
-    """Measured numbers, not made ones: the fit is redone, and repeats scatter as measurements do."""
+    """Measurement numbers, not made ones: the fit is redone, and repeats scatter as measurements do."""
     profile = load_profile(name)
     rows = [row for _, row in read_rows(ROOT / "data" / "profiles" / profile.meta["rows"])]
     about = profile.meta["campaign"]
     cells = list(dict.fromkeys(sorted(row.cell for row in rows)))
-    found = measured(Plan(cells, about["repeats"], most_cv=about["most_cv"], seed=about["seed"]), rows)
+    found = measurements(MeasurementPlan(cells, about["repeats"], most_cv=about["most_cv"], seed=about["seed"]), rows)
     best = fit_all({m.cell: m.ms for m in found if m.samples})[0]
     assert best.form == profile.form
     assert best.coefficients == pytest.approx(profile.coefficients, rel=1e-3)

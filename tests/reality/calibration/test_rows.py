@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llmsched.eval.calibration.rows import COLUMNS, OK, Row, RowFile, Setup
+from llmsched.eval.calibration.rows import COLUMNS, OK, RowFile, SampleRow, Setup
 from tests.reality.calibration.tools import CELLS, SETUP, opened
 
 # Raw rows
@@ -13,7 +13,7 @@ from tests.reality.calibration.tools import CELLS, SETUP, opened
 def test_a_torn_last_line_is_forgotten(tmp_path):
     file = opened(tmp_path)
     for repeat in range(3):
-        file.append(Row(CELLS[0], 0, repeat, OK, 1.5))
+        file.append(SampleRow(CELLS[0], 0, repeat, OK, 1.5))
     content = file.path.read_bytes()
     file.path.write_bytes(content[:-7])
     assert len(opened(tmp_path).rows) == 2
@@ -23,7 +23,7 @@ def test_a_torn_last_line_is_forgotten(tmp_path):
 @pytest.mark.parametrize("field", ["model", "device", "dtype", "engine", "clock"])
 def test_rows_of_another_setup_are_refused(tmp_path, field):
     file = opened(tmp_path)
-    file.append(Row(CELLS[0], 0, 0, OK, 1.5))
+    file.append(SampleRow(CELLS[0], 0, 0, OK, 1.5))
     other = Setup(**{**SETUP.__dict__, field: "other"})
     with pytest.raises(ValueError, match=rf"rows .*rows.csv, line 2: {field}='.*', but this run measures 'other'"):
         RowFile(file.path, other)

@@ -28,7 +28,7 @@ def torch():
 def tiny(torch, seed=0):
     from transformers import AutoModelForCausalLM
 
-    from llmsched.eval.calibration.models import config_of
+    from llmsched.eval.calibration.device.models import config_of
 
     torch.manual_seed(seed)
     return AutoModelForCausalLM.from_config(config_of("tiny")).eval()
@@ -38,10 +38,10 @@ def tiny(torch, seed=0):
 @pytest.mark.parametrize("prompts", [[7, 30, 19, 30], [9, 9]], ids=["mixed", "equal"])
 def test_the_engine_gives_the_tokens_of_the_model(torch, prompts, by_row):
     """Packed prefill, right-aligned cache and masks change nothing: greedy tokens equal plain Transformers'."""
-    from llmsched.eval.calibration.engine import Engine
+    from llmsched.eval.calibration.device.engine import ModelEngine
 
     tokens = 10
-    engine, plain = Engine(tiny(torch), by_row), tiny(torch)
+    engine, plain = ModelEngine(tiny(torch), by_row), tiny(torch)
     ids = engine.prompt_ids(prompts)
     found, begin = engine.generate(prompts, tokens, ids), 0
     for row, length in enumerate(prompts):
@@ -59,7 +59,7 @@ import sys
 sys.path.insert(0, {root!r})
 import torch
 
-from llmsched.eval.calibration.devices import keep_freed_memory
+from llmsched.eval.calibration.device.hardware import keep_freed_memory
 
 torch.set_num_threads(1)
 kept = keep_freed_memory() if {keep} else True
@@ -127,14 +127,14 @@ def test_what_is_not_there_is_refused(torch, tmp_path, capsys, options, message)
 
 
 def test_a_model_or_a_cell_that_does_not_fit_the_memory(torch, tmp_path, capsys, monkeypatch):
-    from llmsched.eval.calibration import models, torch_measurer
+    from llmsched.eval.calibration.device import measurer, models
 
     monkeypatch.setattr(models, "memory", lambda _: (10**6, 10**9))
     with pytest.raises(SystemExit):
         command.main(["--out", str(tmp_path / "x.json")])
     assert "--model tiny: its weights take 0.1 GB in float32, but cpu has 0.0 GB free" in capsys.readouterr().err
     monkeypatch.undo()
-    monkeypatch.setattr(torch_measurer, "memory", lambda _: (1000, 10**9))
+    monkeypatch.setattr(measurer, "memory", lambda _: (1000, 10**9))
     with pytest.raises(SystemExit) as stopped:
         command.main(["--out", str(tmp_path / "x.json"), *SMALL])
     assert stopped.value.code == 2

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from llmsched.eval.calibration import document
-from llmsched.eval.calibration.campaign import DoesNotFitError, Plan, measured
-from llmsched.eval.calibration.cells import Cell, grid
+from llmsched.eval.calibration.campaign import DoesNotFitError, MeasurementPlan, measurements
+from llmsched.eval.calibration.cells import GridCell, grid
 from llmsched.eval.calibration.fit import fit_all, predict
 from llmsched.eval.calibration.rows import RowFile, Setup
 
@@ -27,10 +27,10 @@ class Table:
     def __init__(self, form="split", coefficients=SPLIT, sigma=0.0, noisy=(), too_large=(), pause_s=0.0):
         self.form, self.coefficients, self.sigma = form, coefficients, sigma
         self.noisy, self.too_large, self.pause_s = noisy, too_large, pause_s
-        self.asked: list[Cell] = []
+        self.asked: list[GridCell] = []
         self.rng = np.random.default_rng(0)
 
-    def sample(self, cell: Cell) -> float:
+    def sample(self, cell: GridCell) -> float:
         self.asked.append(cell)
         time.sleep(self.pause_s)
         if cell in self.too_large:
@@ -46,8 +46,8 @@ def opened(tmp_path: Path) -> RowFile:
 # The profile
 
 
-def profile_of(plan: Plan, rows, **about) -> dict:
-    found = measured(plan, rows)
+def profile_of(plan: MeasurementPlan, rows, **about) -> dict:
+    found = measurements(plan, rows)
     fits = fit_all({m.cell: m.ms for m in found if m.samples})
     extra = {"kv_tokens": 5000, "source": "a table", "caveats": ["fake"], "rows": "rows.csv", **about}
     return document.document("mine", SETUP, fits, found, extra)

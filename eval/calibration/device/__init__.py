@@ -1,0 +1,1 @@
+"""The model and the device that are measured.  Needs torch, but for `quiet`."""

@@ -1,0 +1,89 @@
+"""The models that can be measured: presets with random weights, or any that Transformers finds.  Needs torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedModel, Qwen3Config
+
+from llmsched.eval.calibration.architectures import BYTES, PRESETS, Architecture
+from llmsched.eval.calibration.device.hardware import memory
+from llmsched_env.options.suggest import did_you_mean
+
+MOST_POSITIONS = 131072
+
+
+def config_of(model: str) -> Any:
+    """The configuration of a preset, or of a hub name or path; ``ValueError`` with one line where there is none."""
+    if model in PRESETS:
+        return _preset(PRESETS[model])
+    if "/" not in model and not Path(model).exists():
+        close = did_you_mean(model, list(PRESETS))
+        raise ValueError(
+            f"--model {model!r} is not known.{close} Presets: {', '.join(PRESETS)}; or OWNER/NAME (hub), or a path."
+        )
+    try:
+        config = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"--model {model!r}: no configuration found ({str(error).splitlines()[0]})") from error
+    layers = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if layers != {"full_attention"} or not getattr(config, "num_key_value_heads", None):
+        raise ValueError(
+            f"--model {model!r} is a {config.model_type} with {', '.join(sorted(layers))}: "
+            "only decoders with full attention in every layer (Llama, Qwen3, ...) can be measured."
+        )
+    return config
+
+
+def _preset(sizes: Architecture) -> Any:
+    make = {"qwen3": Qwen3Config, "llama": LlamaConfig}[sizes.family]
+    return make(
+        vocab_size=sizes.vocabulary,
+        hidden_size=sizes.hidden,
+        intermediate_size=sizes.intermediate,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.kv_heads,
+        head_dim=sizes.head_dim,
+        tie_word_embeddings=sizes.tied,
+        max_position_embeddings=MOST_POSITIONS,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+
+
+def architecture_of(config: Any) -> Architecture:
+    """The sizes of a configuration of Transformers."""
+    return Architecture(
+        config.model_type,
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+        config.intermediate_size,
+        config.vocab_size,
+        bool(config.tie_word_embeddings),
+    )
+
+
+def load(model: str, config: Any, device: torch.device, dtype: str, *, random_weights: bool) -> PreTrainedModel:
+    """The model on the device; ``ValueError`` where its memory does not suffice or its weights are not found."""
+    needed, (free, _) = architecture_of(config).parameters * BYTES[dtype], memory(device)
+    if needed > free:
+        raise ValueError(
+            f"--model {model}: its weights take {needed / 1e9:.1f} GB in {dtype}, but {device} has {free / 1e9:.1f} GB "
+            "free. Give a smaller model or dtype."
+        )
+    kind = getattr(torch, dtype)
+    if random_weights or model in PRESETS:
+        with torch.device(device):
+            return AutoModelForCausalLM.from_config(config, dtype=kind)
+    try:
+        found: Any = AutoModelForCausalLM.from_pretrained(model, dtype=kind)
+        return found.to(device)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"--model {model!r}: no weights found ({reason}). --random-weights needs none.") from error

@@ -1,0 +1,198 @@
+"""Compare policies on one scenario: ``python eval/compare.py --policies static,dynamic,multibin``.
+
+Every policy gets the same servers, the same predictions and, seed by seed, the same arrivals.  Prints one table; with
+``--out`` leaves results.csv, summary.json, figures/*.png, manifest.json and cells.jsonl, the finished runs, which a
+second start does not make again.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmsched.eval.cli.findings import Drawings, Findings
+from llmsched.eval.cli.frame import Experiment, Session
+from llmsched.eval.cli.progress import Progress
+from llmsched.eval.figures.comparison import ComparisonData, comparison_drawings
+from llmsched.eval.report.artefacts import ResultsFile
+from llmsched.eval.report.policy_table import policy_tables, policy_text
+from llmsched.eval.report.text import fold
+from llmsched.eval.report.textual import footnotes, heading
+from llmsched.eval.runs.aggregate import by_policy, policy_summaries
+from llmsched.eval.runs.cells import Crew
+from llmsched.eval.runs.from_options import scenario_from
+from llmsched.eval.runs.outcome import Outcome
+from llmsched.eval.runs.runner import Cell
+from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, resolve
+from llmsched.policies import parse_list
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the command itself."""
+    parser.add_argument(
+        "--policies",
+        default="static,dynamic,multibin",
+        metavar="LIST",
+        help="names, each with parameters after colons: static:batch=16,timeout:batch=auto,my.py:mine",
+    )
+
+
+@dataclass
+class Comparison:
+    """A comparison in progress: the policies and their scenario, the seeds, the finished runs."""
+
+    scenario: Scenario
+    entrants: Sequence[Entrant]
+    seeds: Sequence[int]
+    done: list[Outcome] = field(default_factory=list)
+
+    @property
+    def labels(self) -> list[str]:
+        """Policies in order, as typed."""
+        return [entrant.label for entrant in self.entrants]
+
+    def cells(self, *, timeline: bool) -> list[Cell]:
+        """All runs, seed by seed; ``timeline``: those of the first seed keep their timeline."""
+        return [
+            Cell(entrant.label, entrant.policy, entrant.scenario, seed, timeline=timeline and seed == self.seeds[0])
+            for seed in self.seeds
+            for entrant in self.entrants
+        ]
+
+    def run(self, crew: Crew, results: ResultsFile | None, *, timeline: bool) -> str:
+        """Make the runs; empty, or after Ctrl-C a line that says how many had finished.
+
+        Finished runs stay; where there is none, ``KeyboardInterrupt`` passes through.
+        """
+        cells = self.cells(timeline=timeline)
+        try:
+            with Progress("comparing", len(cells)) as progress:
+                for run in crew.run_cells(cells):
+                    self.done.append(run.outcome)
+                    if results is not None:
+                        results.append(run.outcome)
+                    progress.step(f"{run.outcome.policy}, seed {run.outcome.seed}", stored=run.stored)
+        except KeyboardInterrupt:
+            if not self.done:
+                raise
+            return f"{len(self.done)} of {len(cells)} runs had finished"
+        return ""
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """The summary of every policy that has a run (docs/reference/metrics.md)."""
+        entrants = {entrant.label: entrant for entrant in self.entrants}
+        summaries = []
+        for found in policy_summaries(self.done, self.labels):
+            entrant = entrants[found["policy"]]
+            about = {"parameters": entrant.policy.text, "clairvoyant": entrant.policy.clairvoyant}
+            summaries.append({"policy": found.pop("policy"), **about, "chosen": entrant.choice or None, **found})
+        return summaries
+
+    def drawings(self, summaries: Sequence[Mapping[str, Any]]) -> Drawings:
+        """The figures."""
+        slos = self.scenario.config.slos
+        data = ComparisonData(
+            title=self.scenario.title,
+            summaries=summaries,
+            runs=by_policy(self.done, self.labels),
+            e2e_s=slos[0].e2e_s if len(slos) == 1 else float("inf"),
+            ttft_s=slos[0].ttft_s if len(slos) == 1 else float("inf"),
+            bins=self.scenario.bin_names,
+        )
+        return comparison_drawings(data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonFindings(Findings):
+    """The findings of a comparison: ``summaries``, one per policy, over ``seeds``."""
+
+    summaries: Sequence[Mapping[str, Any]]
+    seeds: Sequence[int]
+
+    def remarks(self, notes: Sequence[str]) -> list[str]:
+        """How to read the table, then the notes."""
+        return [*footnotes(self.summaries, len(self.seeds)), *notes]
+
+    def text(self, notes: Sequence[str]) -> str:
+        """One table of all policies, and below it their differences from the first."""
+        return "\n\n".join(
+            [self.heading, policy_text(self.summaries), "\n".join(fold(remark) for remark in self.remarks(notes))]
+        )
+
+    def summary(self, experiment: str, seeds: Sequence[int], notes: Sequence[str]) -> dict[str, Any]:
+        """The summary of docs/reference/metrics.md: the scenario, and every policy that has a run."""
+        policies = list(self.summaries)
+        return {**self.about, "policies": policies, "notes": list(notes), "interrupted": bool(self.interrupted)}
+
+    def files(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+        """None: results.csv was written while the runs were made."""
+        return {}
+
+
+def prepare(session: Session) -> Comparison:
+    """The comparison that the options ask for; choices that are left open are made by runs of the session's crew."""
+    options = session.options
+    policies = parse_list(options.policies)
+    scenario = scenario_from(options)
+    if scenario.load is not None:
+        scenario, capacity = at_load(scenario, session.crew)
+        session.notes.append(
+            f"Load {scenario.load:g} = {scenario.load:g} x {capacity.rate:.4g} requests/s, the highest rate at which "
+            f"{capacity.policy} serves 95 % within the SLO ({VALIDATED})."
+        )
+    entrants = resolve(policies, scenario, session.crew)
+    choices = [f"Chosen: {entrant.choice}." for entrant in entrants if entrant.choice]
+    if scenario.workload.trace is not None:
+        session.notes.append(trace_note(scenario, on_same_rows=bool(session.notes or choices)))
+    session.notes += choices
+    return Comparison(scenario, entrants, session.seeds)
+
+
+def trace_note(scenario: Scenario, *, on_same_rows: bool) -> str:
+    """What a result on a recorded trace covers; ``on_same_rows``: something was chosen by runs on the trace too."""
+    trace = scenario.workload.trace
+    assert trace is not None
+    about = [
+        f"each seed starts it at another row, so intervals do not cover other traces; the first "
+        f"{scenario.workload.warmup:,} requests of a run, from which bins may be cut, are simulated and not scored",
+        *(["what was chosen was chosen on the same rows, started elsewhere"] if on_same_rows else []),
+        *trace.notes,
+    ]
+    return f"Trace: {'; '.join(about)}."
+
+
+def find(session: Session) -> Findings:
+    """Make the runs, and results.csv with them; then the summaries."""
+    options = session.options
+    comparison = prepare(session)
+    results = None
+    if options.out:
+        results = ResultsFile(Path(options.out) / "results.csv", comparison.scenario.config.queueing.num_bins)
+    interrupted = comparison.run(session.crew, results, timeline=bool(options.out or options.report))
+    if interrupted:
+        session.notes.append(f"Interrupted: {interrupted} and are shown.")
+    if results is not None:
+        results.finish(comparison.done, comparison.labels)
+    summaries = comparison.summaries()
+    return ComparisonFindings(
+        heading=heading(comparison.scenario, comparison.seeds),
+        tables=policy_tables(summaries),
+        drawings=comparison.drawings(summaries),
+        about={"scenario": comparison.scenario.describe() | {"seeds": list(comparison.seeds)}},
+        timeline=[cell for cell in comparison.cells(timeline=False) if cell.seed == comparison.seeds[0]],
+        interrupted=interrupted,
+        summaries=summaries,
+        seeds=comparison.seeds,
+    )
+
+
+EXPERIMENT = Experiment(
+    "compare.py",
+    "Compare scheduling policies on the same arrivals and the same servers.",
+    add_options,
+    find,
+)

@@ -1,0 +1,1 @@
+"""What policies decide: maps, waits, server time by bin."""

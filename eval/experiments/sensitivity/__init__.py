@@ -1,0 +1,1 @@
+"""Which factors SLO attainment depends on."""

@@ -1,0 +1,1 @@
+"""Requests, servers and bins, each from few to many."""

@@ -1,0 +1,1 @@
+"""The Multi-Bin theorem against simulation."""

@@ -21,7 +21,7 @@ from llmsched.eval.experiments.benchmark import statistics
 from llmsched.eval.experiments.benchmark.capacity import case_capacity
 from llmsched.eval.experiments.benchmark.checkpoints import networks, title
 from llmsched.eval.experiments.benchmark.experiment import EXPERIMENT, scored_row
-from llmsched.eval.experiments.capacity.experiment import STEP
+from llmsched.eval.experiments.capacity.study import STEP
 from llmsched.eval.runs.cells import Crew
 from llmsched.eval.runs.outcome import outcome_of, summary_until
 from llmsched.eval.runs.runner import Cell, run_cell, run_stream

@@ -64,7 +64,7 @@ def run_block(block: Block, folder: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_page(page: Path, tmp_path: Path) -> None:
     """All blocks in order, in one folder with a trace and a profile of the reader's own."""
-    rows = "\n".join(f"{i * 0.7},{100 + i},{50 + i % 300}" for i in range(400))
+    rows = "\n".join(f"{i * 0.7},{100 + i % 400},{50 + 7 * i % 900}" for i in range(2000))
     (tmp_path / "my.csv").write_text(f"arrival_s,prompt_tokens,output_tokens\n{rows}\n")
     (tmp_path / "my.json").write_text((ROOT / "data/profiles/synthetic.json").read_text())
     for block in blocks(page):

@@ -16,7 +16,7 @@ PAPER, INK, FAINT, WALL = "#fbfaf7", "#1d2430", "#5b6472", "#c9cdd4"
 
 @dataclass(frozen=True)
 class Room:
-    """A folder: its path from the root, what is in it, and its colour."""
+    """A folder, or files beside the folders: the path from the root, what is in it, and its colour."""
 
     folder: str
     says: str
@@ -28,21 +28,18 @@ FLOORS: tuple[tuple[Room, ...], ...] = (
     (Room("eval", "commands, reports", OUTSIDE), Room("train", "learners, search", OUTSIDE)),
     (Room("policies", "registry, rules/, network/", OUTSIDE),),
     (Room("llmsched_env/envs", "Gymnasium: scalar, vector, render/", LIBRARY),),
-    (
-        Room("llmsched_env/simulation", "one run, its metrics", LIBRARY),
-        Room("llmsched_env/workload", "generators, traces", LIBRARY),
-    ),
+    (Room("llmsched_env/workload", "generators, traces, predictors, bins", LIBRARY),),
+    (Room("llmsched_env/simulation", "one run and its metrics", LIBRARY),),
+    (Room("llmsched_env/config.py", "and profiles, servers, requests: what a run is made of", GROUND),),
     (
         Room("llmsched_env/engines/batch", "run to completion", RULES),
         Room("llmsched_env/engines/continuous", "by iteration", RULES),
     ),
-    (Room("llmsched_env/core", "clock, queues, controllers, loops", LIBRARY),),
-    (
-        Room("llmsched_env/options", "each declared once", GROUND),
-        Room("llmsched_env/compiler", "Numba, caches", GROUND),
-    ),
+    (Room("llmsched_env/options", "every option, declared once", GROUND),),
+    (Room("llmsched_env/core", "clock, queueing/, controllers, loops, view/", LIBRARY),),
+    (Room("llmsched_env/compiler", "Numba, caches", GROUND),),
 )
-HEIGHT_OF_FLOOR = 78
+HEIGHT_OF_FLOOR = 70
 
 
 def text(x: float, y: float, size: int, words: str, colour: str = INK, more: str = "") -> str:
@@ -52,12 +49,12 @@ def text(x: float, y: float, size: int, words: str, colour: str = INK, more: str
 
 def box(x: float, y: float, width: float, room: Room) -> list[str]:
     """A room with its short name and what is in it."""
-    name = room.folder.removeprefix("llmsched_env/") + "/"
+    name = room.folder.removeprefix("llmsched_env/") + ("" if room.folder.endswith(".py") else "/")
     frame = f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{HEIGHT_OF_FLOOR}" rx="8" fill="{room.colour}"'
     return [
         f'{frame} stroke="{WALL}"/>',
-        text(x + 12, y + 33, 23, name, more=' font-weight="600"'),
-        text(x + 12, y + 61, 19, room.says, FAINT),
+        text(x + 12, y + 31, 23, name, more=' font-weight="600"'),
+        text(x + 12, y + 57, 19, room.says, FAINT),
     ]
 
 
@@ -82,13 +79,12 @@ def drawing() -> str:
             y += 46
         parts += floor(y, rooms, EDGE + 12 if inside else EDGE)
         y += HEIGHT_OF_FLOOR + GAP
-    height = y + 52
+    height = y + EDGE
     wall = f'<rect x="{EDGE}" y="{top:g}" width="{WIDTH - 2 * EDGE}" height="{y - top:g}" rx="10" fill="none"'
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" font-family="sans-serif" role="img">'
     )
     title = "<title>Rooms of the project: imports run from top to bottom, and never between the two engines</title>"
-    ground = "on the ground: config, profiles, servers, requests"
     return "\n".join(
         [
             head,
@@ -98,7 +94,6 @@ def drawing() -> str:
             f'<path d="M{WIDTH - 40} 16 v26 m-9 -10 l9 11 l9 -11" fill="none" stroke="{INK}" stroke-width="3"/>',
             f'{wall} stroke="{FAINT}" stroke-width="2"/>',
             *parts,
-            text(EDGE + 12, height - 18, 20, ground, FAINT),
             "</svg>\n",
         ]
     )

@@ -16,6 +16,8 @@ from llmsched_env.config import SLO, Server, SimConfig, check_number
 from llmsched_env.core.view import observation
 from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.envs.vector import LLMSchedVectorEnv
+from llmsched_env.options.declaration import check
+from llmsched_env.options.kinds import Number
 from llmsched_env.profiles import Profile
 
 WORKLOAD = "fixed"
@@ -60,8 +62,8 @@ def simulation(max_batch: int = MAX_BATCH) -> SimConfig:
 def env_arguments(load: float, max_batch: int, requests: int) -> dict[str, Any]:
     """What LLMSched-v0 has to be made with."""
     check_number("load", load, 0.01, 0.99, remedy="From 1 on the queue has no average length.")
-    check_number("max_batch", max_batch, 1, MOST_BATCH)
-    check_number("requests", requests, 1, 1e8)
+    check("max_batch", max_batch, Number(1, MOST_BATCH, whole=True))
+    check("requests", requests, Number(1, 1e8, whole=True))
     return {
         "simulation": simulation(max_batch),
         "workload": WORKLOAD,

@@ -17,6 +17,7 @@ from llmsched.eval.cli.readers import read_bins
 from llmsched_env.envs.continuous import LLMSchedContinuousEnv
 from llmsched_env.envs.options import EnvOptions
 from llmsched_env.envs.scalar import LLMSchedEnv
+from llmsched_env.envs.small import LLMSchedSmallEnv
 from llmsched_env.envs.vector import LLMSchedVectorEnv
 from llmsched_env.requests import Requests
 from tests.envs.env_tools import own_requests, rollout
@@ -231,3 +232,11 @@ def test_a_short_time_in_which_often_nothing_comes() -> None:
     for seed in range(60):
         env.reset(seed=seed)
         assert env.record["waiting"] == 1
+
+
+@pytest.mark.parametrize("arguments", [{"max_batch": 2.5}, {"requests": 40.0}, {"max_batch": True}, {"max_batch": 65}])
+def test_whole_numbers_of_the_small_environment(arguments: dict[str, Any]) -> None:
+    """A fraction, a float and a bool are refused as in the others."""
+    ((name, value),) = arguments.items()
+    with pytest.raises(ValueError, match=f"{name}={value!r} is not allowed: give a whole number from 1 to"):
+        LLMSchedSmallEnv(**arguments)

@@ -18,6 +18,7 @@ from llmsched.eval.cli.readers import number
 from llmsched.eval.experiments.stress.points import GRID, Level, Point, StressScenarios
 from llmsched.eval.experiments.stress.study import StressStudy
 from llmsched.eval.report.textual import heading
+from llmsched.eval.runs.describing import IN_TITLE, changes
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.scenario import Scenario
@@ -133,6 +134,7 @@ def find(session: Session) -> Findings:
     about = {"scenario": scenario.describe()}
     kind, work_name = scenario.config.servers[0].profile, scenario.workload.name
     title = f"{work_name}, {options.at:,} requests per seed; TP{kind.tensor_parallel} {kind.name}; SLO {scenario.goal}"
+    title = "; ".join([title, *changes(scenario, besides=IN_TITLE)])
     first = f"stress: {work_name}, {min(options.sizes):,} to {max(options.sizes):,} requests x {len(seeds)} seeds"
     heading_text = "\n".join([first, *heading(scenario, seeds).splitlines()[1:]])
     drawings = {"servers": lambda: study.draw(title), "bins": lambda: study.draw_bins(title)}

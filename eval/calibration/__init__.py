@@ -1,1 +1,1 @@
-"""Measuring a real model on a real device, and making a latency profile of it (docs/howto/calibration.md)."""
+"""Measurement of a real model on a real device, and the latency profile made from it (docs/howto/calibration.md)."""

@@ -25,17 +25,17 @@ class Architecture:
 
     @property
     def parameters(self) -> int:
-        """Weights in all, norms left out (they are thousands among millions)."""
+        """Number of weights, without norms (thousands among millions)."""
         return self.read_per_step + (0 if self.tied else self.vocabulary * self.hidden)
 
     @property
     def read_per_step(self) -> int:
-        """Weights that every decode step reads: all of them, but of an untied embedding only a few rows."""
+        """Weights that every decode step reads: all but an untied embedding, of which it reads a few rows."""
         attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
         return self.layers * (attention + 3 * self.hidden * self.intermediate) + self.vocabulary * self.hidden
 
     def kv_bytes_per_token(self, dtype: str) -> int:
-        """Bytes of cache that one token takes: a key and a value in every layer."""
+        """Bytes of cache per token: a key and a value in every layer."""
         return 2 * self.layers * self.kv_heads * self.head_dim * BYTES[dtype]
 
 
@@ -46,4 +46,4 @@ PRESETS: Mapping[str, Architecture] = {
     "qwen3-8b": Architecture("qwen3", 36, 4096, 32, 8, 128, 12288, 151936, tied=False),
     "llama3-8b": Architecture("llama", 32, 4096, 32, 8, 128, 14336, 128256, tied=False),
 }
-"""Sizes from the models' published configurations; ``tiny`` is ours, for CPUs and tests."""
+"""Sizes from the models' published configurations; ``tiny`` is for CPUs and tests."""

@@ -1,7 +1,7 @@
 """The campaign: rounds over all cells in random order until every cell has its repeats or the time is up.
 
-Knows nothing of models and devices: what measures is passed in.  Everything measured is in the row file at
-once, so that Ctrl-C, a kill or the end of the budget lose nothing and a restart does nothing twice.
+The measurer of a model on a device is passed in.  Every sample is written to the row file at once, so that Ctrl-C, a
+kill or the end of the budget lose nothing, and a restart repeats nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from llmsched.eval.calibration.cells import GridCell, shuffled
+from llmsched.eval.calibration.cells import GridCell, shuffle_cells
 from llmsched.eval.calibration.rows import OK, OOM, RowFile, SampleRow
 
 
@@ -23,7 +23,7 @@ class DoesNotFitError(Exception):
 
 
 class Measurer(Protocol):
-    """What takes samples on a device."""
+    """An object that takes samples on a device."""
 
     def sample(self, cell: GridCell) -> float:
         """Milliseconds of one prefill, or of one decode step; raises ``DoesNotFitError``."""
@@ -31,18 +31,18 @@ class Measurer(Protocol):
 
 @dataclass(frozen=True)
 class MeasurementPlan:
-    """What is to be measured, how often, and for how long at most."""
+    """The cells to measure, the samples of each, and the most seconds for all."""
 
     cells: Sequence[GridCell]
     repeats: int = 7
     budget_s: float = math.inf
-    most_cv: float = 0.1  # a cell of larger standard deviation / mean is noisy: measured again, then flagged
+    most_cv: float = 0.1  # a cell with a larger standard deviation / mean is noisy: it is measured again, then flagged
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is known of a cell: the samples that count, and what to think of them."""
+    """The samples of a cell that count, and whether it is noisy or does not fit the memory."""
 
     cell: GridCell
     samples: tuple[float, ...]
@@ -69,7 +69,7 @@ class Measurement:
 
 
 def measurements(plan: MeasurementPlan, rows: Sequence[SampleRow]) -> list[Measurement]:
-    """Every cell of the plan with the samples that count: those of the last attempt that was begun."""
+    """Every cell of the plan with the samples that count: those of the last attempt that is complete."""
     samples: dict[tuple[GridCell, int], list[float]] = {}
     failed = set()
     for row in rows:
@@ -86,7 +86,7 @@ def measurements(plan: MeasurementPlan, rows: Sequence[SampleRow]) -> list[Measu
 
 
 def run(plan: MeasurementPlan, file: RowFile, measurer: Measurer, step: Callable[[str], None] = lambda _: None) -> bool:
-    """Measure what is missing in ``file``; whether everything was measured before the budget ended.
+    """Measure what is missing in ``file``; return whether everything was measured before the budget ended.
 
     ``step`` is called after every sample with the cell's name.  ``KeyboardInterrupt`` passes through.
     """
@@ -106,7 +106,7 @@ def run(plan: MeasurementPlan, file: RowFile, measurer: Measurer, step: Callable
 
 
 def missing(plan: MeasurementPlan, rows: Sequence[SampleRow], attempt: int) -> Iterator[tuple[GridCell, int]]:
-    """(cell, repeat) that an attempt still lacks, round by round; attempt 1: the cells that are noisy."""
+    """(cell, repeat) that an attempt lacks, round by round; attempt 1 has only the noisy cells."""
     failed = {row.cell for row in rows if row.status == OOM}
     had = {(row.cell, row.repeat) for row in rows if row.attempt == attempt}
     if attempt:
@@ -114,11 +114,11 @@ def missing(plan: MeasurementPlan, rows: Sequence[SampleRow], attempt: int) -> I
     else:
         wanted = set(plan.cells)
     for repeat in range(plan.repeats):
-        for cell in shuffled(plan.cells, plan.seed, attempt, repeat):
+        for cell in shuffle_cells(plan.cells, plan.seed, attempt, repeat):
             if cell in wanted - failed and (cell, repeat) not in had:
                 yield cell, repeat
 
 
 def left(plan: MeasurementPlan, rows: Sequence[SampleRow]) -> int:
-    """Samples that the first attempt still lacks."""
+    """Number of samples that the first attempt lacks."""
     return sum(1 for _ in missing(plan, rows, 0))

@@ -1,4 +1,4 @@
-"""What is measured: the cells of the grid, and the random order in which rounds of them are taken."""
+"""The grid of a calibration: its cells, and the random order of a round over them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ PREFILL, DECODE = "prefill", "decode"
 
 @dataclass(frozen=True, order=True)
 class GridCell:
-    """One point of the grid.  ``tokens``: prompt length of every row (prefill), or tokens that every row holds
-    after the step, its new one included (decode)."""
+    """One point of the grid.  ``tokens`` per row: the prompt (prefill), or the context after the step (decode)."""
 
     phase: str
     batch: int
@@ -43,7 +42,7 @@ def grid(
     return prefill + [GridCell(DECODE, b, c) for b in sorted(batches) for c in sorted(contexts)]
 
 
-def shuffled(cells: Sequence[GridCell], seed: int, attempt: int, repeat: int) -> list[GridCell]:
-    """The order of one round: a function of its arguments alone, so that a restart takes up the same one."""
+def shuffle_cells(cells: Sequence[GridCell], seed: int, attempt: int, repeat: int) -> list[GridCell]:
+    """The order of one round, a function of the arguments alone: a restart continues in the same order."""
     order = np.random.default_rng([seed, attempt, repeat]).permutation(len(cells))
     return [cells[place] for place in order]

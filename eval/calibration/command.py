@@ -1,7 +1,7 @@
 """Measure a real model on this device and write a latency profile: ``python data/calibrate.py --model tiny``.
 
-Prefill over batch x prompt and decode over batch x context, in interleaved repeats; raw rows to CSV as they
-come (a restart goes on from them), the fit to JSON.  docs/howto/calibration.md says what is measured and how.
+Prefill over batch x prompt and decode over batch x context, in interleaved repeats.  Raw rows go to a CSV file at once
+(a restart continues from them), the fit to JSON.  docs/howto/calibration.md says what is measured and how.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ UNFINISHED = 1
 """Exit code where the budget ended before a fit was possible."""
 
 ENOUGH = 3
-"""Samples from which on a cell counts, where the budget ended before all repeats."""
+"""Least number of samples for a cell to count, where the budget ended before all repeats."""
 
 
 def plan_of(options: argparse.Namespace) -> campaign.MeasurementPlan:
-    """What the options ask to measure; ``ValueError`` where a phase has no cell."""
+    """The plan that the options ask for; ``ValueError`` where a phase has no cell."""
     cells = grid(options.batches, options.prompts, options.contexts, options.max_prefill_tokens)
     if not any(cell.phase == PREFILL for cell in cells):
         raise ValueError(
@@ -72,26 +72,26 @@ def calibrate(options: argparse.Namespace) -> int:
         f"{bench.setup.model} in {bench.setup.dtype} on {bench.setup.device}: {len(plan.cells)} cells x {plan.repeats}"
     )
     if file.rows:
-        print(f"taking up {len(file.rows)} rows of {file.path}")
+        print(f"continuing from {len(file.rows)} rows of {file.path}")
     measurer = bench.measurer()
     try:
         measure(plan, file, measurer)
     except KeyboardInterrupt:
-        print(f"{settings.PROGRAM}: interrupted; {file.path} keeps what was measured, the same command goes on from it")
+        print(f"{settings.PROGRAM}: interrupted; {file.path} has all samples, the same command continues from it")
         return INTERRUPTED
     found = campaign.measurements(plan, file.rows)
     points, floors = usable(plan, found), bench.floors(plan.cells)
     try:
         fits = fit_all(points)
     except ValueError as error:
-        print(f"{settings.PROGRAM}: {error} The same command goes on from {file.path}", file=sys.stderr)
+        print(f"{settings.PROGRAM}: {error} The same command continues from {file.path}", file=sys.stderr)
         return UNFINISHED
     profile = document.document(out.stem, bench.setup, fits, found, bench.about(plan, out, file.path))
     document.write(out, profile)
     print(report(found, fits, floors, bench.bandwidth))
     if measurer.again or measurer.disturbed:
         print(
-            f"other programs ran: {measurer.again} samples were taken again, {measurer.disturbed} count as they were "
+            f"other programs ran: {measurer.again} samples were repeated, {measurer.disturbed} disturbed ones count "
             "(--patience)"
         )
     print(f"profile {out}, raw rows {file.path}; use it: python eval/compare.py --profile {out}")
@@ -111,5 +111,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         refuse(settings.PROGRAM, str(error))
     except KeyboardInterrupt:
-        print(f"{settings.PROGRAM}: interrupted before anything was measured", file=sys.stderr)
+        print(f"{settings.PROGRAM}: interrupted before the first sample", file=sys.stderr)
         return INTERRUPTED

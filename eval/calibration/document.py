@@ -1,4 +1,4 @@
-"""The profile that comes out of a calibration, as the JSON that the simulator reads, and its raw rows."""
+"""The profile of a calibration, as the JSON that the simulator reads, and the path of its raw rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from llmsched.eval.calibration.campaign import Measurement
-from llmsched.eval.calibration.fit import Error, Fit, scatter
+from llmsched.eval.calibration.fit import ErrorStatistics, Fit, scatter
 from llmsched.eval.calibration.rows import Setup
 from llmsched_env.profiles import SCHEMA, UNITS, load_profile
 
@@ -22,16 +22,16 @@ NOT_INCLUDED = (
 
 
 def figures(value: float, digits: int = 6) -> float:
-    """``value`` to so many significant figures."""
+    """``value`` rounded to ``digits`` significant figures."""
     return float(f"{value:.{digits}g}")
 
 
 def document(
     name: str, setup: Setup, fits: Sequence[Fit], cells: Sequence[Measurement], about: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The profile: the first of ``fits`` is the one it carries, the others are listed with their errors.
+    """The profile: it has the first of ``fits``, and the errors of the others.
 
-    ``about`` brings kv_tokens, kv_bytes_per_token, caveats, rows and whatever else was recorded.
+    ``about``: kv_tokens, kv_bytes_per_token, caveats, rows and everything else that was recorded.
     """
     best = fits[0]
     quiet = [m for m in cells if m.samples]
@@ -66,7 +66,7 @@ def document(
     }
 
 
-def _shown(errors: Mapping[str, Error]) -> dict[str, dict[str, float]]:
+def _shown(errors: Mapping[str, ErrorStatistics]) -> dict[str, dict[str, float]]:
     return {key: {"median": figures(e.median, 3), "p95": figures(e.p95, 3)} for key, e in errors.items()}
 
 
@@ -75,7 +75,7 @@ def _at(values: Sequence[float], percent: float) -> float:
 
 
 def write(path: Path, profile: Mapping[str, Any]) -> None:
-    """Write the profile whole or not at all, after the simulator's own reader has accepted it."""
+    """Write the profile whole or not at all, once the reader of the simulator has accepted it."""
     draft = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def write(path: Path, profile: Mapping[str, Any]) -> None:
 
 
 def rows_path(profile: Path) -> Path:
-    """Where the raw rows of a profile go: beside the folder ``profiles`` it lies in, or beside the file."""
+    """The path of the raw rows of a profile: beside its folder ``profiles``, or beside the file."""
     if profile.parent.name == "profiles":
         return profile.parent.parent / "calibration-raw" / f"{profile.stem}.csv"
     return profile.with_suffix(".csv")

@@ -1,4 +1,4 @@
-"""Fitting the simulator's latency forms to measured cells, and what they get wrong on cells they have not seen.
+"""Fits of the simulator's latency forms to measured cells, and their errors on cells that were left out.
 
 Relative least squares: residuals are (fitted - measured) / measured, coefficients are at least 0.
 """
@@ -27,7 +27,7 @@ LEAST = {PREFILL: 4, DECODE: 4}
 
 
 @dataclass(frozen=True)
-class Error:
+class ErrorStatistics:
     """Absolute relative error over cells: median, 95th percentile, mean."""
 
     median: float
@@ -35,8 +35,8 @@ class Error:
     mean: float
 
     @classmethod
-    def of(cls, errors: Sequence[float]) -> Error:
-        """Of these absolute relative errors, at least one."""
+    def of(cls, errors: Sequence[float]) -> ErrorStatistics:
+        """The statistics of these absolute relative errors, at least one."""
         values = np.asarray(errors)
         return cls(float(np.median(values)), float(np.percentile(values, 95)), float(values.mean()))
 
@@ -47,15 +47,15 @@ class Fit:
 
     form: str
     coefficients: dict[str, float]
-    in_sample: dict[str, Error]
-    held_out: dict[str, Error]  # every cell predicted by a fit without it
+    in_sample: dict[str, ErrorStatistics]
+    held_out: dict[str, ErrorStatistics]  # every cell predicted by a fit without it
 
 
 def fit_all(points: Points) -> list[Fit]:
-    """Every form of the simulator, the one that errs least on cells left out first.
+    """A fit of every form of the simulator, the one with the least errors on left-out cells first.
 
-    Ordered by the mean held-out error end to end, or where no prompt length is also a context by the mean of
-    both phases.  ``ValueError`` when there are too few cells.
+    The order is by the mean held-out error end to end; where no prompt length is also a context, by the mean of both
+    phases.  ``ValueError`` when there are too few cells.
     """
     for phase, least in LEAST.items():
         have = sum(cell.phase == phase for cell in points)
@@ -82,17 +82,17 @@ def _fit(form: str, points: Points) -> Fit:
 
 
 def predict(form: str, coefficients: dict[str, float], cell: GridCell) -> float:
-    """Milliseconds of a cell, as the simulator would have it."""
+    """Milliseconds of a cell by the law of the simulator."""
     profile = Profile("fit", form, coefficients, float("inf"))
     if cell.phase == PREFILL:
         return profile.prefill_ms([cell.tokens] * cell.batch)
     return profile.decode_step_ms(cell.batch, cell.total)
 
 
-def errors(predicted: Points, points: Points) -> dict[str, Error]:
+def errors(predicted: Points, points: Points) -> dict[str, ErrorStatistics]:
     """Errors of the phases, and end to end over the cells where prefill and decode were both measured."""
     found = {
-        phase: Error.of([abs(predicted[c] / ms - 1.0) for c, ms in points.items() if c.phase == phase])
+        phase: ErrorStatistics.of([abs(predicted[c] / ms - 1.0) for c, ms in points.items() if c.phase == phase])
         for phase in (DECODE, PREFILL)
     }
     both = [
@@ -105,7 +105,7 @@ def errors(predicted: Points, points: Points) -> dict[str, Error]:
         for p, d in both
         for n in E2E_TOKENS
     ]
-    return found | ({"e2e": Error.of(whole)} if whole else {})
+    return found | ({"e2e": ErrorStatistics.of(whole)} if whole else {})
 
 
 def _split(points: Points) -> dict[str, float]:
@@ -122,7 +122,7 @@ def _affine(points: Points) -> dict[str, float]:
 
 
 def _hinge(points: Points) -> Floats:
-    """p0, p1, p2 of max(p0, p1 T + p2 Q): every way to cut the cells by tokens is a start, the best is polished."""
+    """p0, p1, p2 of max(p0, p1 T + p2 Q): every split of the cells by tokens is a start; the best ones are refined."""
     cells = sorted(points, key=lambda c: (c.total, c.squares))
     x = np.array([[c.total, c.squares] for c in cells], dtype=np.float64)
     y = np.array([points[c] for c in cells])
@@ -135,7 +135,7 @@ def _hinge(points: Points) -> Floats:
     def residuals(p: Floats) -> Floats:
         return np.maximum(p[0], x @ p[1:]) / y - 1.0
 
-    return _polish(residuals, starts)
+    return _refine(residuals, starts)
 
 
 def _tokens(points: Points) -> dict[str, float]:
@@ -154,7 +154,7 @@ def _tokens(points: Points) -> dict[str, float]:
     for floor in np.quantile(y[decode], (0.0, 0.25, 0.5, 0.75)):
         line = _linear(np.column_stack([np.ones(len(t)), t, square, held]), y)
         starts.append(np.array([floor, *line]))
-    return dict(zip(COEFFICIENTS["tokens"], _polish(residuals, starts), strict=True))
+    return dict(zip(COEFFICIENTS["tokens"], _refine(residuals, starts), strict=True))
 
 
 def _batch_length(points: Points) -> dict[str, float]:
@@ -173,15 +173,15 @@ FITS: Mapping[str, Callable[[Points], dict[str, float]]] = {
 }
 
 
-def control_errors(points: Points) -> dict[str, Error]:
-    """Held-out errors of what no server of the simulator has, for comparison: a decode step of constant time."""
+def control_errors(points: Points) -> dict[str, ErrorStatistics]:
+    """Held-out errors of a decode step of constant time, for comparison."""
     own = _of(points, DECODE)
     held = []
     for cell, ms in own.items():
         others = [other for other in own if other != cell]
         (constant,) = _linear([[1.0]] * len(others), [own[c] for c in others])
         held.append(abs(float(constant) / ms - 1.0))
-    return {"constant decode": Error.of(held)}
+    return {"constant decode": ErrorStatistics.of(held)}
 
 
 def scatter(samples: Sequence[Sequence[float]]) -> float:
@@ -202,8 +202,8 @@ def _linear(x: Sequence[Sequence[float]] | Floats, y: Sequence[float] | Floats) 
     return nnls(weighted / scale, np.ones(len(weighted)))[0] / scale
 
 
-def _polish(residuals: Callable[[Floats], Floats], starts: Sequence[Floats]) -> Floats:
-    """The best of the starts, improved where that is possible; coefficients are at least 0."""
+def _refine(residuals: Callable[[Floats], Floats], starts: Sequence[Floats]) -> Floats:
+    """The best result from the starts; coefficients are at least 0."""
     costs = [float(np.sum(residuals(start) ** 2)) for start in starts]
     order = np.argsort(costs)
     best, least = starts[order[0]], costs[order[0]]

@@ -1,4 +1,4 @@
-"""What a calibration prints: measured, fitted and the floor of every cell, and the errors of every form."""
+"""The report of a calibration: measured, fitted and least time of every cell, and the errors of every form."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def report(
         lines.append(f"{fit.form:14}" + "".join(f"{text:>16}" for text in shown))
     points = {m.cell: m.ms for m in cells if m.samples}
     for name, error in control_errors(points).items():
-        lines.append(f"{name:26}{100 * error.median:.1f} / {100 * error.p95:.1f}   (no server has it; to compare)")
+        lines.append(f"{name:26}{100 * error.median:.1f} / {100 * error.p95:.1f}   (for comparison)")
     lines.append(f"chosen: {best.form}  " + "  ".join(f"{k}={v:.5g}" for k, v in best.coefficients.items()))
     noisy = [str(m.cell) for m in cells if m.noisy]
     if noisy:
-        lines.append(f"NOISY, above the limit; the median is used, the profile names them: {', '.join(noisy)}")
+        lines.append(f"NOISY, above the limit; the median counts, and the profile names them: {', '.join(noisy)}")
     lacking = [str(m.cell) for m in cells if not m.samples and not m.out_of_memory]
     if lacking:
         lines.append(f"NOT MEASURED, the budget ended first: {', '.join(lacking)}")

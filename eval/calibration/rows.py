@@ -17,7 +17,7 @@ OK, OOM = "ok", "oom"
 
 @dataclass(frozen=True)
 class Setup:
-    """What every row of a file was measured on; rows of another setup are never mixed in."""
+    """The system of all rows of a file; rows of another one are refused."""
 
     model: str
     device: str
@@ -48,7 +48,7 @@ class RowFile:
     """A CSV of rows of one setup that is appended to, a row at a time."""
 
     def __init__(self, path: Path, setup: Setup) -> None:
-        """Take up ``path``, or begin it; ``ValueError`` when it is not of this setup or not such a file."""
+        """Continue ``path``, or begin it; ``ValueError`` when it has another setup or another format."""
         self.path, self.setup = path, setup
         self.rows: list[SampleRow] = []
         if path.exists():
@@ -62,7 +62,7 @@ class RowFile:
             raise ValueError(f"rows {path}: cannot be written ({error.strerror}).") from error
 
     def append(self, row: SampleRow) -> None:
-        """Add a row to the file, for good, and to ``rows``."""
+        """Add a row to the file, synced to disk, and to ``rows``."""
         line = io.StringIO()
         ms = "" if math.isnan(row.ms) else f"{row.ms:.6g}"
         cell = (row.cell.phase, row.cell.batch, row.cell.tokens)
@@ -76,7 +76,7 @@ class RowFile:
         self.rows.append(row)
 
     def _cut_torn_line(self) -> None:
-        """Forget a last line that a killed process left unfinished."""
+        """Remove a last line that a killed process left unfinished."""
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:
@@ -95,7 +95,7 @@ class RowFile:
 
 
 def read_rows(path: Path) -> list[tuple[Setup, SampleRow]]:
-    """All rows of a file; ``ValueError`` names the line that cannot be one."""
+    """All rows of a file; ``ValueError`` names a line that is not a row."""
     found = []
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)

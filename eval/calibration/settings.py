@@ -1,4 +1,4 @@
-"""The options of a calibration, checked as far as that is possible without torch."""
+"""The options of a calibration, checked as far as possible without torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GRIDS = {
     "cpu": {"batches": (1, 2, 4, 8, 16), "prompts": (16, 32, 64, 128, 256), "contexts": (16, 32, 64, 128, 256, 512)},
     "cuda": {"batches": (1, 4, 16, 64, 128), "prompts": (128, 512, 2048, 8192), "contexts": (128, 512, 2048, 8192)},
 }
-"""Grids where none is given, by kind of device."""
+"""Default grids by kind of device."""
 
 MOST_PREFILL_TOKENS = {"cpu": 2048, "cuda": 32768}
 
@@ -32,7 +32,7 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def device(text: str) -> str:
-    """``cpu``, ``cuda`` or ``cuda:N``; whether it is there is seen later."""
+    """``cpu``, ``cuda`` or ``cuda:N``; whether it exists is checked later."""
     if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not known: give cpu, cuda or cuda:N")
     return text
@@ -48,9 +48,9 @@ def parser() -> OneLineParser:
 
 
 def add_model_options(add: Callable) -> None:
-    """The options that say which model is measured, and on what."""
+    """The options that name the model and the device."""
     add("--model", default="tiny", metavar="NAME", help=f"{', '.join(PRESETS)} (random weights), a hub name or a path")
-    add("--random-weights", action="store_true", help="of a hub name or path take the configuration alone")
+    add("--random-weights", action="store_true", help="of a hub name or path use the configuration alone")
     add("--device", type=device, default="cpu", metavar="D", help="cpu, cuda or cuda:N")
     add("--dtype", type=choice(tuple(BYTES)), metavar="T", help="float32 (default on cpu), bfloat16 (on cuda), float16")
     add("--engine", type=choice(("eager", "cuda-graph")), help="cuda-graph (default on cuda) or eager")
@@ -60,14 +60,14 @@ def add_model_options(add: Callable) -> None:
         type=number(0, math.inf),
         default=60.0,
         metavar="S",
-        help="seconds to spend at most on taking again what other programs disturbed (cpu; default 60)",
+        help="most seconds to spend on repeating samples that other programs disturbed (cpu; default 60)",
     )
     add("--bandwidth", type=number(0, 1e6, above=True), metavar="GB/S", help="of the memory (default: a copy measures)")
 
 
 def _add_files(add: Callable) -> None:
     add("--out", type=Path, metavar="FILE", help="profile to write (default data/profiles/DEVICE_MODEL.json)")
-    add("--rows", type=Path, metavar="FILE", help="raw rows, taken up where they exist (docs/howto/calibration.md)")
+    add("--rows", type=Path, metavar="FILE", help="raw rows, continued where they exist (docs/howto/calibration.md)")
     add("--figure", type=Path, metavar="FILE", help="picture of measured against fitted")
 
 
@@ -75,7 +75,7 @@ def _add_grid(add: Callable) -> None:
     add("--batches", type=sizes, metavar="LIST", help="batch sizes, like 1,4,16")
     add("--prompts", type=sizes, metavar="LIST", help="prompt lengths of the prefill cells")
     add("--contexts", type=sizes, metavar="LIST", help="tokens that every row holds, of the decode cells")
-    add("--max-prefill-tokens", type=number(1, 1e9, whole=True), metavar="N", help="no prefill cell of more tokens")
+    add("--max-prefill-tokens", type=number(1, 1e9, whole=True), metavar="N", help="most tokens of a prefill cell")
     add("--repeats", type=number(1, 1000, whole=True), default=7, metavar="N", help="samples of a cell (default 7)")
     add(
         "--max-cv",
@@ -84,13 +84,13 @@ def _add_grid(add: Callable) -> None:
         metavar="X",
         help="std/mean above which a cell is noisy",
     )
-    add("--budget", type=number(0, math.inf, above=True), default=480.0, metavar="S", help="seconds to measure at most")
+    add("--budget", type=number(0, math.inf, above=True), default=480.0, metavar="S", help="most seconds to measure")
     add("--kv-tokens", type=number(2, 1e12, whole=True), metavar="N", help="KV capacity (default: from the memory)")
     add("--seed", type=number(0, 2**32 - 1, whole=True), default=0, metavar="S", help="of the order of the cells")
 
 
 def read(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options of calibrate.py, what was left out filled in; exit 2 with one line on a bad one."""
+    """The options of calibrate.py with all defaults; exit 2 with one line where one is refused."""
     made = parser()
     options = made.read(argv)
     try:

@@ -1,9 +1,9 @@
-"""Do conclusions survive simplification?  The same policies at four levels of fidelity, and how far their ranks agree.
+"""Do conclusions depend on the fidelity of the model?  The same policies at four levels, and the agreement of ranks.
 
 Arrivals are Poisson, or as recorded (the trace, or the generator fitted on it); latencies are synthetic, or fitted on
-measurements.  Lengths, predictions and policies are the same on all levels.  No level is harder than another: its rate
-is the same load (a multiple of what static:batch=auto carries there), and its latency targets are the same multiple of
-the time that a request takes alone.
+measurements.  Lengths, predictions and policies are the same on all levels.  No level is harder than another: all have
+the same load (a multiple of the capacity of static:batch=auto there), and latency targets that are the same multiple of
+the time of a request alone.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ POLICIES = (
 )
 LOAD = 1.0
 SAMPLE = 2000
-"""Requests from which the time alone is averaged."""
+"""Requests over which the time alone is averaged."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +59,7 @@ def alone_s(profile: Profile, requests: Requests) -> float:
     return float(np.mean(times)) / 1000.0
 
 
-def poisson(workload: Workload, seed: int) -> Workload:
+def with_poisson_arrivals(workload: Workload, seed: int) -> Workload:
     """The same lengths at Poisson arrivals; of a trace the rows stay in order and get other times."""
     trace = workload.trace
     if trace is None:
@@ -69,8 +69,8 @@ def poisson(workload: Workload, seed: int) -> Workload:
     return replace(workload, source=Trace(times, trace.prompt_tokens, trace.output_tokens, f"{trace.name}, Poisson"))
 
 
-def simple(scenario: Scenario, profile: Profile) -> Scenario:
-    """The scenario with other latencies, targets and the controllers' D scaled as the time of a request alone."""
+def with_simple_profile(scenario: Scenario, profile: Profile) -> Scenario:
+    """The scenario with other latencies; targets and the controllers' D are scaled like the time of a request alone."""
     own, sample = scenario.config.servers[0], scenario.draw(0, "calibration")
     scale = alone_s(profile, sample) / alone_s(own.profile, sample)
     controller = scenario.config.controller
@@ -93,25 +93,25 @@ def levels(session: Session) -> dict[str, Scenario]:
         )
     load = LOAD if options.load is None else options.load
     base = variant(options, load=load)
-    plain = replace(base, workload=poisson(base.workload, options.seed))
+    plain = replace(base, workload=with_poisson_arrivals(base.workload, options.seed))
     arrivals = "recorded" if base.workload.trace is not None else "modulated"
-    made = {
-        "Poisson, synthetic": simple(plain, profile),
-        f"{arrivals}, synthetic": simple(base, profile),
+    scenarios = {
+        "Poisson, synthetic": with_simple_profile(plain, profile),
+        f"{arrivals}, synthetic": with_simple_profile(base, profile),
         "Poisson, measured": plain,
         f"{arrivals}, measured": base,
     }
-    return {name: at_load(replace(level, load=load), session.crew)[0] for name, level in made.items()}
+    return {name: at_load(replace(level, load=load), session.crew)[0] for name, level in scenarios.items()}
 
 
 def find(session: Session) -> Findings:
-    """The table of all levels, and the agreement of their ranks."""
+    """Run all policies on all levels."""
     policies = parse_list(session.options.policies)
     if len(policies) < 2:
         raise ValueError("--policies: ranks need at least two policies.")
-    worlds = levels(session)
+    scenarios = levels(session)
     cells, factors = [], []
-    for name, scenario in worlds.items():
+    for name, scenario in scenarios.items():
         entrants = resolve(policies, scenario, session.crew)
         session.notes += [f"{name}: {e.label} -> {e.policy.text} ({VALIDATED})." for e in entrants if e.choice]
         for entrant in entrants:
@@ -119,36 +119,36 @@ def find(session: Session) -> Findings:
                 cells.append(Cell(entrant.label, entrant.policy, entrant.scenario, seed))
                 factors.append({"level": name, "rate": scenario.workload.mean_rate, "targets": scenario.goal})
     found = session.runs(cells, "levels", factors)
-    shape = (len(worlds), len(policies), len(session.seeds))
+    shape = (len(scenarios), len(policies), len(session.seeds))
     met = np.array([outcome.summary["slo_attainment"] for outcome in found]).reshape(shape)
     names = [policy.label for policy in policies]
-    tables = [systems(worlds), attainments(list(worlds), names, met), agreement(list(worlds), met)]
+    tables = [systems(scenarios), attainments(list(scenarios), names, met), agreement(list(scenarios), met)]
     heading = (
         f"levels: the same {len(names)} policies at four levels of fidelity, all at load "
-        f"{next(iter(worlds.values())).load:g}\n"
+        f"{next(iter(scenarios.values())).load:g}\n"
         f"{len(session.seeds)} seeds from {session.seeds[0]}; ± 95 % interval (Student t over seeds)"
     )
 
     def draw():
-        places = list(range(1, len(worlds) + 1))
-        means = [[interval(list(met[level, row])) for level in range(len(worlds))] for row in range(len(names))]
+        places = list(range(1, len(scenarios) + 1))
+        means = [[interval(list(met[level, row])) for level in range(len(scenarios))] for row in range(len(names))]
         series = [
             ChartLine(name, places, values, row) for row, (name, values) in enumerate(zip(names, means, strict=True))
         ]
-        panel = Panel("", "level", "SLO met, %", series, factor=100.0, share=True, ticks=tuple(worlds))
+        panel = Panel("", "level", "SLO met, %", series, factor=100.0, share=True, ticks=tuple(scenarios))
         return draw_lines(
             "Policies at four levels of fidelity", heading.splitlines()[0], [panel], columns=1, height=5.0
         )
 
     drawings: dict[str, Callable] = {"levels": draw}
-    about = {"levels": {name: scenario.describe() for name, scenario in worlds.items()}}
-    best = list(worlds.values())[-1]
+    about = {"levels": {name: scenario.describe() for name, scenario in scenarios.items()}}
+    best = list(scenarios.values())[-1]
     shown = [cell for cell in cells if cell.seed == session.seeds[0] and cell.scenario.workload == best.workload]
     return Findings(heading, tables, drawings, about, timeline=shown[-len(policies) :])
 
 
-def systems(worlds: Mapping[str, Scenario]) -> Table:
-    """What differs between the levels."""
+def systems(scenarios: Mapping[str, Scenario]) -> Table:
+    """The differences between the levels."""
     rows: list[dict] = [
         {
             "level": name,
@@ -157,7 +157,7 @@ def systems(worlds: Mapping[str, Scenario]) -> Table:
             "targets": s.goal,
             "d": 1000 * s.config.tbt_s,
         }
-        for name, s in worlds.items()
+        for name, s in scenarios.items()
     ]
     columns = [
         Column("level", "level"),
@@ -173,18 +173,18 @@ def systems(worlds: Mapping[str, Scenario]) -> Table:
     return Table("systems", "The levels", columns, rows, note)
 
 
-def attainments(worlds: Sequence[str], names: Sequence[str], met: NDArray[np.float64]) -> Table:
+def attainments(scenarios: Sequence[str], names: Sequence[str], met: NDArray[np.float64]) -> Table:
     """Attainment and rank of every policy on every level; ``met`` (levels, policies, seeds)."""
     ranks = (-met.mean(axis=2)).argsort(axis=1, kind="stable").argsort(axis=1) + 1
     rows = []
     for row, name in enumerate(names):
         line: dict = {"policy": name}
-        for level in range(len(worlds)):
+        for level in range(len(scenarios)):
             line |= {f"met_{level}": interval(list(met[level, row])), f"rank_{level}": int(ranks[level, row])}
         rows.append(line)
     columns = [Column("policy", "policy")]
-    for level, world in enumerate(worlds):
-        arrivals, latencies = world.split(", ")
+    for level, name in enumerate(scenarios):
+        arrivals, latencies = name.split(", ")
         columns += [
             Column(f"met_{level}", f"{arrivals},", latencies, 1, 100.0),
             Column(f"rank_{level}", "", "rank", 0),
@@ -192,10 +192,10 @@ def attainments(worlds: Sequence[str], names: Sequence[str], met: NDArray[np.flo
     return Table("levels", "SLO attainment, % of all arrivals, and rank, by level", columns, rows)
 
 
-def agreement(worlds: Sequence[str], met: NDArray[np.float64]) -> Table:
-    """Kendall's tau of every pair of levels, and pairs of policies whose order is sure on both and opposite."""
+def agreement(scenarios: Sequence[str], met: NDArray[np.float64]) -> Table:
+    """Kendall's tau of every pair of levels, and pairs of policies with a significant, opposite order."""
     rows: list[dict] = []
-    for one, other in itertools.combinations(range(len(worlds)), 2):
+    for one, other in itertools.combinations(range(len(scenarios)), 2):
         seeds = [_tau(met[one, :, i], met[other, :, i]) for i in range(met.shape[2])]
         sure = [
             (_sign(met[one, a] - met[one, b]), _sign(met[other, a] - met[other, b]))
@@ -203,8 +203,8 @@ def agreement(worlds: Sequence[str], met: NDArray[np.float64]) -> Table:
         ]
         rows.append(
             {
-                "one": worlds[one],
-                "other": worlds[other],
+                "one": scenarios[one],
+                "other": scenarios[other],
                 "tau": _tau(met[one].mean(axis=1), met[other].mean(axis=1)),
                 "seeds": interval(seeds),
                 "decided": sum(1 for first, second in sure if first and second),

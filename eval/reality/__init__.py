@@ -1,1 +1,1 @@
-"""The simulator beside real engines: logs, fits, replays, errors."""
+"""The simulator against real engines: logs, fits, replays, errors."""

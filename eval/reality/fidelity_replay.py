@@ -1,8 +1,8 @@
 """The same requests twice: through real batches on a device, and through the simulator with a profile.
 
-Both follow one rule: the server, whenever it is free and a request waits, takes the oldest, at most ``batch``, and
-runs them to completion.  A real batch is executed in full; the time it took advances the clock by which requests
-arrive, so that nobody waits for arrivals in vain.
+Both follow one rule: whenever the server is free and requests wait, it takes the oldest, at most ``batch``, and runs
+them to completion.  A real batch is executed in full, and its time advances the clock of the arrivals, so that no time
+is spent on waiting for arrivals.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from llmsched_env.simulation.simulator import simulate
 
 Floats = NDArray[np.float64]
 Serve = Callable[[Sequence[int], Sequence[int]], tuple[float, float]]
-"""Runs a batch given its prompts and outputs; ms to the first token, and from there to the end."""
+"""Runs a batch, given its prompts and outputs in tokens; returns ms to the first token, and from it to the end."""
 
 METRICS = ("e2e_p50", "e2e_p95", "e2e_p99", "e2e_mean", "ttft_p50", "ttft_p95", "throughput", "makespan")
 UNITS = {"throughput": "req/s"}
@@ -30,7 +30,7 @@ UNITS = {"throughput": "req/s"}
 
 @dataclass(frozen=True)
 class Lengths:
-    """Lognormal prompts and outputs: median, sigma of the logarithm, most tokens."""
+    """Lognormal lengths in tokens: medians of prompts and outputs, sigma of the logarithm, and the longest one."""
 
     prompt: float
     output: float
@@ -49,7 +49,7 @@ def draw_requests(lengths: Lengths, n: int, rate: float, rng: np.random.Generato
 
 
 def service_ms(profile: Profile) -> Serve:
-    """What a profile says of a batch: a server to try the replay on, and to know the capacity."""
+    """A server whose times are those of the profile."""
 
     def serve(prompts: Sequence[int], outputs: Sequence[int]) -> tuple[float, float]:
         batch, held, steps = len(prompts), sum(prompts), range(1, max(outputs))
@@ -59,7 +59,7 @@ def service_ms(profile: Profile) -> Serve:
 
 
 def capacity(profile: Profile, lengths: Lengths, batch: int, rng: np.random.Generator) -> float:
-    """Requests per second of full batches under the profile."""
+    """Requests per second with full batches under the profile."""
     serve, rounds = service_ms(profile), 200
     prompts, outputs = (lengths.draw(median, rounds * batch, rng) for median in (lengths.prompt, lengths.output))
     spent = sum(sum(serve(list(prompts[k::rounds]), list(outputs[k::rounds]))) for k in range(rounds))
@@ -67,7 +67,7 @@ def capacity(profile: Profile, lengths: Lengths, batch: int, rng: np.random.Gene
 
 
 def replay(requests: Requests, batch: int, serve: Serve) -> tuple[Floats, Floats]:
-    """Serve the requests; times of first token and of release (seconds) of each."""
+    """Serve the requests; the times of the first token (N,) and of the release (N,), in seconds."""
     first, done = np.empty(len(requests)), np.empty(len(requests))
     now, head = 0.0, 0
     while head < len(requests):
@@ -84,7 +84,7 @@ def replay(requests: Requests, batch: int, serve: Serve) -> tuple[Floats, Floats
 
 @dataclass(frozen=True)
 class ServedBatch:
-    """A real batch: who was in it, and what it took in ms."""
+    """A real batch: prompts and outputs of its requests in tokens, and its time in ms."""
 
     prompts: Sequence[int]
     outputs: Sequence[int]
@@ -92,24 +92,24 @@ class ServedBatch:
 
 
 def record_batches(serve: Serve, batches: list[ServedBatch]) -> Serve:
-    """``serve`` that also keeps what it did."""
+    """``serve``, with every batch appended to ``batches``."""
 
-    def kept(prompts: Sequence[int], outputs: Sequence[int]) -> tuple[float, float]:
+    def serve_and_record(prompts: Sequence[int], outputs: Sequence[int]) -> tuple[float, float]:
         found = serve(prompts, outputs)
         batches.append(ServedBatch(prompts, outputs, sum(found)))
         return found
 
-    return kept
+    return serve_and_record
 
 
 def service_errors(batches: Sequence[ServedBatch], profile: Profile) -> Floats:
-    """Predicted over measured service time, less 1, of every real batch: no queue in it."""
+    """Predicted over measured service time, minus 1, of every real batch, (batches,): without the wait."""
     serve = service_ms(profile)
     return np.array([sum(serve(b.prompts, b.outputs)) / b.ms - 1.0 for b in batches])
 
 
 def simulate_replay(requests: Requests, batch: int, profile: Profile, noise_key: int = 0) -> tuple[Floats, Floats]:
-    """The same from the simulator; ``noise_key`` draws the noise of the profile."""
+    """The times of ``replay`` from the simulator; ``noise_key``: the key of the latency noise."""
     bound = parse(f"static:batch={batch}")
     config = SimConfig(servers=(Server(profile),), queueing=Queueing(), max_batch=batch, slos=(SLO(e2e_s=1e9),))
     ready = bound.ready(config)

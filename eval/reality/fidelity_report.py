@@ -1,4 +1,4 @@
-"""Predicted against measured: the error, the bar it is held against, and both in a table."""
+"""Predicted against measured: the errors, the bar for them, and the table."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmsched.eval.reality.fidelity_replay import METRICS, UNITS
 
 LEAST_BAR = 0.05
 MOST_BAR = 0.2
-"""Bar above which nothing is judged: real runs that differ so much among themselves would let any prediction pass."""
+"""Above this bar there is no verdict: real runs that differ so much would let any prediction pass."""
 
 JUDGED = ("e2e_p50", "e2e_p95")
 
@@ -33,7 +33,7 @@ class MetricLine:
 
     @property
     def error(self) -> float:
-        """Of the prediction, relative."""
+        """Relative error of the prediction."""
         return self.predicted / self.measured - 1.0
 
     @property
@@ -56,7 +56,7 @@ class MetricLine:
 
 @dataclass(frozen=True)
 class ServiceError:
-    """Errors of the service time of the real batches, one by one: median with its sign, median and p95 without."""
+    """Relative errors of the service time of the real batches: ``bias``, the signed median; median and p95 of size."""
 
     batches: int
     bias: float
@@ -65,14 +65,14 @@ class ServiceError:
 
     @classmethod
     def of(cls, errors: NDArray[np.float64]) -> ServiceError:
-        """Of these relative errors."""
+        """The statistics of these relative errors (batches,)."""
         size = np.abs(errors)
         return cls(len(errors), float(np.median(errors)), float(np.median(size)), float(np.percentile(size, 95)))
 
 
 @dataclass(frozen=True)
 class LoadResult:
-    """A load (share of the capacity under the profile, requests/s) and its lines."""
+    """A load, as share of the capacity under the profile; its rate (requests/s), its lines, its service errors."""
 
     load: float
     rate: float
@@ -100,7 +100,7 @@ def metric_lines(predicted: Mapping[str, float], real: Sequence[Mapping[str, flo
 
 
 def table_text(results: Sequence[LoadResult]) -> str:
-    """All loads, a row per metric; the judged ones carry their verdict."""
+    """All loads, a row per metric; those with a bar show their verdict."""
     text = []
     for result in results:
         text.append(

@@ -1,7 +1,7 @@
 """Runs that a real engine served, as its client saw them: read from a folder of CSV files and checked.
 
-Every file whose header names requests is read, of whatever name; files about anything else (engine counters,
-summaries) are left alone.  docs/results/engine_log.md lists the columns.
+Every file whose header has columns of requests is read; other files (engine counters, summaries) are ignored.
+docs/results/engine_log.md lists the columns.
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ COLUMNS: Mapping[str, Sequence[str]] = {
     "ttft_s": ("ttft_s",),
     "e2e_s": ("e2e_s",),
 }
-"""What a run is made of, and the columns that may hold it, the first one present."""
+"""The data of a run, and the columns that may hold them; the first one present counts."""
 
 MARKS = ("ttft_s", "e2e_s")
-"""A file with one of these columns, or with most of the others, is about requests."""
+"""A file with one of these columns, or with most of the others, holds requests."""
 
 LABEL = "scale"
-"""Column that tells the runs of a file apart; a file without it is one run, named after the file."""
+"""Column with the label of the run; a file without it is one run, named after the file."""
 
 
 @dataclass(frozen=True)
 class LoggedRun:
-    """A run: its label, its requests, and of each the times (s) to the first token and to the end, at the client."""
+    """A run: its label; its N requests; ``ttft_s`` and ``e2e_s`` (N,), seconds to the first token and to the end.
+
+    All times are those of the client.
+    """
 
     label: str
     requests: Requests
@@ -99,7 +102,7 @@ def _header(file: Path) -> list[str]:
 
 
 def _present(header: Sequence[str]) -> dict[str, str]:
-    """Column of the file for every entry of COLUMNS that it has."""
+    """The column of the file for every entry of COLUMNS that is present."""
     found = {}
     for name, allowed in COLUMNS.items():
         here = [column for column in allowed if column in header]
@@ -144,7 +147,7 @@ def _numbers(file: Path, column: str, values: pd.Series) -> Floats:
 
 
 def _check(file: Path, columns: Mapping[str, str], values: Mapping[str, Floats]) -> None:
-    """Refuse times and lengths that cannot be."""
+    """Refuse impossible times and lengths."""
     _refuse(values["arrival_s"] < 0, file, columns["arrival_s"], values["arrival_s"], "seconds of at least 0")
     for name in ("prompt_tokens", "output_tokens"):
         wrong = (values[name] < 1) | (values[name] > MAX_TOKENS) | (values[name] != np.floor(values[name]))

@@ -1,8 +1,8 @@
 """A server's coefficients from logged runs: simulate the runs, compare what a client sees, and adjust.
 
-A logged run is replayed by the engine `continuous` with the server's own settings; the client sees every token a
-constant later than the engine makes it.  The fit is deterministic: a start from the log alone (engine_log_start), then
-Nelder-Mead on the simulated times.
+A logged run is replayed by the engine `continuous` with the settings of the server; the client sees every token a
+constant time later.  The fit is deterministic: a start from the log alone (log_start), then Nelder-Mead on the
+simulated times.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEVELS = (*range(5, 100, 5), 99)
 """Percentiles of TTFT and E2E that the fit compares."""
 
 TOLERANCE = 0.05
-"""Relative error up to which the loss is quadratic; beyond it is linear, so that no single percentile rules."""
+"""Relative error up to which the loss is quadratic; beyond it is linear, so that no percentile dominates."""
 
 STEPS = (0.3, 0.1, 0.1)
 """Size of the first simplex of each search, in logarithms."""
@@ -38,16 +38,16 @@ MOST_TRIALS = 150
 """Trials of each search."""
 
 CORRECTIONS = (1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5, 0.5)
-"""Share of the difference that each correction of the start takes; smaller ones end between the jumps."""
+"""Share of the difference that each correction of the start applies; the last ones are smaller, to settle."""
 
 MOST_CORRECTION = 0.7
-"""Most that one of them moves a logarithm."""
+"""Most change of a logarithm in one correction."""
 
 LEAST = (1.0, 1e-3, 6e-7, 2e-3, 0.1)
-"""Least coefficients, in d0, from which Nelder-Mead starts: the logarithm of nearly nothing moves nothing."""
+"""Least coefficients, as shares of d0, from which Nelder-Mead starts: near 0 a change has no effect."""
 
 CONTEXT = 700.0
-"""Tokens of a sequence at which the search trades d1 for d2."""
+"""Tokens of context at which the search exchanges d1 for d2."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class EngineSettings:
 
 @dataclass(frozen=True)
 class Coefficients:
-    """A server, in ms: a decode step max(d0, d1 b) + d2 KV, prompts p1 a token; ``offset``, what the client adds."""
+    """A server, in ms: a decode step takes max(d0, d1 b) + d2 KV, a prompt p1 per token; the client adds ``offset``."""
 
     d0: float
     d1: float
@@ -71,7 +71,7 @@ class Coefficients:
 
     @property
     def values(self) -> Floats:
-        """In the order of the fields."""
+        """The coefficients in the order of the fields, (5,)."""
         return np.array([self.d0, self.d1, self.d2, self.p1, self.offset])
 
     def profile(self, engine: EngineSettings, name: str = "fitted") -> Profile:
@@ -81,15 +81,15 @@ class Coefficients:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Times (s, on the clock of the arrivals) of first token and end of each request, at the client."""
+class ClientTimes:
+    """Times in seconds, on the clock of the arrivals, of the first token and the end of every request (N,)."""
 
     first_s: Floats
     done_s: Floats
 
 
-def predict(requests: Requests, found: Coefficients, engine: EngineSettings) -> Seen:
-    """What the client of such a server would see."""
+def predict(requests: Requests, found: Coefficients, engine: EngineSettings) -> ClientTimes:
+    """The times that the client of such a server sees, by simulation."""
     bound = parse(f"static:batch={engine.max_seqs}")
     config = SimConfig(
         servers=(Server(found.profile(engine)),),
@@ -100,7 +100,7 @@ def predict(requests: Requests, found: Coefficients, engine: EngineSettings) -> 
     )
     ready = bound.ready(config)
     rows = simulate(ready.config, requests, ready.decide, **ready.options).requests
-    return Seen(rows["first_token"] + found.offset / 1e3, rows["completion"] + found.offset / 1e3)
+    return ClientTimes(rows["first_token"] + found.offset / 1e3, rows["completion"] + found.offset / 1e3)
 
 
 def metrics(requests: Requests, first_s: Floats, done_s: Floats) -> dict[str, float]:
@@ -127,8 +127,8 @@ def _size(ratio: Floats) -> float:
 
 
 def fit(runs: Sequence[LoggedRun], engine: EngineSettings) -> Coefficients:
-    """The coefficients that predict ``runs`` best: searched from two starts, what regressions on the log give and
-    what corrections make of it."""
+    """The coefficients that predict ``runs`` best, searched from two starts: that of the regressions on the log, and
+    its correction."""
 
     def loss(place: Floats) -> float:
         found = Coefficients(*np.exp(place).tolist())
@@ -139,9 +139,9 @@ def fit(runs: Sequence[LoggedRun], engine: EngineSettings) -> Coefficients:
 
 
 def _search_from(loss: Callable[[Floats], float], place: Floats) -> Floats:
-    """Where Nelder-Mead on logarithms ends, started anew with smaller simplices.
+    """The minimum that Nelder-Mead on logarithms finds, restarted with smaller simplices.
 
-    A simulation is a step function of the coefficients here and there, on which derivatives mislead.
+    A simulation is in places a step function of the coefficients, so derivatives would mislead.
     """
     place = np.maximum(place, place[0] + np.log(LEAST))
     for step in STEPS:
@@ -151,22 +151,22 @@ def _search_from(loss: Callable[[Floats], float], place: Floats) -> Floats:
 
 
 def correct_start(runs: Sequence[LoggedRun], engine: EngineSettings) -> Floats:
-    """Logarithms of coefficients whose simulated log leads the regressions to what the real one leads them to.
+    """Logarithms of coefficients for which the regressions on the simulated log give what they give on the real one.
 
-    Indirect inference (Gourieroux, Monfort and Renault, Journal of Applied Econometrics 8, 1993): what the
-    regressions neglect, they neglect in both.
+    Indirect inference (Gourieroux, Monfort and Renault, Journal of Applied Econometrics 8, 1993): effects that the
+    regressions neglect are the same in both.
     """
-    told = np.log(start(runs))
-    place = told
+    real = np.log(start(runs))
+    place = real
     for share in CORRECTIONS:
         found = Coefficients(*np.exp(place).tolist())
         again = np.log(start([simulated_log(run, found, engine) for run in runs]))
-        place = place + share * np.clip(told - again, -MOST_CORRECTION, MOST_CORRECTION)
+        place = place + share * np.clip(real - again, -MOST_CORRECTION, MOST_CORRECTION)
     return place
 
 
 def simulated_log(run: LoggedRun, found: Coefficients, engine: EngineSettings) -> LoggedRun:
-    """The log that such a server would have left of the requests of ``run``."""
+    """The log that such a server would write for the requests of ``run``."""
     seen, sent = predict(run.requests, found, engine), run.requests.arrival_s
     return LoggedRun(run.label, run.requests, seen.first_s - sent, seen.done_s - sent)
 
@@ -174,8 +174,8 @@ def simulated_log(run: LoggedRun, found: Coefficients, engine: EngineSettings) -
 def simplex(place: Floats, step: float) -> Floats:
     """The first simplex round ``place``: logarithms of the coefficients, moved by about ``step``.
 
-    d1 and d2 stand in for each other, so one direction changes what a sequence costs as a whole, another the share
-    of it that grows with its context, at about the same cost.
+    d1 and d2 can replace each other, so one direction changes the cost of a sequence as a whole, and another the share
+    of it that grows with the context, at about the same cost.
     """
     moves = step * np.eye(len(place))
     costs = np.exp(place[1:3]) * np.array([1.0, CONTEXT])

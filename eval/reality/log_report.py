@@ -1,4 +1,4 @@
-"""Predicted against logged: errors per run, their mean and the worst, and the bar they are held against."""
+"""Predicted against logged: errors by run, their mean and the worst, and the bar for the mean."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmsched.eval.reality.log_data import LoggedRun
-from llmsched.eval.reality.log_fit import METRICS, Coefficients, EngineSettings, Seen, metrics, predict
+from llmsched.eval.reality.log_fit import METRICS, ClientTimes, Coefficients, EngineSettings, metrics, predict
 from llmsched.eval.report.tables import Column, Table
 
 BAR: Mapping[str, float] = {"e2e_p50": 0.06, "e2e_p95": 0.06, "ttft_p95": 0.15, "makespan": 0.03}
-"""Most that the mean over the runs of the relative error's size may be."""
+"""Most mean size of the relative error over the runs, by metric."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A run, what was predicted of it, and the coefficients it was predicted with (``fitted_on``: labels of runs)."""
+    """A run, its prediction, and the coefficients of the prediction (``fitted_on``: labels of runs)."""
 
     run: LoggedRun
     found: Coefficients
     fitted_on: tuple[str, ...]
-    seen: Seen
+    seen: ClientTimes
 
     @classmethod
     def of(
         cls, run: LoggedRun, found: Coefficients, fitted_on: Sequence[LoggedRun], engine: EngineSettings
     ) -> Prediction:
-        """Of ``run``, by simulation."""
+        """The prediction of ``run``, by simulation."""
         labels = tuple(other.label for other in fitted_on)
         return cls(run, found, labels, predict(run.requests, found, engine))
 
@@ -43,7 +43,7 @@ class Prediction:
 
     @property
     def errors(self) -> dict[str, float]:
-        """Of the prediction, relative."""
+        """Relative errors of the prediction."""
         measured = self.measured
         return {name: value / measured[name] - 1.0 for name, value in self.predicted.items()}
 
@@ -69,7 +69,7 @@ class ErrorSummary:
 
     @classmethod
     def of(cls, predictions: Sequence[Prediction]) -> ErrorSummary:
-        """Over the runs."""
+        """The summary over the runs."""
         sizes = [{name: abs(error) for name, error in each.errors.items()} for each in predictions]
         mean = {name: sum(run[name] for run in sizes) / len(sizes) for name in METRICS}
         return cls(mean, {name: max(run[name] for run in sizes) for name in METRICS})

@@ -1,9 +1,9 @@
 """A server's coefficients from its log without a simulation: the start of the fit.
 
-Between its first token and its last a request gets one token a step, and how long a step takes follows from how many
-decode and how much context they hold, which the log tells at every instant.  So the tokens a request should have got
-are the integral of one over the step, less the steps that prompts took; the coefficients are those for which it comes
-out at the tokens it did get.
+Between its first token and its last a request gets one token per step.  The time of a step follows from the number of
+decoding requests and their context, which the log gives at every instant.  So the tokens that a request should have got
+are the integral of 1 / (time of a step), minus the steps that prompts took.  The coefficients are those for which this
+equals the tokens that the request did get.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from scipy.optimize import least_squares
 from llmsched.eval.reality.log_data import Floats, LoggedRun
 
 FEWEST = 5
-"""Tokens after the first that a request needs to tell something about steps."""
+"""Least number of tokens after the first for a request to count in the regression."""
 
 TOLERANCE = 0.1
 """Relative error of a request's tokens up to which it counts quadratically."""
 
 PLACES = ((6.0, 0.15, 1e-4, 0.03), (9.0, 0.2, 1e-5, 0.02), (4.0, 0.05, 2e-4, 0.05))
-"""Where the regression starts: d0, d1, d2, p1."""
+"""Starts of the regression: d0, d1, d2, p1."""
 
 LEAST, MOST = (0.1, 1e-4, 1e-6, 5e-3), (200.0, 20.0, 0.1, 5.0)
 """Bounds of the regression, ms."""
@@ -38,9 +38,9 @@ OFFSET_LEAST = 1.0
 class LogTimeline:
     """A run between the instants at which a request got its first token or its last, m of them.
 
-    Per interval, (m - 1,): ``wide`` ms, ``members`` that decode, the tokens of ``context`` they hold together.
-    ``prompts`` (m,): tokens of the prompts whose first token came then.  Per request, (N,): the instants ``first`` and
-    ``last`` (indices), the ``tokens`` got between them.
+    Per interval, (m - 1,): ``wide``, ms; ``members``, requests that decode; ``context``, the tokens that they hold
+    together.  ``prompts`` (m,): tokens of the prompts whose first token came at that instant.  Per request, (N,):
+    ``first`` and ``last``, indices of instants; ``tokens``, those between them.
     """
 
     wide: Floats
@@ -71,8 +71,8 @@ class LogTimeline:
         prompts = np.bincount(first, prompt, len(times)).astype(np.float64)
         return cls(1e3 * np.diff(times), members, np.maximum(context, 0.0), prompts, first, last, tokens)
 
-    def misses(self, found: Floats) -> Floats:
-        """Per request with FEWEST tokens: logarithm of the tokens it should have got over those it got."""
+    def residuals(self, found: Floats) -> Floats:
+        """By request with FEWEST tokens or more: logarithm of (tokens it should have got / tokens it got)."""
         d0, d1, d2, p1 = found
         pace = 1.0 / (np.maximum(d0, d1 * self.members) + d2 * self.context)
         got = np.concatenate([[0.0], np.cumsum(self.wide * pace)])
@@ -83,19 +83,21 @@ class LogTimeline:
 
 
 def start(runs: Sequence[LoggedRun]) -> Floats:
-    """d0, d1, d2, p1 and the offset (ms) from the log alone; the defaults PLACES[0] where it tells nothing."""
+    """d0, d1, d2, p1 and the offset (ms), (5,), from the log alone; PLACES[0] where too few requests count."""
     lines = [LogTimeline.of(run) for run in runs]
     if sum(int((line.tokens >= FEWEST).sum()) for line in lines) < len(PLACES[0]):
         return np.array([*PLACES[0], 10.0])
 
-    def misses(place: Floats) -> Floats:
-        return np.concatenate([line.misses(np.exp(place)) for line in lines])
+    def residuals(place: Floats) -> Floats:
+        return np.concatenate([line.residuals(np.exp(place)) for line in lines])
 
-    def tried(place: Sequence[float]) -> Any:
+    def fit_from(place: Sequence[float]) -> Any:
         bounds, steps = (np.log(LEAST), np.log(MOST)), [1e-4] * len(place)
-        return least_squares(misses, np.log(place), bounds=bounds, diff_step=steps, loss="soft_l1", f_scale=TOLERANCE)
+        return least_squares(
+            residuals, np.log(place), bounds=bounds, diff_step=steps, loss="soft_l1", f_scale=TOLERANCE
+        )
 
-    found = np.exp(min((tried(place) for place in PLACES), key=lambda each: each.cost).x)
+    found = np.exp(min((fit_from(place) for place in PLACES), key=lambda each: each.cost).x)
     prompts = np.concatenate([run.requests.prompt_tokens for run in runs]).astype(np.float64)
     ttft = 1e3 * np.concatenate([run.ttft_s for run in runs])
     alone = np.maximum(found[0], found[3] * prompts)

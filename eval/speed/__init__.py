@@ -1,1 +1,1 @@
-"""The rows of the benchmark of speed."""
+"""The benchmark of speed: its rows and its table."""

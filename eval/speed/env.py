@@ -16,7 +16,7 @@ from llmsched.eval.speed.table import SpeedRow, number_text
 
 ENV, ANCHOR = "llmsched_env:LLMSched-v0", "CartPole-v1"
 DRAWN = 4096
-"""Random actions drawn before the clock starts."""
+"""Random actions drawn before the measurement."""
 
 
 def rate(work: Callable[[], int], seconds: float, repeats: int) -> float:
@@ -32,8 +32,8 @@ def rate(work: Callable[[], int], seconds: float, repeats: int) -> float:
     return best
 
 
-def drawn_actions(env: gym.Env) -> Callable[[], int]:
-    """Steps with actions drawn before from the whole space, as CartPole takes them; resets included."""
+def step_any_action(env: gym.Env) -> Callable[[], int]:
+    """Steps with actions from the whole space, drawn before; resets included."""
     env.action_space.seed(0)
     actions = [env.action_space.sample() for _ in range(DRAWN)]
     env.reset(seed=0)
@@ -49,8 +49,8 @@ def drawn_actions(env: gym.Env) -> Callable[[], int]:
     return work
 
 
-def valid_actions(env: gym.Env) -> Callable[[], int]:
-    """The same with actions that the mask allows: an empty bin becomes `any`, a wait that cannot be a batch of one."""
+def step_valid_action(env: gym.Env) -> Callable[[], int]:
+    """Steps with actions that the mask allows: an empty bin becomes `any`, a wait not allowed a batch of 1."""
     inner: Any = env.unwrapped
     env.action_space.seed(0)
     actions = [env.action_space.sample().tolist() for _ in range(DRAWN)]
@@ -73,13 +73,13 @@ def valid_actions(env: gym.Env) -> Callable[[], int]:
 
 @dataclass
 class Tally:
-    """What happened in the lanes while the clock ran."""
+    """Steps and episodes of all lanes during the measurement."""
 
     steps: int = 0
     episodes: int = 0
 
 
-def valid_vector_actions(envs: gym.vector.VectorEnv, tally: Tally) -> Callable[[], int]:
+def step_valid_lanes(envs: gym.vector.VectorEnv, tally: Tally) -> Callable[[], int]:
     """Masked random actions in all lanes at once, resets included."""
     lanes, inner = envs.num_envs, envs.unwrapped
     rng = np.random.default_rng(0)
@@ -101,8 +101,8 @@ def valid_vector_actions(envs: gym.vector.VectorEnv, tally: Tally) -> Callable[[
     return work
 
 
-def drawn_vector_actions(envs: gym.vector.VectorEnv) -> Callable[[], int]:
-    """Actions drawn before in all lanes at once."""
+def step_any_lanes(envs: gym.vector.VectorEnv) -> Callable[[], int]:
+    """Actions from the whole space in all lanes at once, drawn before."""
     envs.action_space.seed(0)
     actions = cycle([envs.action_space.sample() for _ in range(64)])
     envs.reset(seed=0)
@@ -115,7 +115,7 @@ def drawn_vector_actions(envs: gym.vector.VectorEnv) -> Callable[[], int]:
 
 
 def envpool_row(seconds: float, repeats: int, lanes: int) -> SpeedRow:
-    """CartPole-v1 of envpool on one thread, or why there is none."""
+    """CartPole-v1 of envpool on one thread, or the reason why it is absent."""
     name = f"{ANCHOR} envpool, {lanes} lanes, one thread"
     try:
         import envpool
@@ -138,12 +138,12 @@ def measure(seconds: float, repeats: int, lanes: int) -> list[SpeedRow]:
     scalar, vector = f"{ANCHOR} gym.make", f"{ANCHOR} native, {lanes} lanes"
     before, masked, unit = "actions drawn before", "mask read at every step", "steps/s"
     native = "vector_entry_point"
-    pole = rate(drawn_actions(gym.make(ANCHOR)), seconds, repeats)
-    poles = rate(drawn_vector_actions(gym.make_vec(ANCHOR, lanes, native)), seconds, repeats)
-    any_action = rate(drawn_actions(gym.make(ENV)), seconds, repeats)
-    valid = rate(valid_actions(gym.make(ENV)), seconds, repeats)
+    pole = rate(step_any_action(gym.make(ANCHOR)), seconds, repeats)
+    poles = rate(step_any_lanes(gym.make_vec(ANCHOR, lanes, native)), seconds, repeats)
+    any_action = rate(step_any_action(gym.make(ENV)), seconds, repeats)
+    valid = rate(step_valid_action(gym.make(ENV)), seconds, repeats)
     envs, tally = gym.make_vec(ENV, lanes, native), Tally()
-    valid_lanes = rate(valid_vector_actions(envs, tally), seconds, repeats)
+    valid_lanes = rate(step_valid_lanes(envs, tally), seconds, repeats)
     requests = valid_lanes * tally.episodes / tally.steps * envs.unwrapped.options.requests  # type: ignore[attr-defined]
     return [
         SpeedRow("env", scalar, pole, unit, note=before),

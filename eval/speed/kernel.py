@@ -23,14 +23,14 @@ LOADS = {"default load": 2.5, "overload": 10.0}
 
 PYTHON_BATCH = 8
 PYTHON_REQUESTS = 100_000
-"""Requests it is timed on: its speed does not depend on their number."""
+"""Requests of a measurement of the plain-Python loop, whose speed does not depend on their number."""
 
 CHECKED = 20_000
 """Requests on which the plain-Python loop must give the kernel's stamps before it is timed."""
 
 
 CONTINUOUS = (("sarathi", "chunks"), ("fcfs", "prompts first"), ("dynamic", "reservations"))
-"""Policies of the engine `continuous`, and what each exercises."""
+"""Policies of the engine `continuous`, and the feature that each one uses."""
 
 CONTINUOUS_RATES = {"default load": 10.0, "overload": 20.0}
 FLATNESS = (10_000, 1_000_000)
@@ -38,11 +38,11 @@ FLATNESS = (10_000, 1_000_000)
 
 
 def default_scenario(*words: str) -> Scenario:
-    """The scenario that `compare` runs when nothing is asked for, or with the options ``words``."""
+    """The default scenario of `compare`, or that of the options ``words``."""
     return scenario_from(parser_for("bench.py", "").read(list(words)))
 
 
-def sized(scenario: Scenario, requests: int) -> Workload:
+def with_requests(scenario: Scenario, requests: int) -> Workload:
     """The workload of ``scenario`` with another number of requests."""
     return dataclasses.replace(scenario.workload, requests=requests)
 
@@ -89,10 +89,10 @@ def measure(requests: int, repeats: int) -> list[SpeedRow]:
     rows = []
     for load, rate in LOADS.items():
         scenario = default_scenario().at_rate(rate)
-        check_python(scenario, sized(scenario, CHECKED).draw(0))
-        python = python_rate(scenario, sized(scenario, min(requests, PYTHON_REQUESTS)).draw(0), repeats)
+        check_python(scenario, with_requests(scenario, CHECKED).draw(0))
+        python = python_rate(scenario, with_requests(scenario, min(requests, PYTHON_REQUESTS)).draw(0), repeats)
         anchor = f"plain-Python loop, {load}"
-        drawn = sized(scenario, requests).draw(0)
+        drawn = with_requests(scenario, requests).draw(0)
         rows.append(SpeedRow("kernel", anchor, python, "requests/s", note=f"static, batch {PYTHON_BATCH}"))
         for name in PAPER_POLICIES:
             best, size = kernel_rate(scenario, drawn, parse(name), repeats)
@@ -106,13 +106,13 @@ def measure_continuous(requests: int, repeats: int) -> list[SpeedRow]:
     rows = []
     for load, rate in CONTINUOUS_RATES.items():
         scenario = default_scenario("--engine", "continuous").at_rate(rate)
-        drawn = sized(scenario, requests).draw(0)
+        drawn = with_requests(scenario, requests).draw(0)
         for name, what in CONTINUOUS:
             best, size = kernel_rate(scenario, drawn, parse(name), repeats)
             note = f"{what}; mean iteration {size:.1f} sequences"
             rows.append(SpeedRow("continuous", f"{name}, {load}", best, "requests/s", note=note))
     scenario = default_scenario("--engine", "continuous")
     for count in FLATNESS:
-        best, _ = kernel_rate(scenario, sized(scenario, count).draw(0), parse("sarathi"), repeats)
+        best, _ = kernel_rate(scenario, with_requests(scenario, count).draw(0), parse("sarathi"), repeats)
         rows.append(SpeedRow("continuous", f"sarathi, {count:,} requests", best, "requests/s"))
     return rows

@@ -1,4 +1,4 @@
-"""What is measured in processes of its own: long streamed runs, the second `compare`, the import."""
+"""Measurements in separate processes: long streamed runs, the second `compare`, the import."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import time
 
 from llmsched.eval.runs.machine import ROOT
-from llmsched.eval.speed.kernel import default_scenario, sized
+from llmsched.eval.speed.kernel import default_scenario, with_requests
 from llmsched.eval.speed.table import SpeedRow
 from llmsched.policies import parse
 from llmsched_env.simulation.metrics import Accumulator
@@ -18,18 +18,18 @@ from llmsched_env.simulation.streaming import simulate_stream
 
 GIB = 2.0**30
 STREAM_POLICY = "multibin"
-"""A scheduler that the default load does not overload: the queue stays short however long the run."""
+"""A scheduler whose queue stays short under the default load, however long the run."""
 
 
 def stream(requests: int, chunk: int = 100_000) -> dict[str, float]:
     """Generate and simulate ``requests`` of the default scenario, chunk by chunk: times, peak memory, totals.
 
-    To be called in a fresh process, whose peak memory it reports.
+    Call it in a fresh process, whose peak memory it reports.
     """
     scenario, bound = default_scenario(), parse(STREAM_POLICY)
-    ready, workload = bound.ready(scenario.config), sized(scenario, requests)
-    for part in simulate_stream(ready.config, sized(scenario, 1000).chunks(1), ready.decide, **ready.options):
-        Accumulator().add(part)  # compiles what is not on disk yet
+    ready, workload = bound.ready(scenario.config), with_requests(scenario, requests)
+    for part in simulate_stream(ready.config, with_requests(scenario, 1000).chunks(1), ready.decide, **ready.options):
+        Accumulator().add(part)  # compiles the kernels that are not in the cache
     totals, kernel_s, began, cpu = Accumulator(), 0.0, time.perf_counter(), time.process_time()
     for part in simulate_stream(ready.config, workload.chunks(0, chunk), ready.decide, **ready.options):
         totals.add(part)
@@ -79,7 +79,7 @@ def measure_compare() -> list[SpeedRow]:
 
 
 def measure_import(repeats: int = 7) -> list[SpeedRow]:
-    """Wall time of `import llmsched_env` in a fresh process, without that of the bare interpreter."""
+    """Wall time of `import llmsched_env` in a fresh process, minus that of the interpreter alone."""
 
     def best(code: str) -> float:
         times = []

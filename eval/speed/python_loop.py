@@ -1,8 +1,7 @@
-"""The same rules as the compiled kernel in a plain-Python event loop: what the compiler is worth.
+"""The rules of the compiled kernel in a plain-Python event loop, to measure the effect of compilation.
 
-Static batches on servers of the form `split` in the engine `batch`, with the stamps of every request.  It leaves out
-what the kernel also does (controllers, the record for the scheduler, gaps between tokens, evictions), so it
-flatters Python.
+Static batches on servers of the form `split` in the engine `batch`, with the stamps of every request.  Controllers, the
+record for the scheduler, inter-token latencies and preemption are left out, so the comparison favours Python.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ class Stamps:
 
 
 class PythonLoop:
-    """One run of ``static:batch=N``; make it anew for every run.  ``ValueError`` for what it cannot do."""
+    """One run of ``static:batch=N``; one object per run.  ``ValueError`` for a configuration outside its rules."""
 
     def __init__(self, config: SimConfig, requests: Requests, batch: int) -> None:
         if any(server.profile.form != "split" or server.profile.noise_sigma for server in config.servers):
@@ -81,7 +80,7 @@ class PythonLoop:
             longest = max(longest, output[i])
         b = len(members)
         if b == 0 or total + b * longest > eta:
-            raise ValueError("the plain-Python loop has no evictions: give servers with more memory.")
+            raise ValueError("the plain-Python loop has no preemption: give servers with more memory.")
         first = now + max(p0, p1 * total + p2 * squares)
         flat, slope = d0 + d1 * b + d2 * total, d2 * b
         stamps, end = self.stamps, first

@@ -1,4 +1,4 @@
-"""Rows of the benchmark and how they are shown."""
+"""Rows of the benchmark of speed, and their table."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """One figure: how much of ``unit``, and beside what it was measured."""
+    """One figure in ``unit``, and the anchor that was measured in the same run."""
 
     group: str
     name: str
     value: float
     unit: str
-    anchor: float | None = None  # the figure it is divided by
-    against: str = ""  # what that is
+    anchor: float | None = None  # figure of the anchor
+    against: str = ""  # name of the anchor
     note: str = ""
 
     @property
@@ -31,7 +31,7 @@ class SpeedRow:
 
 
 def number_text(value: float) -> str:
-    """Three digits that count; "absent" for NaN, where the note says why."""
+    """``value`` with three significant digits; "absent" for NaN, where the note says why."""
     if math.isnan(value):
         return "absent"
     if value >= 1e6:

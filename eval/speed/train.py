@@ -1,4 +1,4 @@
-"""Training steps per second, measured in a process of its own, where a learner is installed."""
+"""Training steps per second, measured in a separate process, where a learner is installed."""
 
 from __future__ import annotations
 

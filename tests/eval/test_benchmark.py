@@ -8,11 +8,11 @@ import pytest
 from llmsched.eval.experiments.benchmark import statistics
 from llmsched.eval.experiments.benchmark.capacity import CaseCapacity, capacity_table
 from llmsched.eval.experiments.benchmark.statistics import (
+    BETTER_RUNS,
+    MISSES_SAVED,
     Pair,
     Stratum,
     estimate,
-    fewer,
-    improvement,
     iqm,
     profile,
     reductions,
@@ -44,22 +44,22 @@ def test_the_best_rival_is_chosen_in_hindsight() -> None:
 def test_fewer_misses_and_probability_of_improvement_by_hand() -> None:
     strata = [stratum(1.0, [0.1, 0.1], a=[0.2, 0.2]), stratum(1.2, [0.3, 0.1], a=[0.2, 0.6])]
     pairs = reductions(strata, None)
-    assert fewer(pairs) == pytest.approx(0.5)  # 1 - 0.1 / 0.2 and 1 - 0.2 / 0.4
-    assert improvement(pairs) == pytest.approx((1.0 + 3 / 4) / 2)  # of the second, 0.3 against 0.2 is lost
-    assert improvement([(np.array([0.1]), np.array([0.1]))]) == 0.5
+    assert MISSES_SAVED(pairs) == pytest.approx(0.5)  # 1 - 0.1 / 0.2 and 1 - 0.2 / 0.4
+    assert BETTER_RUNS(pairs) == pytest.approx((1.0 + 3 / 4) / 2)  # of the second, 0.3 against 0.2 is lost
+    assert BETTER_RUNS([(np.array([0.1]), np.array([0.1]))]) == 0.5
     worse = reductions([stratum(1.0, [0.4, 0.4], a=[0.2, 0.2])], None)
-    assert fewer(worse) == pytest.approx(-1.0)
+    assert MISSES_SAVED(worse) == pytest.approx(-1.0)
 
 
 def test_the_bootstrap_covers_and_repeats() -> None:
     rng = np.random.default_rng(0)
     pairs = [(rng.uniform(0.05, 0.15, 20), rng.uniform(0.15, 0.25, 20)) for _ in range(6)]
-    first, again = (estimate(pairs, fewer, np.random.default_rng(1), 300) for _ in range(2))
+    first, again = (estimate(pairs, MISSES_SAVED, np.random.default_rng(1), 300) for _ in range(2))
     assert first == again
     assert first.low < first.value < first.high and 0.35 < first.low and first.high < 0.65
-    exact = estimate([(np.array([0.1, 0.1]), np.array([0.2, 0.2]))], fewer, np.random.default_rng(1), 50)
+    exact = estimate([(np.array([0.1, 0.1]), np.array([0.2, 0.2]))], MISSES_SAVED, np.random.default_rng(1), 50)
     assert exact.low == exact.high == pytest.approx(0.5)
-    assert np.isnan(estimate([], fewer, rng).value)
+    assert np.isnan(estimate([], MISSES_SAVED, rng).value)
 
 
 def plain_estimate(pairs: list[Pair], statistic, rng: np.random.Generator, resamples: int) -> tuple[float, float]:
@@ -75,7 +75,7 @@ def plain_estimate(pairs: list[Pair], statistic, rng: np.random.Generator, resam
     return low, high
 
 
-@pytest.mark.parametrize("statistic", [fewer, improvement])
+@pytest.mark.parametrize("statistic", [MISSES_SAVED, BETTER_RUNS])
 def test_one_network_is_resampled_as_the_plain_loop_does(statistic) -> None:
     rng = np.random.default_rng(3)
     pairs = [(rng.uniform(0.0, 0.3, 7).round(1), rng.uniform(0.1, 0.3, 7).round(1)) for _ in range(5)]
@@ -89,8 +89,8 @@ def test_several_networks_by_hand() -> None:
     found = stratum(1.0, own, a=[0.2, 0.4])
     assert found.mean == pytest.approx([0.2, 0.1]) and found.difference() == pytest.approx([0.0, -0.3])
     pairs = reductions([found], None)
-    assert fewer(pairs) == pytest.approx(0.5)  # 1 - 0.15 / 0.3
-    assert improvement(pairs) == pytest.approx((4 + 3) / 8)  # of 8 pairs only 0.3 against 0.2 is lost
+    assert MISSES_SAVED(pairs) == pytest.approx(0.5)  # 1 - 0.15 / 0.3
+    assert BETTER_RUNS(pairs) == pytest.approx((4 + 3) / 8)  # of 8 pairs only 0.3 against 0.2 is lost
     assert profile([own], np.array([0.1])).tolist() == [0.75]
 
 
@@ -98,7 +98,7 @@ def test_networks_are_resampled_once_for_all_strata() -> None:
     """Networks that save 25 and 75 % everywhere: of two, resamples have 0, 1 or 2 of either, however many strata."""
     one = (np.array([[0.3] * 4, [0.1] * 4]), np.full(4, 0.4))
     for strata in (1, 40):
-        found = estimate([one] * strata, fewer, np.random.default_rng(0), 400)
+        found = estimate([one] * strata, MISSES_SAVED, np.random.default_rng(0), 400)
         assert (found.low, found.value, found.high) == pytest.approx((0.25, 0.5, 0.75))
 
 

@@ -19,8 +19,8 @@ from llmsched.eval import benchmark
 from llmsched.eval.cli.frame import Session, run_options_parser
 from llmsched.eval.experiments.benchmark import statistics
 from llmsched.eval.experiments.benchmark.capacity import case_capacity
-from llmsched.eval.experiments.benchmark.checkpoints import networks, title
-from llmsched.eval.experiments.benchmark.experiment import EXPERIMENT, scored_row
+from llmsched.eval.experiments.benchmark.checkpoints import challenger_title, networks
+from llmsched.eval.experiments.benchmark.experiment import EXPERIMENT, row_of
 from llmsched.eval.experiments.capacity.study import STEP
 from llmsched.eval.runs.cells import Crew
 from llmsched.eval.runs.outcome import outcome_of, summary_until
@@ -62,10 +62,10 @@ def test_networks_are_found_by_pattern_by_folder_and_by_name(trained: Path) -> N
         ", ".join(wanted),
     ):
         found = networks(text, SMALL.config)
-        assert [bound.label for bound in found] == wanted and title(found) == "network (3 trained networks)"
+        assert [bound.label for bound in found] == wanted and challenger_title(found) == "network (3 trained networks)"
     assert (
-        title(networks("network", SMALL.config)) == "network"
-        and title(networks("static:batch=4", SMALL.config)) == "static:batch=4"
+        challenger_title(networks("network", SMALL.config)) == "network"
+        and challenger_title(networks("static:batch=4", SMALL.config)) == "static:batch=4"
     )
 
 
@@ -158,10 +158,10 @@ def test_a_row_of_networks_is_their_mean_by_seed() -> None:
     keys = ("request_goodput", "p99_e2el_ms", "longest_wait_ms", "jain_index", "worst_bin_miss_rate")
     misses = [[0.1, 0.3], [0.3, 0.3]]  # networks, seeds
     runs = [[{**dict.fromkeys(keys, 1000 * miss), "slo_attainment": 1 - miss} for miss in own] for own in misses]
-    row = scored_row({"case": "a"}, "network (2 trained networks)", "", runs)
+    row = row_of({"case": "a"}, "network (2 trained networks)", "", runs)
     assert row["misses"] == pytest.approx([0.2, 0.3]) and row["networks"] == pytest.approx(np.array(misses))
     assert (row["p99"].mean, row["jain"].mean) == pytest.approx((0.25, 250.0)) and row["p99"].half > 0
-    assert "networks" not in scored_row({}, "network", "", runs[:1])
+    assert "networks" not in row_of({}, "network", "", runs[:1])
 
 
 WORDS = ["--cases", "1 server", "--loads", "1.2", "--requests", "120", "--seeds", "2", "--rivals", "longest-queue"]

@@ -200,7 +200,7 @@ def test_scaled_targets_change_the_targets_alone():
 def test_a_level_of_synthetic_latency_is_as_tight_as_the_measured_one():
     """Targets stay the same multiple of the time of a request alone."""
     base = scenario_of("--requests", "100")
-    plain, sample = levels.simple(base, load_profile("synthetic")), base.draw(0, "calibration")
+    plain, sample = levels.with_simple_profile(base, load_profile("synthetic")), base.draw(0, "calibration")
     ratio = [s.config.slos[0].e2e_s / levels.alone_s(s.config.servers[0].profile, sample) for s in (base, plain)]
     assert ratio[0] == pytest.approx(ratio[1]) and plain.config.tbt_s < 0.01 * base.config.tbt_s
     assert {server.profile.name for server in plain.config.servers} == {"synthetic"}
@@ -219,7 +219,7 @@ def test_a_trace_at_poisson_arrivals_keeps_its_lengths(tmp_path):
     rows = "\n".join(f"{i // 10},{5 + i},{7 + i % 3}" for i in range(500))
     (tmp_path / "t.csv").write_text(f"arrival_s,prompt_tokens,output_tokens\n{rows}\n")
     base = scenario_of("--workload", str(tmp_path / "t.csv"))
-    plain = levels.poisson(base.workload, 0)
+    plain = levels.with_poisson_arrivals(base.workload, 0)
     assert plain.trace is not None and base.workload.trace is not None
     assert np.array_equal(plain.trace.prompt_tokens, base.workload.trace.prompt_tokens)
     gaps = np.diff(plain.trace.arrival_s)
@@ -318,7 +318,7 @@ def test_rank_coefficients_find_what_the_response_follows():
 def test_sobol_indices_of_the_ishigami_function():
     """The textbook case: S = (0.3139, 0.4424, 0), ST = (0.5576, 0.4424, 0.2437)."""
     rng = np.random.default_rng(3)
-    design = designs.Saltelli.drawn(3, 2048, rng)
+    design = designs.Saltelli.draw(3, 2048, rng)
     x = (2 * design.points - 1) * np.pi
     values = np.sin(x[:, 0]) + 7 * np.sin(x[:, 1]) ** 2 + 0.1 * x[:, 2] ** 4 * np.sin(x[:, 0])
     first, total = design.indices(values, rng)

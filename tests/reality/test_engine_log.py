@@ -161,7 +161,7 @@ def test_the_timeline_by_hand():
     np.testing.assert_allclose(line.context, [100.5, 102 + 20, 103.5])
     np.testing.assert_array_equal(line.prompts, [100, 10, 0, 0])
     # request 1 alone has tokens enough: 2 s of steps of max(10, 6 * 2) + 122 / 100 ms, no prompt after its own
-    (miss,) = line.misses(np.array([10.0, 6.0, 0.01, 0.5]))
+    (miss,) = line.residuals(np.array([10.0, 6.0, 0.01, 0.5]))
     assert miss == pytest.approx(np.log(2000 / 13.22 / 20))
 
 

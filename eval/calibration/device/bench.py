@@ -1,4 +1,4 @@
-"""A model on its device, ready to be measured, and what the profile says about both.  Needs torch."""
+"""A model on its device, ready to be measured, and the description of both for the profile.  Needs torch."""
 
 from __future__ import annotations
 
@@ -65,19 +65,19 @@ class Bench:
 
     @property
     def name(self) -> str:
-        """``DEVICE_MODEL``, of letters, digits and dashes."""
+        """``DEVICE_MODEL``, in letters, digits and dashes."""
         return "_".join(
             re.sub(r"[^a-z0-9.]+", "-", part.lower()).strip("-") for part in (self.setup.device, self.setup.model)
         )
 
     def measurer(self) -> Undisturbed:
-        """What measures this bench, and on a CPU takes again what other programs disturbed."""
+        """The measurer of this bench; on a CPU it repeats samples that other programs disturbed."""
         options = self.options
         patience = options.patience if self.device.type == "cpu" else 0.0
         return Undisturbed(TorchMeasurer(self.engine, self.sizes, options.dtype, options.engine), patience)
 
     def floors(self, cells: Sequence[GridCell]) -> dict[GridCell, float]:
-        """Milliseconds that reading weights and cache once takes, by decode cell: no engine is faster."""
+        """Milliseconds to read weights and cache once, by decode cell: no engine is faster."""
         width = BYTES[self.options.dtype]
         kv, weights = self.sizes.kv_bytes_per_token(self.options.dtype), width * self.sizes.read_per_step
         return {c: (weights + kv * c.total) / self.bandwidth * 1e3 for c in cells if c.phase == DECODE}
@@ -95,7 +95,7 @@ class Bench:
         return max(2, int(free // self.sizes.kv_bytes_per_token(dtype)))
 
     def about(self, plan: campaign.MeasurementPlan, out: Path, rows: Path) -> Mapping[str, Any]:
-        """What the profile says beside its coefficients and errors."""
+        """The fields of the profile besides coefficients and errors."""
         options, given = self.options, self.options.kv_tokens
         weights = "random, from the configuration (latency does not depend on them)" if self.random else "real"
         caveats = [

@@ -1,8 +1,8 @@
 """The engine that is measured: a Transformers model, prompts packed, a preallocated KV cache, greedy tokens.
 
-A batch is prefilled in one pass over the concatenated prompts, with attention inside each prompt only (what
-serving engines call variable-length attention: no padding is computed), and then decodes in step.  Prompts
-lie right-aligned in the cache, so that all rows append at one place.  On a CPU every row attends to its own
+A batch is prefilled in one pass over the concatenated prompts, with attention inside each prompt only
+(variable-length attention: no padding is computed); then all rows decode together.  Prompts are right-aligned in the
+cache, so that all rows append at the same column.  On a CPU every row attends to its own
 tokens alone, as with paged attention; on CUDA rows of different lengths decode together, padding masked.
 Needs torch.
 """
@@ -17,11 +17,11 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 ATTENTION = "llmsched"
-"""Name under which the attention below is registered with Transformers."""
+"""Name of the attention below in Transformers."""
 
 
 class Slab:
-    """KV cache of one batch: memory for ``capacity`` tokens a row is taken once; ``by_row``: rows attend one by one."""
+    """KV cache of one batch, allocated once for ``capacity`` tokens per row; ``by_row``: rows attend one by one."""
 
     def __init__(self, config: Any, prompts: Sequence[int], capacity: int, like: torch.Tensor, by_row: bool) -> None:
         heads = config.num_key_value_heads
@@ -59,7 +59,7 @@ class Slab:
         return torch.cat(parts, dim=2).transpose(1, 2)
 
     def decode(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
-        """Append one token a row and attend to all that the row holds; q (b, heads, 1, width)."""
+        """Append one token per row and attend to all tokens of the row; q (b, heads, 1, width)."""
         end = self.filled + 1
         self.keys[layer, :, :, self.filled : end], self.values[layer, :, :, self.filled : end] = k, v
         if self.by_row:

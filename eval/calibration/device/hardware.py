@@ -18,7 +18,7 @@ COPY_BYTES = 1 << 28
 
 
 def device_of(text: str) -> torch.device:
-    """The device ``cpu``, ``cuda`` or ``cuda:N``; ``ValueError`` where this machine has none such."""
+    """The device ``cpu``, ``cuda`` or ``cuda:N``; ``ValueError`` where this machine does not have it."""
     if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
         raise ValueError(f"--device {text!r} is not known: give cpu, cuda or cuda:N.")
     device = torch.device(text)
@@ -31,14 +31,14 @@ def device_of(text: str) -> torch.device:
 
 
 def device_name(device: torch.device, threads: int) -> str:
-    """What the profile calls the device."""
+    """The name of the device in the profile."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{processor()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def memory(device: torch.device) -> tuple[int, int]:
-    """Bytes of memory of the device: free for us now, and in all."""
+    """Bytes of memory of the device: available to this process now, and in all."""
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device), total
@@ -52,10 +52,10 @@ def memory(device: torch.device) -> tuple[int, int]:
 
 
 def keep_freed_memory() -> bool:
-    """Have the C library keep memory that is freed, up to 32 MiB a block; whether it can (glibc).
+    """Have the C library keep freed memory, in blocks of up to 32 MiB; return whether it can (glibc).
 
-    Otherwise it goes back to the system and comes again page by page, step after step: on a virtual machine most
-    of the scatter of short steps on a CPU.  Serving engines and torch on CUDA keep theirs as well.
+    Otherwise freed memory returns to the system and is mapped again in every step, page by page: on a virtual machine
+    most of the noise of short steps on a CPU.  Serving engines and torch on CUDA keep their memory as well.
     """
     trim_threshold, top_pad, mmap_threshold = -1, -2, -3  # M_* of malloc.h
     never, largest, growth = -1, 32 << 20, 64 << 20
@@ -74,7 +74,7 @@ class Stopwatch:
         self._cuda = device.type == "cuda"
 
     def __call__(self, work: Callable[[], object]) -> float:
-        """Run ``work``; its milliseconds.  No collection of Python's garbage falls into it."""
+        """Run ``work``; return its milliseconds.  Python's garbage collection is off meanwhile."""
         collects = gc.isenabled()
         gc.disable()
         try:
@@ -98,12 +98,12 @@ class Stopwatch:
 
 
 def clock_name(device: torch.device) -> str:
-    """What the profile says of the clock."""
+    """The name of the clock in the profile."""
     return "CUDA events" if device.type == "cuda" else "wall"
 
 
 def copy_bandwidth(device: torch.device) -> float:
-    """Bytes a second that a copy reads and writes, the best of five."""
+    """Bytes per second that a copy reads and writes, the best of five."""
     source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=device)
     target, timed = torch.empty_like(source), Stopwatch(device)
     best = min(timed(lambda: target.copy_(source)) for _ in range(5))

@@ -20,13 +20,13 @@ BURST = 8
 
 
 def engine_name(engine: str, versions: str) -> str:
-    """What the profile says of the engine."""
+    """The description of the engine in the profile."""
     how = "each decode step one CUDA graph" if engine == GRAPH else "eager"
     return f"{versions}; packed prefill, contiguous preallocated KV cache, SDPA, greedy; {how}"
 
 
 def bytes_needed(sizes: Architecture, cell: GridCell, dtype: str) -> int:
-    """Bytes that a cell takes beside the weights: cache, activations of the widest layer, logits."""
+    """Bytes of a cell besides the weights: cache, activations of the widest layer, logits."""
     tokens = cell.total if cell.phase == PREFILL else cell.batch
     widest = 6 * sizes.hidden + 3 * sizes.intermediate + 4 * sizes.heads * sizes.head_dim
     logits = cell.batch * sizes.vocabulary * (BYTES[dtype] + 4)
@@ -57,7 +57,7 @@ class TorchMeasurer:
         raise DoesNotFitError
 
     def serve(self, prompts: Sequence[int], outputs: Sequence[int]) -> tuple[float, float]:
-        """Run one batch to completion, all rows to the longest output; ms to the first token and from it to the end."""
+        """Run one batch to completion, all rows to the longest output; ms to the first token, and then to the end."""
         engine = self.engine
         slab, ids = engine.slab(prompts, max(outputs)), engine.prompt_ids(prompts)
         positions = torch.tensor(slab.prompts, device=engine.device)

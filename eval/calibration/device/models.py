@@ -1,4 +1,4 @@
-"""The models that can be measured: presets with random weights, or any that Transformers finds.  Needs torch."""
+"""The models that can be measured: presets with random weights, or models of Transformers.  Needs torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_POSITIONS = 131072
 
 
 def config_of(model: str) -> Any:
-    """The configuration of a preset, or of a hub name or path; ``ValueError`` with one line where there is none."""
+    """The configuration of a preset, a hub name or a path; ``ValueError`` with one line where there is none."""
     if model in PRESETS:
         return _preset(PRESETS[model])
     if "/" not in model and not Path(model).exists():
@@ -70,7 +70,7 @@ def architecture_of(config: Any) -> Architecture:
 
 
 def load(model: str, config: Any, device: torch.device, dtype: str, *, random_weights: bool) -> PreTrainedModel:
-    """The model on the device; ``ValueError`` where its memory does not suffice or its weights are not found."""
+    """The model on the device; ``ValueError`` where it does not fit the memory or has no weights."""
     needed, (free, _) = architecture_of(config).parameters * BYTES[dtype], memory(device)
     if needed > free:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""Measuring beside other programs: what they disturbed is taken again, as long as patience lasts.
+"""Measurements while other programs run: disturbed ones are repeated, within a limit of time.
 
-Whether something was disturbed is read from the system's counters of processor time, never from the time that was
-measured: nothing is taken again for being slow.
+Whether a measurement was disturbed is read from the system's counters of processor time, never from the measured time:
+a slow sample is not repeated because it is slow.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Protocol, TypeVar
 from llmsched.eval.calibration.cells import GridCell
 
 MOST_SHARE = 0.1
-"""Of one core: what other programs may take while something is measured."""
+"""Share of one core that other programs may take during a measurement."""
 
 GRAIN_S = 0.02
-"""The counters move in steps; so much more is not yet a disturbance."""
+"""Tolerance in seconds, because the counters move in steps."""
 
 PAUSE_S = 0.2
-"""Wait before something is taken again."""
+"""Seconds to wait before a measurement is repeated."""
 
 STAT = Path("/proc/stat")
 Found = TypeVar("Found")
 
 
 class MeasuringServer(Protocol):
-    """What is watched: TorchMeasurer."""
+    """A server that is measured: TorchMeasurer."""
 
     def sample(self, cell: GridCell) -> float:
         """Milliseconds of a cell."""
@@ -38,7 +38,7 @@ class MeasuringServer(Protocol):
 
 
 def others_s() -> float | None:
-    """Processor seconds that all other programs have taken since the start (stolen ones too); None if unknown."""
+    """Processor seconds of all other programs since the start, with stolen time; None if unknown."""
     try:
         fields = STAT.read_text(encoding="ascii").split("\n", 1)[0].split()
         user, nice, system, _idle, _wait, irq, softirq, steal = map(int, fields[1:9])
@@ -49,7 +49,7 @@ def others_s() -> float | None:
 
 
 class Undisturbed:
-    """A runner whose samples and batches are taken again while others are at work, ``patience_s`` in all."""
+    """A server whose disturbed samples and batches are repeated, for at most ``patience_s`` seconds in all."""
 
     def __init__(
         self,
@@ -59,15 +59,15 @@ class Undisturbed:
         pause_s: float = PAUSE_S,
     ) -> None:
         self.runner, self.patience_s, self._others, self._pause_s = runner, patience_s, others, pause_s
-        self.again = 0  # measurements taken again
-        self.disturbed = 0  # disturbed ones that count: patience was at its end
+        self.again = 0  # measurements that were repeated
+        self.disturbed = 0  # disturbed measurements that count, after the limit of time
 
     def sample(self, cell: GridCell) -> float:
-        """As the runner has it."""
+        """As in the server."""
         return self._watched(lambda: self.runner.sample(cell))
 
     def serve(self, prompts: Sequence[int], outputs: Sequence[int]) -> tuple[float, float]:
-        """As the runner has it."""
+        """As in the server."""
         return self._watched(lambda: self.runner.serve(prompts, outputs))
 
     def _watched(self, measure: Callable[[], Found]) -> Found:

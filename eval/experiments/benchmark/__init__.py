@@ -1,1 +1,1 @@
-"""Learned against tuned schedulers on held-out arrivals, with verdicts announced beforehand."""
+"""Learned against tuned schedulers on held-out arrivals, with bars that were announced beforehand."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from llmsched.eval.cli.frame import Session
-from llmsched.eval.experiments.benchmark.statistics import Floats, Pair, estimate, fewer
+from llmsched.eval.experiments.benchmark.statistics import MISSES_SAVED, Floats, Pair, estimate
 from llmsched.eval.experiments.benchmark.tables import PAPERS
 from llmsched.eval.experiments.capacity.study import CapacityStudy, capacities, tune_for_capacity
 from llmsched.eval.report.tables import Column, Table
@@ -77,7 +77,7 @@ def capacity_table(found: Sequence[CaseCapacity], challenger: str, rng: np.rando
     if any("least" in row for row in rows):
         columns += [Column("least", "least of", "networks", 3), Column("most", "most of", "networks", 3)]
     pairs: list[Pair] = [(one.own, one.papers[one.best]) for one in found]
-    less = estimate(pairs, fewer, rng)  # 1 - own / best
+    less = estimate(pairs, MISSES_SAVED, rng)  # 1 - own / best
     more, low, high = (round(-100.0 * part, 1) + 0.0 for part in (less.value, less.high, less.low))
     note = (
         f"Highest rate at which {100 * CAPACITY_ATTAINMENT:g} % of the scored requests are served in time, searched to "

@@ -29,7 +29,7 @@ def networks(text: str, config: SimConfig) -> list[Bound]:
     for entry in text.split(","):
         if not entry.strip():
             raise ValueError(f"{text!r} has an empty entry: give policies separated by commas.")
-        found += expanded(entry.strip())
+        found += expand_entry(entry.strip())
     for entry in found:
         if found.count(entry) > 1:
             raise ValueError(f"{entry} is given {found.count(entry)} times: give it once.")
@@ -38,13 +38,13 @@ def networks(text: str, config: SimConfig) -> list[Bound]:
     return bounds
 
 
-def title(bounds: Sequence[Bound]) -> str:
-    """What the challenger is called: as typed, or its name and how many networks it has."""
+def challenger_title(bounds: Sequence[Bound]) -> str:
+    """The title of the challenger: as typed, or its name and the number of its networks."""
     return bounds[0].label if len(bounds) == 1 else f"{bounds[0].name} ({len(bounds)} trained networks)"
 
 
-def expanded(entry: str) -> list[str]:
-    """``entry`` with its folder, or the pattern in its path, replaced by the checkpoints that are meant."""
+def expand_entry(entry: str) -> list[str]:
+    """``entry``, with the folder or the pattern in its path replaced by the checkpoints it stands for."""
     parts = _PATH.fullmatch(entry)
     if parts is None:
         return [entry]
@@ -62,14 +62,14 @@ def expanded(entry: str) -> list[str]:
 
 
 def checkpoint(path: Path) -> Path | None:
-    """The checkpoint, without its suffix, that ``path`` is a file or the folder of; None: neither."""
+    """The checkpoint, without its suffix, of a file or of a folder; None where ``path`` is neither."""
     stem = path / BEST if path.is_dir() else path.with_suffix("") if path.suffix in SUFFIXES else path
     whole = all(stem.with_name(stem.name + suffix).is_file() for suffix in SUFFIXES)
     return stem if whole else None
 
 
 def _numbers_in_order(text: str) -> list[tuple[int, str]]:
-    """Sorts seed2 before seed10."""
+    """A key that sorts seed2 before seed10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 

@@ -1,7 +1,7 @@
-"""Learned against tuned: every case at every load, on held-out arrivals, with the verdicts that were announced.
+"""Learned against tuned schedulers: every case at every load, on held-out arrivals, with the announced bars.
 
-Loads are multiples of what ``static:batch=auto`` carries in that case (``sarathi`` in the engine `continuous`).
-Every heuristic's parameters are the best of its grid at that case and load, on the validation seeds; the best heuristic
+Loads are multiples of the capacity of ``static:batch=auto`` in that case (of ``sarathi`` in the engine `continuous`).
+Every heuristic has the best parameters of its grid for that case and load, on the validation seeds.  The best heuristic
 is then chosen per case and load in hindsight, on the scored seeds, which favours it.
 """
 
@@ -22,7 +22,7 @@ from llmsched.eval.cli.option_lists import list_of
 from llmsched.eval.cli.progress import LongRun
 from llmsched.eval.cli.readers import number
 from llmsched.eval.experiments.benchmark.capacity import RUNS_OF_A_SEARCH, capacity_table, case_capacity
-from llmsched.eval.experiments.benchmark.checkpoints import networks, title
+from llmsched.eval.experiments.benchmark.checkpoints import challenger_title, networks
 from llmsched.eval.experiments.benchmark.tables import (
     PAPERS,
     all_rows,
@@ -48,25 +48,25 @@ OTHERS = (
     "multibin:select=oldest,longest-queue,sjf:batch=auto,edf:batch=auto,least-slack,timeout:batch=auto:wait=1000,"
     "aimd:share=auto,multibin-fixed:batch=auto,weighted-queue:power=auto"
 )
-"""What an honest claim must also beat, tuned where there is something to tune."""
+"""Further rivals, tuned where they have parameters."""
 
 OTHERS_CONTINUOUS = (
     "sarathi:budget=auto:overdue=auto,fcfs:overdue=auto,iterative:overdue=auto,sjf:overdue=auto,edf:overdue=auto,dynamic:overdue=auto,"
     "multibin:overdue=auto,multibin:select=oldest:overdue=auto,longest-queue:overdue=auto,least-slack:overdue=auto"
 )
-"""The same in the engine `continuous`; all but the first have the scenario's token budget."""
+"""Further rivals in the engine `continuous`; all but the first have the scenario's token budget."""
 
 REFERENCE_CONTINUOUS = "sarathi"
-"""Whose capacity is a load of 1 there: the best that is first come first served."""
+"""The policy whose capacity is load 1 there: the best one that is first come, first served."""
 
 LOADS = (0.5, 0.7, 0.9, 1.0, 1.2, 1.4, 1.6)
 TRANSIENT = 0.1
-"""Share of the requests, at each end of a run, that is not scored: systems start empty, and end without arrivals."""
+"""Share of the requests at each end of a run that is not scored: a run begins empty, and ends without arrivals."""
 
 LEAST_SCORED = 0.1
 
 RUNS_OF_A_UNIT = 120
-"""About how many runs it takes to find the capacity of a tuned policy on the validation seeds."""
+"""About the number of runs that find the capacity of a tuned policy on the validation seeds."""
 
 METRICS = {
     "goodput": ("request_goodput", 1.0),
@@ -75,7 +75,7 @@ METRICS = {
     "jain": ("jain_index", 1.0),
     "worst_bin": ("worst_bin_miss_rate", 1.0),
 }
-"""What is shown besides misses: the key of a summary, and what it is divided by."""
+"""Columns besides misses: the key of a summary, and the divisor of its unit."""
 
 CASES: dict[str, tuple[str, ...]] = {
     "4 servers": (),
@@ -100,7 +100,7 @@ CASES_CONTINUOUS = CASES | {
 
 @dataclass(frozen=True)
 class Case:
-    """A scenario without its load, and what a load of 1 is there (requests/s)."""
+    """A scenario without its load; ``unit``: the rate of load 1 there, in requests/s."""
 
     name: str
     scenario: Scenario
@@ -108,9 +108,9 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Field:
-    """Who runs: the ``networks`` of the one on trial, called ``challenger``; the ``rivals`` that make the bars; and
-    those that are reported ``also``."""
+class Contest:
+    """The policies: the ``networks`` of the challenger, whose title is ``challenger``; the ``rivals``, which count for
+    the bars; and others, which are reported ``also``."""
 
     challenger: str
     networks: Sequence[Bound]
@@ -134,17 +134,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--engine", choices=ENGINES, default="batch", help="batch, with an E2E target, or continuous, TTFT and TPOT")
     add("--rivals", default=None, metavar="LIST", help="heuristics besides static, dynamic and multibin")
-    add("--also", default="", metavar="LIST", help="policies that are reported and are no part of the bars")
+    add("--also", default="", metavar="LIST", help="policies that are reported and do not count for the bars")
     add("--loads", type=list_of(number(0, 10, above=True)), default=LOADS, metavar="X,...", help="default 0.5 to 1.6")
     add("--cases", default="all", metavar="NAME;NAME", help=f"of {'; '.join(CASES)}")
-    add("--trace", nargs="+", default=[], metavar="FILE", help="traces to be tried as further cases")
+    add("--trace", nargs="+", default=[], metavar="FILE", help="traces, as further cases")
     add("--requests", type=number(100, 1e7, whole=True), default=20_000, metavar="N", help="per run (default 20000)")
     share = number(0, 1 - LEAST_SCORED)
     add("--warmup", type=share, default=TRANSIENT, metavar="SHARE", help="first requests, not scored (default 0.1)")
     add("--cooldown", type=share, default=TRANSIENT, metavar="SHARE", help="last requests, not scored (default 0.1)")
     add("--capacity", action="store_true", help="also search the highest rate that keeps 95 %% within the target")
     add("--ray", metavar="ADDRESS", help="make the runs on a Ray cluster")
-    add("--report", metavar="FILE", help="one page of HTML")
+    add("--report", metavar="FILE", help="write one HTML page")
     parser.set_defaults(seeds=30, shares=(CAPACITY_ATTAINMENT,))
 
 
@@ -160,7 +160,7 @@ def cases_of(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
 
 
 def case_of(name: str, words: tuple[str, ...], session: Session) -> Case:
-    """The case with the target that fits its hardware, and its unit of load."""
+    """The case, with targets that fit its hardware, and its unit of load."""
     sized = ("--rate", "1", "--requests", str(session.options.requests), "--engine", session.options.engine, *words)
     probe = scenario_of(*sized)
     profile = probe.config.servers[0].profile
@@ -176,8 +176,8 @@ def case_of(name: str, words: tuple[str, ...], session: Session) -> Case:
     return Case(name, scenario, capacity(reference, scenario.at_rate(start), session.crew).rate)
 
 
-def field_of(options: argparse.Namespace) -> Field:
-    """Who runs; ``ValueError`` in one line for what cannot be, or is there twice."""
+def contest_of(options: argparse.Namespace) -> Contest:
+    """The policies that the options ask for; ``ValueError`` in one line where they are refused."""
     if options.warmup + options.cooldown > 1 - LEAST_SCORED:
         raise ValueError(
             f"--warmup {options.warmup:g} and --cooldown {options.cooldown:g} leave too little: give shares whose sum "
@@ -188,33 +188,33 @@ def field_of(options: argparse.Namespace) -> Field:
     if others is None:
         others = OTHERS if options.engine == "batch" else OTHERS_CONTINUOUS
     rivals = [*parse_list(",".join(PAPERS)), *(parse_list(others) if others else ())]
-    field = Field(title(on_trial), on_trial, rivals, parse_list(options.also) if options.also else [])
-    labels = [bound.label for bound in field.all]
+    contest = Contest(challenger_title(on_trial), on_trial, rivals, parse_list(options.also) if options.also else [])
+    labels = [bound.label for bound in contest.all]
     for label in labels:
         if labels.count(label) > 1:
             raise ValueError(
                 f"{label} is there {labels.count(label)} times: name it once, as challenger, rival or also."
             )
-    return field
+    return contest
 
 
-def run_case(case: Case, load: float, session: Session, field: Field) -> list[dict[str, Any]]:
-    """A row per policy, its networks together: its parameters, misses by seed, and what else is shown."""
-    world = case.scenario.at_rate(load * case.unit)
-    tuned = resolve(field.all, world, session.crew)
+def run_case(case: Case, load: float, session: Session, contest: Contest) -> list[dict[str, Any]]:
+    """A row per policy, all networks of the challenger in one: parameters, misses by seed, METRICS."""
+    scenario = case.scenario.at_rate(load * case.unit)
+    tuned = resolve(contest.all, scenario, session.crew)
     cells = [Cell(e.label, e.policy, e.scenario, seed) for e in tuned for seed in session.seeds]
     factors = [{"case": case.name, "load": load, "parameters": e.policy.text} for e in tuned for _ in session.seeds]
     found = session.runs(cells, f"{case.name}, load {load:g}", factors)
-    about = {"case": case.name, "load": load, "rate": world.workload.mean_rate}
-    n, many = len(session.seeds), len(field.networks)
+    about = {"case": case.name, "load": load, "rate": scenario.workload.mean_rate}
+    n, many = len(session.seeds), len(contest.networks)
     runs = [[outcome.summary for outcome in found[row * n : (row + 1) * n]] for row in range(len(tuned))]
-    parameters = tuned[0].policy.text if many == 1 else field.challenger
-    rows = [scored_row(about, field.challenger, parameters, runs[:many])]
+    parameters = tuned[0].policy.text if many == 1 else contest.challenger
+    rows = [row_of(about, contest.challenger, parameters, runs[:many])]
     rivals = zip(tuned[many:], runs[many:], strict=True)
-    return rows + [scored_row(about, e.label, e.policy.text, [own]) for e, own in rivals]
+    return rows + [row_of(about, e.label, e.policy.text, [own]) for e, own in rivals]
 
 
-def scored_row(
+def row_of(
     about: Mapping[str, Any], name: str, parameters: str, summaries: Sequence[Sequence[Mapping[str, Any]]]
 ) -> dict[str, Any]:
     """A row from the summaries of one policy, or of all networks of the challenger, by seed: means over networks."""
@@ -230,73 +230,73 @@ def scored_row(
 
 
 def find(session: Session) -> Findings:
-    """Tune, run, judge."""
+    """Tune, run, compare."""
     options = session.options
-    field_ = field_of(options)
+    contest = contest_of(options)
     cases = cases_of(options)
     rows: list[dict[str, Any]] = []
-    told, rates = [], []
-    with LongRun("benchmark.py", "stages", stages_of(cases, field_, session)) as course:
+    described, rates = [], []
+    with LongRun("benchmark.py", "stages", stages_of(cases, contest, session)) as long_run:
         for name, words in cases.items():
             case = None
             for load in options.loads:
-                with course.stage(f"{name}, load {load:g}"):
+                with long_run.stage(f"{name}, load {load:g}"):
                     case = case or case_of(name, words, session)
-                    rows += run_case(case, load, session, field_)
+                    rows += run_case(case, load, session, contest)
             assert case is not None
-            told.append({"case": name, "unit_rate": case.unit, **case.scenario.describe()})
+            described.append({"case": name, "unit_rate": case.unit, **case.scenario.describe()})
             if options.capacity:
-                with course.stage(f"{name}, capacity"):
-                    rates.append(case_capacity(name, case.scenario.at_rate(case.unit), field_.networks, session))
-    strata = strata_of(rows, field_.challenger, [bound.label for bound in field_.also])
+                with long_run.stage(f"{name}, capacity"):
+                    rates.append(case_capacity(name, case.scenario.at_rate(case.unit), contest.networks, session))
+    strata = strata_of(rows, contest.challenger, [bound.label for bound in contest.also])
     rng = np.random.default_rng(options.seed)
-    table = by_load(strata, rows, field_.challenger)
+    table = by_load(strata, rows, contest.challenger)
     shown = [bars(strata, [float(row["goodput"]) for row in table.rows], rng), table]  # type: ignore[arg-type]
-    if len(field_.networks) > 1:
-        shown.append(by_network(strata, [network.label for network in field_.networks], rng))
+    if len(contest.networks) > 1:
+        shown.append(by_network(strata, [network.label for network in contest.networks], rng))
     if options.capacity:
-        shown.append(capacity_table(rates, field_.challenger, rng))
-    heading = heading_of(field_, len(strata), session)
+        shown.append(capacity_table(rates, contest.challenger, rng))
+    heading = heading_of(contest, len(strata), session)
     drawings = {
-        "misses": lambda: miss_figure(strata, field_.challenger, heading),
-        "profile": lambda: profile_figure(strata, field_.challenger, heading),
+        "misses": lambda: miss_figure(strata, contest.challenger, heading),
+        "profile": lambda: profile_figure(strata, contest.challenger, heading),
     }
-    return Findings(heading, [*shown, all_rows(rows)], drawings, {"cases": told})
+    return Findings(heading, [*shown, all_rows(rows)], drawings, {"cases": described})
 
 
-def heading_of(field: Field, strata: int, session: Session) -> str:
-    """What was done, in a paragraph."""
+def heading_of(contest: Contest, strata: int, session: Session) -> str:
+    """The heading: a paragraph on what was run."""
     options = session.options
     cut = ""
     if options.warmup or options.cooldown:
         cut = f" (the first {100 * options.warmup:g} % and the last {100 * options.cooldown:g} % are not scored)"
-    others = len(field.rivals) + len(field.also)
+    others = len(contest.rivals) + len(contest.also)
     return (
-        f"{field.challenger} against {others} heuristics, {strata} case-loads x {len(session.seeds)} seeds x "
+        f"{contest.challenger} against {others} heuristics, {strata} case-loads x {len(session.seeds)} seeds x "
         f"{options.requests:,} requests{cut}; {target_of(options.engine)} the p{100 * QUANTILE:g} of a request served "
         f"alone; tuned on {VALIDATED}"
     )
 
 
 def target_of(engine: str) -> str:
-    """The targets in words, before what they are multiples of."""
+    """The targets in words, up to the quantity that they are multiples of."""
     if engine == "batch":
         return f"target {FACTOR:g} x"
     return f"engine continuous, TTFT target {FIRST_FACTOR:g} x and TPOT target {TOKEN_FACTOR:g} x"
 
 
-def stages_of(cases: Mapping[str, Any], field: Field, session: Session) -> dict[str, float]:
-    """The stages of the course, and about how many runs each takes."""
+def stages_of(cases: Mapping[str, Any], contest: Contest, session: Session) -> dict[str, float]:
+    """The stages of the long run, and about the number of runs of each."""
     loads, seeds = session.options.loads, len(session.seeds)
     tried = len(VALIDATION_SEEDS) * sum(
-        math.prod(len(grid) for grid in bound.autos.values()) for bound in field.all if bound.autos
+        math.prod(len(grid) for grid in bound.autos.values()) for bound in contest.all if bound.autos
     )
     found: dict[str, float] = {}
     for name in cases:
-        found |= {f"{name}, load {load:g}": float(tried + len(field.all) * seeds) for load in loads}
+        found |= {f"{name}, load {load:g}": float(tried + len(contest.all) * seeds) for load in loads}
         found[f"{name}, load {loads[0]:g}"] += RUNS_OF_A_UNIT
         if session.options.capacity:
-            searches = (len(field.networks) + len(PAPERS)) * seeds
+            searches = (len(contest.networks) + len(PAPERS)) * seeds
             found[f"{name}, capacity"] = float(RUNS_OF_A_SEARCH * searches + RUNS_OF_A_UNIT * len(PAPERS))
     return found
 

@@ -1,11 +1,11 @@
-"""Verdicts on a challenger: interquartile means with stratified bootstrap intervals, after the practice of
+"""Statistics of a challenger: interquartile means with stratified bootstrap intervals, after the practice of
 Agarwal et al., "Deep Reinforcement Learning at the Edge of the Statistical Precipice" (NeurIPS 2021).
 
 A stratum is a case at a load; in it every rival has misses (seeds,) and the challenger misses (networks, seeds), all
-on the same arrivals: a network is one run of its training, a seed one run of the simulator.  Resampling draws seeds
-within every stratum, for all policies alike, so pairs stay pairs.  Networks are drawn once for all strata, where
-Agarwal et al. draw within every task: their runs are trained for one task each, while here the same network plays
-all strata, and one that is bad is bad in many of them.
+on the same arrivals.  A network is one run of training, a seed one run of the simulator.  Resampling draws seeds within
+every stratum, the same for all policies, so pairs stay pairs.  Networks are drawn once for all strata, where Agarwal et
+al. draw within every task: their runs are trained for one task each, while here the same network runs in all strata,
+and a bad one is bad in many of them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Stratum:
-    """Misses (networks, seeds) of the challenger and (seeds,) of every rival; ``also``: of those that are reported
-    and are no part of the bars."""
+    """Misses (networks, seeds) of the challenger and (seeds,) of every rival; ``also``: of policies that are only
+    reported."""
 
     case: str
     load: float
@@ -79,7 +79,7 @@ class Statistic:
     over_strata: Callable[[Floats], Floats]
 
     def __call__(self, pairs: Sequence[Pair]) -> float:
-        """The figure of the sample itself: everything counts once."""
+        """The figure of the sample itself, with equal weights."""
         networks, seeds = np.atleast_2d(pairs[0][0]).shape
         even = np.full((len(pairs), 1, seeds), 1.0 / seeds)
         return float(self.weighted(pairs, np.full((1, networks), 1.0 / networks), even)[0])
@@ -115,10 +115,10 @@ def _wins(own: Floats, other: Floats, networks: Floats, seeds: Floats) -> Floats
     return np.einsum("rst,rs,rt->r", of_pairs, seeds, seeds)
 
 
-fewer = Statistic(_saved, iqm)
+MISSES_SAVED = Statistic(_saved, iqm)
 """IQM over strata of 1 - misses of the challenger / misses of the rival."""
 
-improvement = Statistic(_wins, lambda values: values.mean(axis=0))
+BETTER_RUNS = Statistic(_wins, lambda values: values.mean(axis=0))
 """Probability that a run of the challenger misses less than a run of the rival, mean over strata."""
 
 

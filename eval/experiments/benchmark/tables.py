@@ -1,4 +1,4 @@
-"""What the benchmark shows: the bars, misses by case and load, every network and every policy, and its figures."""
+"""Tables and figures of the benchmark: the bars, misses by case and load, every network, every policy."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from llmsched.eval.experiments.benchmark.statistics import (
+    BETTER_RUNS,
+    MISSES_SAVED,
     Estimate,
     Stratum,
     estimate,
-    fewer,
-    improvement,
     profile,
     reductions,
 )
@@ -24,13 +24,13 @@ PAPERS = ("static:batch=auto", "dynamic:tbt=auto", "multibin:tbt=auto")
 """The schedulers of the papers, tuned."""
 
 DISCERNING = (0.02, 0.60)
-"""Loads count for the headline where the best rival misses at least and at most this share."""
+"""A load counts for the bars where the misses of the best rival are between these shares."""
 
 GROUPS: dict[str, tuple[Sequence[str] | None, float]] = {
     "best of static, dynamic, multibin": (PAPERS, 0.5),
     "best of all, per load in hindsight": (None, 0.2),
 }
-"""Whom the challenger must beat (None: all rivals), and the share of their misses that it must save."""
+"""The rivals of a bar (None: all), and the share of their misses that the challenger must save."""
 
 
 def strata_of(rows: Sequence[Mapping[str, Any]], challenger: str, also: Sequence[str] = ()) -> list[Stratum]:
@@ -47,7 +47,7 @@ def strata_of(rows: Sequence[Mapping[str, Any]], challenger: str, also: Sequence
 
 
 def by_load(strata: Sequence[Stratum], rows: Sequence[Mapping[str, Any]], challenger: str) -> Table:
-    """A row per case and load: the challenger, the best of the papers, the best of all, and who loses."""
+    """A row per case and load: the challenger, the best of the papers, the best of all, and the verdict."""
     known = {(row["case"], row["load"], row["policy"]): row for row in rows}
     lines_ = []
     for s in strata:
@@ -104,31 +104,31 @@ def by_load(strata: Sequence[Stratum], rows: Sequence[Mapping[str, Any]], challe
 
 
 def verdict(difference: Interval) -> str:
-    """Win, LOSS, or nothing that the seeds can tell."""
+    """``win``, ``LOSS``, or empty where the interval contains 0."""
     if not difference.excludes_zero:
         return ""
     return "win" if difference.mean < 0 else "LOSS"
 
 
-def counted_in(strata: Sequence[Stratum], names: Sequence[str] | None) -> list[Stratum]:
-    """The strata that tell something against the best of ``names``."""
+def discerning(strata: Sequence[Stratum], names: Sequence[str] | None) -> list[Stratum]:
+    """The strata that count against the best of ``names``: it misses neither nearly nothing nor nearly all."""
     low, high = DISCERNING
     return [s for s in strata if low <= float(s.of(s.best(names)).mean()) <= high]
 
 
 def losses(strata: Sequence[Stratum], names: Sequence[str] | None) -> int:
-    """Strata in which the challenger misses more than the best of ``names``, beyond doubt."""
+    """Number of strata in which the challenger misses significantly more than the best of ``names``."""
     return sum(verdict(interval(list(s.difference(names)))) == "LOSS" for s in strata)
 
 
 def bars(strata: Sequence[Stratum], goodputs: Sequence[float], rng: np.random.Generator) -> Table:
-    """The announced bars, with what was found; below them the policies that are only reported."""
+    """The announced bars and the results; below them the policies that are only reported."""
     groups: dict[str, tuple[Sequence[str] | None, float | None]] = {**GROUPS}
     groups |= {f"{name} (reported only)": ([name], None) for name in (strata[0].also if strata else ())}
     lines_: list[dict[str, Any]] = []
     for title, (names, bar) in groups.items():
-        pairs = reductions(counted_in(strata, names), names)
-        less, chance = estimate(pairs, fewer, rng), estimate(pairs, improvement, rng)
+        pairs = reductions(discerning(strata, names), names)
+        less, chance = estimate(pairs, MISSES_SAVED, rng), estimate(pairs, BETTER_RUNS, rng)
         met = None if bar is None else "yes" if less.low >= bar else "NO"
         found = {"rival": title, "strata": less.strata, "bar": bar, "worse": losses(strata, names), "of": len(strata)}
         found |= {"fewer": less.value, "low": less.low, "high": less.high, "met": met}
@@ -158,13 +158,13 @@ def bars(strata: Sequence[Stratum], goodputs: Sequence[float], rng: np.random.Ge
 
 
 def by_network(strata: Sequence[Stratum], names: Sequence[str], rng: np.random.Generator) -> Table:
-    """A row per trained network: what each alone would have reached, over the strata that count for the bars."""
+    """A row per trained network: its results alone, over the strata that count for the bars."""
     rows: list[dict[str, Any]] = []
     for place, name in enumerate(names):
         alone = [Stratum(s.case, s.load, s.challenger[place], s.rivals) for s in strata]
         row: dict[str, Any] = {"network": name, "missed": float(np.mean([s.mean for s in alone]))}
         for key, (group, _) in zip(("papers", "all"), GROUPS.values(), strict=True):
-            found: Estimate = estimate(reductions(counted_in(alone, group), group), fewer, rng)
+            found: Estimate = estimate(reductions(discerning(alone, group), group), MISSES_SAVED, rng)
             row |= {key: found.value, f"{key}_low": found.low, f"{key}_high": found.high}
             row[f"{key}_losses"] = losses(alone, group)
         rows.append(row)

@@ -1,4 +1,4 @@
-"""Designs over many factors at once, and what they say of each: Latin hypercube with ranks, Sobol indices."""
+"""Designs over many factors, and the effect of each: Latin hypercube with ranks, Sobol indices."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ RESAMPLES = 400
 
 
 def latin(factors: int, points: int, rng: np.random.Generator) -> Points:
-    """A Latin hypercube: every factor takes every n-th of its range once."""
+    """A Latin hypercube, (points, factors): every factor has one point in every n-th of its range."""
     return qmc.LatinHypercube(factors, seed=rng).random(points)
 
 
 def rank_coefficients(points: Points, values: NDArray[np.float64]) -> tuple[list[Interval], float]:
-    """Standardised regression coefficients on ranks, with t intervals, and R^2: how monotone the response is.
+    """Standardised regression coefficients on ranks, with t intervals, and R^2, which measures how monotone it is.
 
-    A factor that takes one value only, or a response without spread, has the coefficient 0.
+    A factor with one value only, or a response without spread, has the coefficient 0.
     """
     ranks = np.column_stack([stats.rankdata(column) for column in points.T])
     response = stats.rankdata(values)
@@ -57,7 +57,7 @@ class Saltelli:
     b: Points
 
     @classmethod
-    def drawn(cls, factors: int, size: int, rng: np.random.Generator) -> Saltelli:
+    def draw(cls, factors: int, size: int, rng: np.random.Generator) -> Saltelli:
         """``size`` (a power of 2) scrambled Sobol points of twice the factors."""
         both = qmc.Sobol(2 * factors, seed=rng).random(size)
         return cls(both[:, :factors], both[:, factors:])

@@ -1,4 +1,4 @@
-"""What results hang on: one factor at a time (a tornado), and all at once (Latin hypercube, or Sobol indices).
+"""Which factors SLO attainment depends on: one at a time (a tornado), and all at once (Latin hypercube, Sobol).
 
 The response is SLO attainment.  One at a time, every factor goes to its low and its high value while the others stay,
 on the same arrivals, so effects are paired by seed.  All at once, a design covers the box of all ranges.
@@ -16,7 +16,7 @@ from llmsched.eval.cli.frame import Experiment, Session
 from llmsched.eval.cli.option_lists import list_of
 from llmsched.eval.cli.readers import choice, number
 from llmsched.eval.experiments.sensitivity import designs
-from llmsched.eval.experiments.sensitivity.factors import NAMES, Factor, chosen, scenario_at
+from llmsched.eval.experiments.sensitivity.factors import NAMES, Factor, factors_named, scenario_at
 from llmsched.eval.figures.charts import Bar, draw_tornado
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.report.textual import heading
@@ -47,7 +47,7 @@ def find(session: Session) -> Findings:
     base = scenario_from(options)
     if base.load is not None:
         base, _ = at_load(base, session.crew)
-    factors = chosen(options.factors)
+    factors = factors_named(options.factors)
     if base.workload.trace is not None:
         factors = [factor for factor in factors if factor.name != "burstiness"]
         session.notes.append("burstiness: left out, a trace keeps its own arrivals.")
@@ -59,7 +59,9 @@ def find(session: Session) -> Findings:
         tables.append(DESIGN[options.design](session, base, entrants, factors))
 
     def draw():
-        return draw_tornado("What SLO attainment hangs on", base.title, "points of SLO met (blue: first value)", panels)
+        return draw_tornado(
+            "What SLO attainment depends on", base.title, "points of SLO met (blue: first value)", panels
+        )
 
     drawings = {"tornado": draw}
     cells = [Cell(e.label, e.policy, e.scenario, session.seeds[0]) for e in entrants]
@@ -73,8 +75,8 @@ def one_at_a_time(
     """Effects of every factor at its ends, per policy and on the lead of the last over the first."""
     seeds = session.seeds
     points: list[dict[str, float]] = [{}, *({f.name: end} for f in factors for end in (f.low, f.high))]
-    worlds = [scenario_at(session.options, base, point) for point in points]
-    cells = [Cell(e.label, e.policy, world, seed) for world in worlds for e in entrants for seed in seeds]
+    scenarios = [scenario_at(session.options, base, point) for point in points]
+    cells = [Cell(e.label, e.policy, scenario, seed) for scenario in scenarios for e in entrants for seed in seeds]
     marks = [{"part": "one", **point} for point in points for _ in entrants for _ in seeds]
     runs = session.runs(cells, "one at a time", marks)
     met = np.array([o.summary["slo_attainment"] for o in runs]).reshape(len(points), len(entrants), len(seeds))
@@ -82,7 +84,7 @@ def one_at_a_time(
     if len(names) > 1:
         names.append(f"{names[-1]} - {names[0]}")
         met = np.concatenate([met, met[:, -1:] - met[:, :1]], axis=1)
-    effects = [[interval(list(row)) for row in world - met[0]] for world in met]
+    effects = [[interval(list(row)) for row in changed - met[0]] for changed in met]
     bars: dict[str, Sequence[Bar]] = {}
     for row, name in enumerate(names):
         own = [
@@ -116,11 +118,11 @@ def values_of(
 ) -> np.ndarray:
     """SLO attainment at every point of a design (policies, points), each under one of ``seeds`` in turn."""
     places = [{f.name: f.at(share) for f, share in zip(factors, point, strict=True)} for point in points]
-    worlds = [scenario_at(session.options, base, place) for place in places]
-    cells = [Cell(e.label, e.policy, w, seeds[i % len(seeds)]) for i, w in enumerate(worlds) for e in entrants]
+    scenarios = [scenario_at(session.options, base, place) for place in places]
+    cells = [Cell(e.label, e.policy, w, seeds[i % len(seeds)]) for i, w in enumerate(scenarios) for e in entrants]
     marks = [{"part": session.options.design, **place} for place in places for _ in entrants]
     found = [outcome.summary["slo_attainment"] for outcome in session.runs(cells, session.options.design, marks)]
-    return np.array(found).reshape(len(worlds), len(entrants)).T
+    return np.array(found).reshape(len(scenarios), len(entrants)).T
 
 
 def latin(session: Session, base: Scenario, entrants: Sequence[Entrant], factors: Sequence[Factor]) -> Table:
@@ -151,7 +153,7 @@ def sobol(session: Session, base: Scenario, entrants: Sequence[Entrant], factors
     if size & (size - 1):
         raise ValueError(f"--points {size}: a Sobol design needs a power of 2, like {1 << size.bit_length()}.")
     rng = np.random.default_rng([session.options.seed, 2])
-    design = designs.Saltelli.drawn(len(factors), size, rng)
+    design = designs.Saltelli.draw(len(factors), size, rng)
     values = values_of(session, base, entrants, factors, design.points, session.seeds[:1])
     found = [design.indices(own, rng) for own in values]
     rows: list[dict] = []
@@ -177,7 +179,7 @@ DESIGN: dict[str, Callable[[Session, Scenario, Sequence[Entrant], Sequence[Facto
 
 EXPERIMENT = Experiment(
     "sensitivity.py",
-    "What SLO attainment hangs on: one factor at a time, and all at once.",
+    "What SLO attainment depends on: one factor at a time, and all at once.",
     add_options,
     find,
 )

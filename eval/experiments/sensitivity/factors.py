@@ -1,4 +1,4 @@
-"""What sensitivity varies: factors with a low and a high value each, and the scenario at any point between them."""
+"""The factors of a sensitivity study, each with a low and a high value, and the scenario at any point between."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmsched.eval.runs.variants import variant, with_targets
 
 @dataclass(frozen=True)
 class Factor:
-    """A quantity from ``low`` to ``high`` (on a log scale where both are above 0), and how it is written."""
+    """A quantity from ``low`` to ``high``, on a log scale where both are above 0; ``form`` writes it."""
 
     name: str
     title: str
@@ -48,18 +48,18 @@ FACTORS = (
     Factor("eps-memory", "memory overflow, eps_M", 0.01, 0.2),
     Factor("ema", "weight of the newest batch", 0.05, 0.8),
 )
-"""Ranges: what a deployment may plausibly meet or set; multiples (x) are of the scenario's own value."""
+"""Plausible ranges of a deployment; multiples (x) are of the scenario's own value."""
 
 NAMES = tuple(factor.name for factor in FACTORS)
 
 
-def chosen(names: Sequence[str]) -> list[Factor]:
+def factors_named(names: Sequence[str]) -> list[Factor]:
     """The factors of these names, in the order of FACTORS."""
     return [factor for factor in FACTORS if factor.name in names]
 
 
 def scenario_at(options: argparse.Namespace, base: Scenario, point: Mapping[str, float]) -> Scenario:
-    """The scenario of ``options`` with the factors at ``point``; ``base`` is it without any."""
+    """The scenario of ``options`` with the factors at ``point``; ``base``: the same without any change."""
     changes: dict[str, Any] = {"rate": base.workload.mean_rate * point.get("rate", 1.0)}
     if "burstiness" in point:
         changes["burstiness"] = 1.0 / point["burstiness"]  # shape of gamma gaps: the squared CV is its inverse

@@ -12,7 +12,7 @@ import pytest
 from llmsched.eval.calibration import campaign
 from llmsched.eval.calibration.architectures import PRESETS
 from llmsched.eval.calibration.campaign import MeasurementPlan, measurements
-from llmsched.eval.calibration.cells import DECODE, PREFILL, GridCell, grid, shuffled
+from llmsched.eval.calibration.cells import DECODE, PREFILL, GridCell, grid, shuffle_cells
 from llmsched.eval.calibration.fit import fit_all, predict
 from llmsched.eval.calibration.report import report
 from llmsched.eval.calibration.rows import OK, OOM, RowFile, SampleRow
@@ -33,10 +33,10 @@ def test_the_grid_is_every_batch_with_every_length():
 
 
 def test_rounds_are_in_random_order_and_the_same_after_a_restart():
-    orders = [shuffled(CELLS, 7, 0, repeat) for repeat in range(3)]
+    orders = [shuffle_cells(CELLS, 7, 0, repeat) for repeat in range(3)]
     assert all(sorted(order) == sorted(CELLS) for order in orders)
     assert orders[0] != orders[1] != orders[2]
-    assert orders[1] == shuffled(CELLS, 7, 0, 1) != shuffled(CELLS, 8, 0, 1)
+    assert orders[1] == shuffle_cells(CELLS, 7, 0, 1) != shuffle_cells(CELLS, 8, 0, 1)
 
 
 def test_architectures_have_the_published_sizes():

@@ -70,6 +70,18 @@ def options_of(name: str, **more: Any) -> dict[str, Any]:
     return {**SHORT, **CASES[name], **more}
 
 
+def box_of(env: gym.Env) -> gym.spaces.Box:
+    """The observation space, which is a box."""
+    assert isinstance(env.observation_space, gym.spaces.Box)
+    return env.observation_space
+
+
+def discrete_of(env: gym.Env) -> gym.spaces.Discrete:
+    """The action space of the variant `ladder`, which is a range of numbers."""
+    assert isinstance(env.action_space, gym.spaces.Discrete)
+    return env.action_space
+
+
 def valid_action(env: gym.Env, rng: np.random.Generator) -> Any:
     """One of the valid actions; waits and small batches come often."""
     mask = env.unwrapped.action_masks()  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -94,6 +95,7 @@ def test_what_is_returned_is_not_used_again() -> None:
 def test_spec_round_trip() -> None:
     """spec -> JSON -> spec -> the same environment."""
     env = make(servers=2, bins=[0, 64, 256], slo={"e2el": 12_000.0}, action="ladder")
+    assert env.spec is not None
     spec = gym.envs.registration.EnvSpec.from_json(env.spec.to_json())
     assert_equal(rollout(spec.make(), 5), rollout(env, 5))
     assert_equal(rollout(pickle.loads(pickle.dumps(env.spec)).make(), 5), rollout(env, 5))
@@ -167,7 +169,7 @@ def test_the_series_after_a_seed(options: dict) -> None:
     for _ in range(2):
         env = make(**options)
         series.append([env.reset(seed=8)[0], *(env.reset()[0] for _ in range(12))])
-    assert_equal(*series)
+    assert_equal(series[0], series[1])
     assert len({observation.tobytes() for observation in series[0]}) == 13
 
 
@@ -208,6 +210,7 @@ def test_copies_go_on_alike(name: str, how) -> None:
 def test_a_copy_is_apart() -> None:
     """Steps of the copy do not reach the original, nor the other way round."""
     env = make().unwrapped
+    assert isinstance(env, LLMSchedEnv)
     env.reset(seed=1)
     twin = copy.deepcopy(env)
     record = env.record.copy()
@@ -262,7 +265,7 @@ def test_record_video_collects_frames() -> None:
     """As far as it goes without moviepy: a frame per step, of one size."""
     env = gym.wrappers.RenderCollection(make(requests=8, render_mode="rgb_array"))
     steps = rollout(env, 0)
-    frames = env.render()
+    frames: Any = env.render()
     assert len(frames) == len(steps) and {frame.shape for frame in frames} == {(720, 1280, 3)}
 
 
@@ -281,7 +284,7 @@ def test_step_before_reset_and_after_the_end() -> None:
     env.step((0, 1))
 
 
-BAD = {
+BAD: dict[str, list[Any]] = {
     "multidiscrete": [
         *((5, 1), (-1, 1), (0, 129), (0, -1), (0.5, 1), (0, 1.5), (0, np.nan), (0, np.inf), (0,), (0, 1, 2)),
         *(0, 1.0, None, "wait", {}, [], [[0, 1]], np.array([[0, 1]]), ("0", "1"), np.array([0.5, 2.0])),
@@ -311,7 +314,7 @@ def test_an_action_in_any_dress(action) -> None:
         env = make()
         env.reset(seed=0)
         results.append(env.unwrapped.step(form))
-    assert_equal(*results)
+    assert_equal(results[0], results[1])
 
 
 def test_ladder_takes_numpy_integers() -> None:

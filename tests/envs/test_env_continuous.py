@@ -15,7 +15,9 @@ from llmsched.policies import names, parse
 from llmsched_env.config import SLO, Continuous, Queueing, Server, SimConfig
 from llmsched_env.core.view import observation
 from llmsched_env.envs.continuous import LLMSchedContinuousEnv
+from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.simulation.simulator import simulate
+from tests.envs.env_tools import box_of
 from tests.envs.test_env_policies import A100, H100, compare, draw, drive
 
 ID = "LLMSchedContinuous-v0"
@@ -110,9 +112,10 @@ def test_lane_equals_scalar(threads: int, more: dict) -> None:
         images, rewards, terminated, truncated, _ = envs.step(actions)
         for i, env in enumerate(alone):
             if over[i]:
-                image, reward, done = env.reset()[0], 0.0, False
+                step: tuple = (env.reset()[0], 0.0, False)
             else:
-                image, reward, done, _, _ = env.step(actions[i])
+                step = env.step(actions[i])
+            image, reward, done = step[:3]
             np.testing.assert_array_equal(image, images[i])
             assert (reward, done) == (rewards[i], terminated[i])
             over[i] = done
@@ -127,8 +130,9 @@ def test_gymnasium_checks_it_without_a_warning(recwarn: pytest.WarningsRecorder)
     env = gym.make(ID, requests=30)
     check_env(env.unwrapped, skip_render_check=True)
     assert [str(w.message) for w in recwarn] == []
+    assert isinstance(env.unwrapped, LLMSchedContinuousEnv)
     names_ = [*observation.names(4), *(name for name, *_ in env.unwrapped._lanes.engine.entries)]
-    assert len(names_) == env.observation_space.shape[0] == 24 + 13 * 5 and len(set(names_)) == len(names_)
+    assert len(names_) == box_of(env).shape[0] == 24 + 13 * 5 and len(set(names_)) == len(names_)
     assert names_[-4:] == ["running", "decoding", "kv_used", "prefill_left"]
 
 
@@ -141,7 +145,7 @@ def test_the_running_set_is_seen_and_the_return_is_what_was_promised() -> None:
         image, reward, terminated, truncated, info = env.step((4, 200))
         assert env.observation_space.contains(image)
         seen.append(image)
-        total += reward
+        total += float(reward)
         over = terminated or truncated
     last = np.array(seen)[:, -4:]
     assert (last.max(axis=0) > 0.05).all() and (last.min(axis=0) == 0.0).all()
@@ -155,12 +159,14 @@ def test_another_engine_is_refused() -> None:
         LLMSchedContinuousEnv(engine="batch")
     with pytest.raises(ValueError, match="knows no iterations"):
         LLMSchedContinuousEnv(profile="synthetic")
-    assert gym.make("LLMSched-v0", engine="continuous", max_batch=64).unwrapped.config.engine == "continuous"
+    env = gym.make("LLMSched-v0", engine="continuous", max_batch=64).unwrapped
+    assert isinstance(env, LLMSchedEnv) and env.config.engine == "continuous"
 
 
 def test_pictures_show_running_sets() -> None:
     """Members of every bin are drawn while they run, and nothing before they came."""
     env = gym.make(ID, render_mode="rgb_array", requests=200).unwrapped
+    assert isinstance(env, LLMSchedContinuousEnv)
     env.reset(seed=0)
     blank = env.picture(0.0)
     for _ in range(250):
@@ -173,4 +179,4 @@ def test_pictures_show_running_sets() -> None:
     assert len(np.unique(full[servers].reshape(-1, 3), axis=0)) > len(np.unique(blank[servers].reshape(-1, 3), axis=0))
     ansi = gym.make(ID, render_mode="ansi", requests=50).unwrapped
     ansi.reset(seed=0)
-    assert "bin 0" in ansi.render()
+    assert "bin 0" in str(ansi.render())

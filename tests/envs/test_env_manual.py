@@ -9,7 +9,7 @@ import re
 import runpy
 import subprocess
 import sys
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from llmsched_env.envs import manual
 from llmsched_env.envs.options import DEFAULT_REWARD, EnvOptions
 from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.envs.spaces import ladder
-from tests.envs.env_tools import rollout
+from tests.envs.env_tools import discrete_of, rollout
 
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = LLMSchedEnv.__doc__ or ""
@@ -68,7 +68,7 @@ def test_every_argument_with_its_default() -> None:
     assert names[: len(fields(EnvOptions))] == [field.name for field in fields(EnvOptions)]
     assert sorted(names[len(fields(EnvOptions)) :]) == sorted(own)
     for field, row in zip(fields(EnvOptions), rows, strict=False):
-        default = field.default if field.default is not MISSING else field.default_factory()  # type: ignore[misc]
+        default = getattr(EnvOptions(), field.name)
         assert eval(row[1].strip("`"), {"math": math}) == default, field.name
         assert len(row[2]) > 10, field.name
 
@@ -86,7 +86,7 @@ def test_weights_and_metrics_are_those_of_the_code() -> None:
 def test_numbers_in_the_text() -> None:
     """The ladder's formula and the scales whose constants live elsewhere."""
     env = LLMSchedEnv(action="ladder")
-    assert env.action_space.n == 1 + (env._lanes.max_bins + 1) * len(ladder(128))
+    assert discrete_of(env).n == 1 + (env._lanes.max_bins + 1) * len(ladder(128))
     assert "Discrete(1 + (max_bins + 1) * rungs)" in MANUAL
     assert math.log2(MAX_SERVERS) == 7.0 and "log2(x) / 7" in MANUAL
     assert env.observation_space.shape == (20 + 13 * 5,) and "20 + 13 (max_bins + 1) entries" in MANUAL

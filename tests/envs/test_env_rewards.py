@@ -127,7 +127,8 @@ def test_two_classes_of_requests() -> None:
     own = dataclasses.replace(own, slo_class=(np.arange(200) % 2).astype(np.int8))
     env = LLMSchedEnv(simulation=dataclasses.replace(base, slos=slos), requests=200)
     env.reset(options={"requests": own})
-    rng, steps, over = np.random.default_rng(0), [()], False
+    rng, over = np.random.default_rng(0), False
+    steps: list[tuple] = [()]
     while not over:
         steps.append(env.step(valid_action(env, rng)))
         over = steps[-1][2]
@@ -243,7 +244,7 @@ def test_rejections_before_the_first_decision_are_paid_for() -> None:
     own = Requests.checked([1.0, 2.0, 3.0, 4.0], [9000, 9000, 10, 9000], [5] * 4)
     env = LLMSchedEnv(requests=4, bins=1, kv_tokens=1000)
     env.reset(options={"requests": own})
-    steps = [(), env.step((1, 1))]
+    steps: list[tuple] = [(), env.step((1, 1))]
     while not steps[-1][2]:
         steps.append(env.step((1, 1)))
     assert steps[-1][4]["episode_metrics"]["rejected"] == 3

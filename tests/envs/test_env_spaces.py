@@ -15,7 +15,7 @@ from llmsched_env.core.view import observation
 from llmsched_env.envs import spaces
 from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.requests import Requests
-from tests.envs.env_tools import CASES, assert_equal, options_of, play, rollout, valid_action
+from tests.envs.env_tools import CASES, assert_equal, box_of, discrete_of, options_of, play, rollout, valid_action
 
 
 def tables() -> list[list[list[str]]]:
@@ -46,7 +46,7 @@ def image_by_the_table(env: LLMSchedEnv) -> dict[str, float]:
     r, deadline = env.record, env.config.slos[0].deadline_s
     T = deadline if math.isfinite(deadline) else 30.0
     servers, cap, bins = int(r["num_servers"]), int(r["max_batch"]), int(r["num_bins"])
-    max_bins = (env.observation_space.shape[0] - 20) // 13 - 1
+    max_bins = (box_of(env).shape[0] - 20) // 13 - 1
     busy, now = r["busy"][:servers], float(r["now"])
     late_bin = int(r["late_bin"])
     given_up = int(r["queue_length"][late_bin]) if late_bin >= 0 else 0
@@ -131,7 +131,7 @@ def test_observations_stay_in_bounds(name: str) -> None:
     for seed in range(4):
         for step in rollout(env, seed, masked=seed % 2 == 0):
             assert env.observation_space.contains(step[0]), np.array(observation.names(env._lanes.max_bins))[
-                (step[0] < env.observation_space.low) | (step[0] > env.observation_space.high)
+                (step[0] < box_of(env).low) | (step[0] > box_of(env).high)
             ]
 
 
@@ -163,6 +163,7 @@ def test_masks_are_what_the_record_says(name: str) -> None:
             rungs = (env.action_space.n - 1) // len(served)
             expected = [bool(record["can_wait"]), *np.repeat(served, rungs)]
         else:
+            assert isinstance(env.action_space, gym.spaces.MultiDiscrete)
             assert len(mask) == env.action_space.nvec.sum()
             expected = [*served, bool(record["can_wait"]), *[True] * env.config.max_batch]
         np.testing.assert_array_equal(mask, expected)
@@ -197,7 +198,7 @@ def test_masked_actions_mean_what_is_written(name: str) -> None:
 
 
 @pytest.mark.parametrize("timer", [{}, {"tick_s": 7.0}, {"hold_s": 1000.0}])
-def test_waiting_for_nothing_is_any_max_batch(timer: dict[str, float]) -> None:
+def test_waiting_for_nothing_is_any_max_batch(timer: dict[str, Any]) -> None:
     """Whoever waits as long as he may comes to a decision where no event can come, and the episode still ends."""
     env = LLMSchedEnv(requests=40, max_batch=16, **timer)
     env.reset(seed=0)
@@ -240,16 +241,16 @@ def test_samples_with_the_mask_are_valid() -> None:
 @pytest.mark.parametrize("max_batch", [1, 2, 3, 100, 128])
 def test_ladder_is_the_same_environment(max_batch: int) -> None:
     """Every rung is a pair of the MultiDiscrete variant: wait; sizes 1, 2, 4, ..., max_batch; the target."""
-    options = {"requests": 80, "max_batch": max_batch, "max_bins": 6}
+    options: dict[str, Any] = {"requests": 80, "max_batch": max_batch, "max_bins": 6}
     ours, theirs = LLMSchedEnv(action="ladder", **options), LLMSchedEnv(**options)
     sizes = [size for size in (1, 2, 4, 8, 16, 32, 64) if size < max_batch] + [max_batch]
     rungs = len(sizes) + 1
-    assert ours.action_space.n == 1 + 7 * rungs
+    assert discrete_of(ours).n == 1 + 7 * rungs
     assert_equal(ours.reset(seed=3), theirs.reset(seed=3))
     rng = np.random.default_rng(3)
     used, over = set(), False
     while not over:
-        action = int(rng.integers(ours.action_space.n))
+        action = int(rng.integers(discrete_of(ours).n))
         choice, rung = divmod(action - 1, rungs)
         queue = min(choice, int(theirs.record["num_bins"]))
         size = sizes[rung] if rung < len(sizes) else int(theirs.record["target"][queue])
@@ -303,5 +304,6 @@ def test_the_future_is_not_shown() -> None:
         env = LLMSchedEnv(requests=n, bins=(0, 64, 256), servers=3)
         env.reset(seed=0, options={"requests": Requests.checked(arrival, prompt, output, predicted)})
         images.append([env.step((3, 2))[0] for _ in range(2)] + [env.step((3, 0))[0] for _ in range(30)])
-    assert_equal(*images)
+    first, second = images
+    assert_equal(first, second)
     assert len(play(env, 0)) > 3

@@ -125,7 +125,7 @@ LIMITS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(("engine", "name"), CASES)
 def test_a_truncated_episode(engine: str, name: str, limit: str) -> None:
     """Both engines, both ways to be cut off: every metric is what the stamps say."""
-    unfinished = 0
+    unfinished = 0.0
     for seed in range(3):
         env, steps = cut_short(engine, name, seed, **LIMITS[limit], render_mode="rgb_array")
         simulator, now = env._lanes.simulator, steps[-1][4]["time_s"]

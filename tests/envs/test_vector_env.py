@@ -144,7 +144,7 @@ def test_seeds() -> None:
     assert len({row.tobytes() for row in [*after, *by_number]}) == 8
     envs.reset(seed=0)
     np.testing.assert_array_equal(after, envs.reset()[0])
-    assert not np.array_equal(*(LLMSchedVectorEnv(2).reset()[0] for _ in range(2)))
+    assert not np.array_equal(LLMSchedVectorEnv(2).reset()[0], LLMSchedVectorEnv(2).reset()[0])
     with pytest.raises(ValueError, match="2 seeds for 4 environments"):
         envs.reset(seed=[1, 2])
 
@@ -266,7 +266,7 @@ def test_step_before_reset() -> None:
 def test_masks_of_all_lanes() -> None:
     """Row i is what the scalar environment says."""
     for action in ("multidiscrete", "ladder"):
-        options = {"requests": 15, "action": action, "max_bins": 6}
+        options: dict[str, Any] = {"requests": 15, "action": action, "max_bins": 6}
         envs, scalars = LLMSchedVectorEnv(N, **options), [LLMSchedEnv(**options) for _ in range(N)]
         envs.reset(seed=2)
         for i, scalar in enumerate(scalars):
@@ -349,7 +349,7 @@ def test_series_of_a_lane_are_those_of_the_scalar_environment() -> None:
     envs.reset(seed=5)
     rollout(scalar, 7, steps=1)
     firsts = [scalar.reset()[0] for _ in range(20)]
-    seen = []
+    seen: list[Any] = []
     while len(seen) < 20:
         observation, _, terminated, _, _ = envs.step(np.tile([4, 4], (3, 1)))
         if terminated[2]:

@@ -170,9 +170,12 @@ def test_the_capacity_table_by_hand() -> None:
         [CaseCapacity("case", own, papers, {name: f"{name}!" for name in papers})], "network", np.random.default_rng(0)
     )
     (row,) = table.rows
-    assert row["best"] == f"{PAPERS[1]}!" and row["own"].mean == pytest.approx(4.5)
-    assert (row["ratio"].mean, row["ratio"].half) == pytest.approx((1.5, 0.0))  # paired by seed
+    own_capacity, ratio = row["own"], row["ratio"]
+    assert isinstance(own_capacity, Interval) and isinstance(ratio, Interval)
+    assert row["best"] == f"{PAPERS[1]}!" and own_capacity.mean == pytest.approx(4.5)
+    assert (ratio.mean, ratio.half) == pytest.approx((1.5, 0.0))  # paired by seed
     assert (row["least"], row["most"]) == pytest.approx((1.0, 2.0))
     assert "+50.0 % (95 % interval -50.0 to +150.0 %" in table.note
     none = CaseCapacity("case", own, {name: np.zeros(2) for name in PAPERS}, dict.fromkeys(PAPERS, ""))
-    assert np.isnan(capacity_table([none], "network", np.random.default_rng(0)).rows[0]["ratio"].mean)
+    (row,) = capacity_table([none], "network", np.random.default_rng(0)).rows
+    assert isinstance(row["ratio"], Interval) and np.isnan(row["ratio"].mean)

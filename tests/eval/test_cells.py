@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,7 +154,12 @@ def test_equal_cells_run_once_and_keep_their_labels(tmp_path: Path, monkeypatch:
     twins = [Cell(label, parse("static"), SMALL, 0) for label in ("one", "two")]
     made: list[Cell] = []
     real = cells.run_cells
-    monkeypatch.setattr(cells, "run_cells", lambda todo, jobs: made.extend(todo) or real(todo, jobs))
+
+    def noted(todo: Any, jobs: int) -> Any:
+        made.extend(todo)
+        return real(todo, jobs)
+
+    monkeypatch.setattr(cells, "run_cells", noted)
     for _ in range(2):
         found = list(Crew(store=CellStore(tmp_path / "cells.jsonl")).run_cells(twins))
         assert [done.outcome.policy for done in found] == ["one", "two"]

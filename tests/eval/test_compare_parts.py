@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Generator
+from functools import partial
 
 import numpy as np
 import pytest
@@ -133,7 +135,7 @@ def test_arrivals_are_drawn_once_for_all_policies_and_given_back():
 
 
 def test_threads_give_every_result_and_raise_what_a_run_raised():
-    assert sorted(run_tasks([lambda i=i: i for i in range(50)], 4)) == list(range(50))
+    assert sorted(run_tasks([partial(int, i) for i in range(50)], 4)) == list(range(50))
 
     def broken() -> int:
         raise ValueError("this run failed")
@@ -147,6 +149,7 @@ def test_nothing_is_waited_for_when_the_listener_stops():
     results = run_tasks([lambda: 0, lambda: gate.wait(20), lambda: gate.wait(20)], 2)
     assert next(results) == 0
     began = time.monotonic()
+    assert isinstance(results, Generator)
     results.close()
     waited = time.monotonic() - began
     gate.set()

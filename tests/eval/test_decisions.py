@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_a_record_put_where_it_was_stays_what_it_was(words):
             length, slack = int(before["queue_length"][0, k]), float(before["slack"][0, k])
             after, possible = place_records(before, k, length, slack, 1e-6, world)
             assert possible.all()
-            for name in before.dtype.names:
+            for name in before.dtype.names or ():
                 np.testing.assert_allclose(after[name], before[name], rtol=1e-9, atol=1e-9, err_msg=name)
 
 
@@ -162,7 +163,7 @@ def test_names_follow_the_number_of_bins():
     config = scenario_of("--bins", "(0,64,256)").config
     assert bin_names(config) == ["0 to 63", "64 to 255", "256 and more"]
     assert bin_names(dataclasses.replace(config, queueing=Queueing())) == ["all"]
-    with_late = SimpleNamespace(queueing=SimpleNamespace(edges=(64,), num_bins=3))
+    with_late: Any = SimpleNamespace(queueing=SimpleNamespace(edges=(64,), num_bins=3))
     assert bin_names(with_late) == ["0 to 63", "64 and more", "late"]
     choices = decision_figures.legend_of([["a", "b"], bin_names(with_late)])
     assert choices.bins == 3 and choices.colours[2] == decision_figures.DARK

@@ -7,6 +7,7 @@ import importlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -261,7 +262,7 @@ def test_load_depends_neither_on_requests_nor_on_servers_and_one_bin_is_the_sing
 
 def test_long_runs_are_streamed(monkeypatch, capsys):
     monkeypatch.setattr(stress, "STREAM_FROM", 250)
-    seen = []
+    seen: list[tuple[int, bool]] = []
     real = frame.Session.runs
 
     def runs(self, cells, *rest):
@@ -324,7 +325,7 @@ def test_sobol_indices_of_the_ishigami_function():
     first, total = design.indices(values, rng)
     assert [v.mean for v in first] == pytest.approx([0.3139, 0.4424, 0.0], abs=0.03)
     assert [v.mean for v in total] == pytest.approx([0.5576, 0.4424, 0.2437], abs=0.03)
-    assert all(0 < v.half < 0.15 for v in total)
+    assert all(v.half is not None and 0 < v.half < 0.15 for v in total)
 
 
 def test_sensitivity_with_sobol_indices(capsys):
@@ -351,7 +352,7 @@ def test_a_variant_of_options_leaves_out_what_it_excludes():
 
 def test_tables_in_text_csv_and_records():
     columns = [Column("name", "name"), Column("a", "share", "%", 1, 100.0), Column("b", "gap", "s", 2, signed=True)]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"name": "x", "a": Interval(0.5, 0.125), "b": Interval(-0.001, None)},
         {"name": "long name", "a": math.nan, "b": None},
         {"name": "z", "a": 12.3456, "b": math.inf},

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from torch import nn  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
 from torch.distributions import Categorical  # noqa: E402
 
 GAMMA, LAMBDA, CLIP, STEPS, LANES = 1.0, 0.95, 0.2, 64, 32
@@ -22,12 +22,12 @@ class Agent(nn.Module):
         self.critic = nn.Sequential(nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, 1))
         self.actor = nn.Sequential(nn.Linear(inputs, 64), nn.Tanh(), nn.Linear(64, actions))
 
-    def policy(self, observations: torch.Tensor) -> Categorical:
+    def policy(self, observations: Tensor) -> Categorical:
         """Distribution over actions."""
         return Categorical(logits=self.actor(observations))
 
 
-def advantages_of(rewards: torch.Tensor, values: torch.Tensor, ends: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+def advantages_of(rewards: Tensor, values: Tensor, ends: Tensor, last: Tensor) -> Tensor:
     """Generalised advantages (STEPS, LANES); ``values`` has one row more."""
     found, running = torch.zeros_like(rewards), torch.zeros_like(last)
     for t in reversed(range(len(rewards))):
@@ -52,9 +52,7 @@ def train(updates: int) -> list[float]:
     image, _ = envs.reset(seed=0)
     starting, scale, history = np.zeros(LANES, bool), 100.0, []
     for _ in range(updates):
-        rows: dict[str, list[torch.Tensor]] = {
-            name: [] for name in ("image", "action", "chance", "reward", "end", "use")
-        }
+        rows: dict[str, list[Tensor]] = {name: [] for name in ("image", "action", "chance", "reward", "end", "use")}
         returns: list[float] = []
         for _ in range(STEPS):
             observed = torch.from_numpy(image)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,7 +72,12 @@ def test_a_picture_of_two_seeds(kind: str, tmp_path: Path, monkeypatch: pytest.M
     pytest.importorskip("matplotlib")
     drawn: list = []
     plain = curves.draw_panel
-    monkeypatch.setattr(curves, "draw_panel", lambda axes, *rest: (plain(axes, *rest), drawn.append(axes)))
+
+    def noted(axes: Any, *rest: Any) -> None:
+        drawn.append(axes)
+        plain(axes, *rest)
+
+    monkeypatch.setattr(curves, "draw_panel", noted)
     folders = [tmp_path / "a", tmp_path / "b"]
     for i, folder in enumerate(folders):
         if kind == "ppo":
@@ -131,7 +137,7 @@ def test_a_killed_search_goes_on(program: str, tmp_path: Path, monkeypatch: pyte
     rows = list(csv.DictReader(whole.splitlines()))
     assert [row["generation"] for row in rows] == ["1", "2", "3", "4"]
     assert all(float(row["best"]) <= float(row["mean"]) and float(row["sigma"]) > 0 for row in rows)
-    saved = []
+    saved: list[Path] = []
 
     def pulled(source: Path, target: Path) -> None:
         if len(saved) == 2:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,7 +105,9 @@ def test_a_killed_worker_and_a_lost_node_lose_nothing(cluster: Cluster, crew: Ra
     """A worker is killed in the middle of a run, later a whole node; every run is there once, equal to the bit."""
     slow = scenario_of("--requests", "500000", "--rate", "5")
     cells = [Cell("multibin", parse("multibin"), slow, seed) for seed in range(8)]
-    store, seen, killed = CellStore(tmp_path / "cells.jsonl"), [], []
+    store = CellStore(tmp_path / "cells.jsonl")
+    seen: list[Any] = []
+    killed: list[int] = []
     node = cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     for done in Crew(cluster=crew, store=store).run_cells(cells):
@@ -136,7 +139,7 @@ def test_the_command_prints_the_same(cluster: Cluster, tmp_path: Path) -> None:
     """`compare --ray ADDRESS` from a checkout, elsewhere, against `compare`; an address that is none is one line."""
     command = [sys.executable, str(ROOT / "eval/compare.py"), "--requests", "500", "--seeds", "3"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    run = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 600}
+    run: dict[str, Any] = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True, "timeout": 600}
     here = subprocess.run(command, **run)
     there = subprocess.run([*command, "--ray", cluster.address, "--out", str(tmp_path / "out")], **run)
     assert (there.returncode, there.stdout) == (0, here.stdout), there.stderr

@@ -41,7 +41,7 @@ def actions_for(env: SB3VecEnv, rng: np.random.Generator) -> np.ndarray:
     """Random actions of every lane, valid or not."""
     space = env.action_space
     if isinstance(space, gym.spaces.Discrete):
-        return rng.integers(0, space.n, env.num_envs)
+        return rng.integers(0, int(space.n), size=env.num_envs)
     assert isinstance(space, gym.spaces.MultiDiscrete)
     return rng.integers(0, space.nvec, (env.num_envs, 2))
 
@@ -142,7 +142,11 @@ def test_last_observations_and_flags_against_a_rollout_by_hand(options: dict[str
 
 def test_ppo_bootstraps_where_it_should() -> None:
     """The rewards that PPO stores carry gamma V(last observation) at a cut, and nothing at a true end."""
-    for options, bootstrapped in (({"requests": 20}, False), ({"requests": 20, "max_episode_steps": 8}, True)):
+    cases: tuple[tuple[dict[str, Any], bool], ...] = (
+        ({"requests": 20}, False),
+        ({"requests": 20, "max_episode_steps": 8}, True),
+    )
+    for options, bootstrapped in cases:
         env = make_sb3_vec_env(4, seed=0, **options)
         model = PPO("MlpPolicy", env, **(SMALL_NET | {"gamma": 0.9}))
         rewards: list[np.ndarray] = []
@@ -206,10 +210,11 @@ def test_pictures_are_tiled() -> None:
     env = make_sb3_vec_env(3, render_mode="rgb_array")
     env.reset()
     assert env.render_mode == "rgb_array"
-    pictures = env.get_images()
+    pictures: Any = env.get_images()
     assert len(pictures) == 3
-    height, width, _ = pictures[0].shape  # type: ignore[union-attr]
-    assert env.render().shape == (2 * height, 2 * width, 3)  # type: ignore[union-attr]
+    height, width, _ = pictures[0].shape
+    whole: Any = env.render()
+    assert whole.shape == (2 * height, 2 * width, 3)
 
 
 def test_other_autoreset_modes_are_refused() -> None:
@@ -248,7 +253,8 @@ def test_a_masked_learner_never_chooses_what_is_not_valid() -> None:
     env = make_sb3_vec_env(8, seed=0, requests=60)
     model = MaskablePPO("MlpPolicy", env, **SMALL_NET)
     observations = env.reset()
-    bins = env.action_space.nvec[0]  # type: ignore[attr-defined]
+    assert isinstance(env.action_space, gym.spaces.MultiDiscrete)
+    bins = env.action_space.nvec[0]
     for _ in range(200):
         masks = get_action_masks(env)
         actions, _ = model.predict(observations, action_masks=masks)

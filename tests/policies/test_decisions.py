@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_adaptive_memory() -> None:
     assert ask((7,)) == (1, 0)
     assert ask((8,)) == (1, 8)
     assert ask((8,), server=1) == (1, 8)
-    used = {"last_kv_share": 0.5}
+    used: dict[str, Any] = {"last_kv_share": 0.5}
     assert ask((20,), server_batches=1) == (1, 10)
     assert ask((20,), server_batches=1) == (1, 10)  # the same batch is not counted twice
     assert ask((20,), server_batches=2) == (1, 10)
@@ -153,7 +154,8 @@ def test_adaptive_memory() -> None:
 
 def test_aimd() -> None:
     ask = Asked("aimd:share=0.5")
-    met, missed = {"slo_e2e": 4.0, "last_service": 2.0}, {"slo_e2e": 4.0, "last_service": 2.1}
+    met: dict[str, Any] = {"slo_e2e": 4.0, "last_service": 2.0}
+    missed: dict[str, Any] = {"slo_e2e": 4.0, "last_service": 2.1}
     assert ask(slo_e2e=4.0) == (1, 1)
     assert [ask(server_batches=n, **met)[1] for n in range(1, 11)] == list(range(2, 12))
     assert ask(server_batches=10, **missed) == (1, 11)  # the same batch is not counted twice

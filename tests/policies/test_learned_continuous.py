@@ -210,7 +210,7 @@ def test_every_feature_is_the_plain_one(bins: int) -> None:
     rng = np.random.default_rng(7)
     for _ in range(60):
         record, inputs = random_record(rng, bins), np.zeros(INPUTS)
-        common = continuous_features.write_shared(record, inputs)
+        common: Any = continuous_features.write_shared(record, inputs)
         for k in range(bins):
             continuous_features.write_head(record, k, *common, inputs)
             np.testing.assert_allclose(inputs, plain_features(record, k), atol=1e-12)

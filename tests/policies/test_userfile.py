@@ -88,7 +88,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 
 DEF = "def mine(record, params, memory, rng):\n    return "
 
-COMPILED = pytest.mark.skipif(numba_config.DISABLE_JIT, reason="nothing is compiled")
+COMPILED = pytest.mark.skipif(numba_config.DISABLE_JIT, reason="nothing is compiled")  # type: ignore[attr-defined]
 
 IF = "def mine(record, params, memory, rng):\n    if record.now > 3:\n        return 0, 1\n"
 

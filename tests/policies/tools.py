@@ -55,7 +55,7 @@ class Asked:
                 row[name][0, : len(value)] = value
             else:
                 row[name] = value
-        record = row.view(np.recarray)[0] if numba_config.DISABLE_JIT else row[0]
+        record = row.view(np.recarray)[0] if numba_config.DISABLE_JIT else row[0]  # type: ignore[attr-defined]
         choice, size = self.ready.decide(record, self.ready.params, self.memory, self.rng)
         return int(choice), int(size)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -221,7 +222,7 @@ def refused(argv, capsys) -> str:
     return line
 
 
-def changed(column: str, value: object) -> pd.DataFrame:
+def changed(column: str, value: Any) -> pd.DataFrame:
     """A log whose fourth row has ``value`` in ``column``."""
     frame = frame_of(made_run(1.0, FEW)).astype({column: object})
     frame.loc[3, column] = value

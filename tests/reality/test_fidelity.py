@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,14 +82,19 @@ def test_a_replay_by_hand():
 
 def test_batches_are_no_larger_than_asked():
     requests = Requests.checked([0.0] * 5, [5] * 5, [2] * 5)
-    sizes = []
-    replay(requests, 2, lambda prompts, _: (sizes.append(len(prompts)) or 1.0, 1.0))
+    sizes: list[int] = []
+
+    def served(prompts, _):
+        sizes.append(len(prompts))
+        return 1.0, 1.0
+
+    replay(requests, 2, served)
     assert sizes == [2, 2, 1]
 
 
 def test_service_errors_of_the_batches_by_hand():
     requests = Requests.checked([0.0, 0.0, 9.0], [50, 50, 20], [3, 2, 1])
-    batches = []
+    batches: list = []
     replay(requests, 2, record_batches(lambda prompts, outputs: (10.0, 30.0), batches))
     both = 8.0 + 2 * (5 + 0.4) + 1e-3 * (102 + 104)  # the floor of the prefill, then two steps
     assert service_errors(batches, SPLIT) == pytest.approx([both / 40 - 1, 8.0 / 40 - 1])
@@ -179,16 +186,16 @@ def test_without_torch_the_command_says_how_to_get_it(capsys, monkeypatch):
 
 
 def test_a_profile_of_something_else_is_refused():
-    class Bench:
-        setup = settings.argparse.Namespace(model="tiny", device="a cpu", dtype="float32", clock="wall")
+    bench: Any = SimpleNamespace()
+    bench.setup = SimpleNamespace(model="tiny", device="a cpu", dtype="float32", clock="wall")
 
     with pytest.raises(ValueError, match="--profile x: model='m', but this run has 'tiny'"):
-        fidelity.check_same_system("x", SPLIT, Bench)
+        fidelity.check_same_system("x", SPLIT, bench)
     half = replace(SPLIT, meta={"model": "tiny", "gpu": "a cpu", "dtype": "bfloat16", "clock": "wall"})
     with pytest.raises(ValueError, match="--profile z: dtype='bfloat16', but this run has 'float32'"):
-        fidelity.check_same_system("z", half, Bench)
+        fidelity.check_same_system("z", half, bench)
     with pytest.raises(ValueError, match="--profile y: model='none'"):
-        fidelity.check_same_system("y", load_profile("ideal"), Bench)
+        fidelity.check_same_system("y", load_profile("ideal"), bench)
 
 
 def test_a_few_real_batches(capsys, tmp_path, monkeypatch):

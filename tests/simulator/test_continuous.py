@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,10 +56,10 @@ def run(config: SimConfig, requests: Requests, policy: str = "sarathi", **option
     return simulate(ready.config, requests, ready.decide, rng=rng, **ready.options, **options)
 
 
-def continuous(servers: int = 2, profile: Profile = H100, kv_tokens: float | None = None, **fields) -> SimConfig:
+def continuous(servers: int = 2, profile: Profile = H100, kv_tokens: float | None = None, **fields: Any) -> SimConfig:
     """Servers of one kind in the engine `continuous`, four bins."""
-    fields = {"queueing": Queueing((80, 150, 300)), "max_batch": 64, "controller": Controller(tbt_s=0.08)} | fields
-    return SimConfig((Server(profile, kv_tokens),) * servers, engine="continuous", **fields)
+    common = {"queueing": Queueing((80, 150, 300)), "max_batch": 64, "controller": Controller(tbt_s=0.08)}
+    return SimConfig((Server(profile, kv_tokens),) * servers, engine="continuous", **{**common, **fields})
 
 
 # What must hold ------------------------------------------------------------------------------------------------------
@@ -310,8 +311,9 @@ def _engine(fields: dict) -> dict:
 @pytest.mark.parametrize("field", ["admission", "prefill", "routing"])
 def test_words_that_are_not_known(field: str) -> None:
     """An unknown word names those that are known."""
+    wrong: dict[str, Any] = {field: "none"}
     with pytest.raises(ValueError, match=f"{field}='none' is not known: choose one of"):
-        Continuous(**{field: "none"})
+        Continuous(**wrong)
 
 
 def test_srpt_belongs_to_the_engine_continuous() -> None:

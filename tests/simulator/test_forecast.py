@@ -50,7 +50,8 @@ def as_request(env: LLMSchedEnv, rows: Any, i: int) -> reference.Request:
 
 def late_places(env: LLMSchedEnv) -> dict[int, int]:
     """Place of every waiting request of the late bin, from 1, as the list of the simulator has it."""
-    simulator, places = env._lanes.simulator, {}
+    simulator = env._lanes.simulator
+    places: dict[int, int] = {}
     i = int(simulator.bins[0]["head"][env.config.queueing.num_bins - 1])
     while i >= 0:
         places[i] = len(places) + 1
@@ -63,7 +64,7 @@ def predicted_s(env: LLMSchedEnv, taken: list[Any]) -> float:
     profile = env.config.servers[int(env.record["server"])].profile
     prompts = [int(row["prompt"] + row["generated"]) for row in taken]
     longest = max(int(row["predicted"] - row["generated"]) for row in taken)
-    kv = sum(prompts) + len(taken) * np.arange(1, longest)
+    kv: Any = sum(prompts) + len(taken) * np.arange(1, longest)
     return (profile.prefill_ms(prompts) + np.sum(profile.decode_step_ms(len(taken), kv))) / 1000.0
 
 

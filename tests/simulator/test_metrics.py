@@ -63,7 +63,7 @@ def made_up(rows: list[tuple], *, warmup: int = 0, gaps: tuple[float, ...] = ())
     requests = np.zeros(len(rows), REQUEST)
     for field, values in zip([*FIELDS, "completion", "evictions"], zip(*rows, strict=True), strict=True):
         requests[field] = values
-    lane, servers = np.zeros((), LANE)[()], np.zeros(1, SERVER)
+    lane, servers = np.zeros(1, LANE)[0], np.zeros(1, SERVER)
     lane["now"], lane["decisions"], lane["launched"], lane["batches"] = 16.0, 7, 6, 4
     servers["busy_s"], servers["peak_ever"], servers["eta"] = 12.0, 75.0, 100.0
     histogram = np.zeros(ITL_BINS, np.int64)

@@ -21,7 +21,8 @@ def lengths():
 
 
 def predicted(text, lengths, cap=1000):
-    return parse_predictor(text).predict(*lengths, cap, np.random.default_rng(1))
+    prompt, output = lengths
+    return parse_predictor(text).predict(prompt, output, cap, np.random.default_rng(1))
 
 
 def test_oracle_tells_the_truth_and_none_the_cap(lengths):

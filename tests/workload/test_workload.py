@@ -135,7 +135,7 @@ def test_stated_length_laws_hold(name):
     for values, mean in ((drawn.prompt_tokens, 512), (drawn.output_tokens, 256)):
         assert values.mean() == pytest.approx(mean, rel=0.02)
         assert values.std() / values.mean() == pytest.approx(1.0, abs=0.05)
-    assert abs(stats.spearmanr(drawn.prompt_tokens, drawn.output_tokens).statistic) < 0.02
+    assert abs(float(stats.spearmanr(drawn.prompt_tokens, drawn.output_tokens).statistic)) < 0.02
 
 
 @pytest.mark.parametrize("name", generator_names())
@@ -270,7 +270,10 @@ def test_the_clock_of_a_trace_is_rescaled():
     trace = saw_tooth()
     own = Workload(trace).mean_rate
     assert own == pytest.approx(0.5, rel=0.01)
-    base, fast, scaled = (Workload(trace, **k).draw(1) for k in ({}, {"rate": 4 * own}, {"rate_scale": 4.0}))
+    base, fast, scaled = (
+        workload.draw(1)
+        for workload in (Workload(trace), Workload(trace, rate=4 * own), Workload(trace, rate_scale=4.0))
+    )
     assert fast.arrival_s * 4 == pytest.approx(base.arrival_s)
     assert scaled.arrival_s == pytest.approx(fast.arrival_s)
 

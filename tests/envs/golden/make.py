@@ -79,7 +79,7 @@ def trajectory(env_id: str, options: dict[str, Any], seed: int) -> list[list[flo
     rng, rows = np.random.default_rng(seed), []
     for start in (seed, None):
         image, info = env.reset(seed=start)
-        step = (image, 0.0, False, False, info)
+        step: tuple = (image, 0.0, False, False, info)
         for _ in range(STEPS):
             image, reward, terminated, truncated, info = step
             rows.append([info["time_s"], reward, float(image @ weights), int(terminated), int(truncated)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def random_requests(seed: int, n: int = 200) -> Requests:
     return Requests.checked(arrival, rng.integers(1, 700, n), rng.integers(1, 400, n), rng.integers(1, 300, n))
 
 
-def random_config(**options: object) -> SimConfig:
+def random_config(**options: Any) -> SimConfig:
     """Three servers of two sizes and three bins."""
     servers = (Server(PROFILE, 650.0), Server(PROFILE, 1500.0), Server(PROFILE, 650.0))
     return SimConfig(servers, Queueing(edges=(50, 120), hold_s=1.0, tick_s=0.5), **options)
@@ -107,7 +108,7 @@ def test_one_queue_and_many_bins_read_through_any_are_the_same() -> None:
     for discipline in ("fifo", "sjf", "priority"):
         one, many, single_bin = (
             ReferenceSimulator(
-                SimConfig(servers, Queueing(edges, discipline)), requests, lambda view, b=b: (b, 6), tbt_s=0.05
+                SimConfig(servers, Queueing(edges, discipline)), requests, scripted([(b, 6)]), tbt_s=0.05
             ).run()
             for edges, b in (((), 1), ((50, 120, 200), 4), ((), 0))
         )

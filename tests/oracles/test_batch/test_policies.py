@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from llmsched_env.config import Queueing
 from tests.oracles.batch import dynamic, multibin, multibin_fixed, timeout
 from tests.oracles.test_batch.tools import members, simulate
@@ -17,7 +19,7 @@ def test_multibin_round_robin() -> None:
 
 def test_multibin_longest_and_oldest() -> None:
     predicted = [10, 1, 20, 20, 1]
-    options = {"predicted": predicted, "queueing": Queueing(edges=(10, 20))}
+    options: dict[str, Any] = {"predicted": predicted, "queueing": Queueing(edges=(10, 20))}
     longest = simulate(multibin("longest"), [0] * 5, [1] * 5, **options)
     assert [batch.members for batch in longest.batches] == [(1, 4), (2, 3), (0,)]
     oldest = simulate(multibin("oldest"), [0] * 5, [1] * 5, **options)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -51,7 +53,7 @@ def test_evictions_of_two_servers() -> None:
     assert members(result)[2] == (5, 2, (1, 3))
 
 
-def simultaneous(kind: str) -> tuple[list[float], list[int], dict[str, object]]:
+def simultaneous(kind: str) -> tuple[list[float], list[int], dict[str, Any]]:
     """Server 0 works from 0 such that an event of this kind happens at 5, while server 1 is free."""
     if kind == "completion":
         return [0], [5], {"prompt": [5], "predicted": [2]}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def simulate(
     profile: Profile = UNIT,
     queueing: Queueing = PLAIN,
     noise: Sequence[float] = (),
-    **options: object,
+    **options: Any,
 ) -> ReferenceResult:
     """Run a policy on a few requests; one server per entry of ``etas``."""
     prompts = [prompt] * len(arrival) if isinstance(prompt, int) else prompt
@@ -82,4 +83,4 @@ def equal(actual: object, expected: object) -> None:
     np.testing.assert_array_equal(actual, expected)
 
 
-OVERFLOW = {"prompt": 5, "predicted": [2, 2], "etas": (20,)}
+OVERFLOW: dict[str, Any] = {"prompt": 5, "predicted": [2, 2], "etas": (20,)}

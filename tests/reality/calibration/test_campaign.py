@@ -147,6 +147,7 @@ def test_what_a_stopped_process_had_measured_is_kept(tmp_path, how):
     path = tmp_path / "rows.csv"
     command = [sys.executable, "-u", "-c", CHILD.format(root=str(ROOT), path=str(path))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+        assert child.stdout is not None
         for _ in range(10):
             child.stdout.readline()
         child.send_signal(how)

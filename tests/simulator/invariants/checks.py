@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -114,7 +116,8 @@ def last_start_s(config: SimConfig, row: np.void, factor: float) -> float:
     if profile.form == "batch-length":
         decode = profile.decode_step_ms(1, 0.0) / 1000 * (length if profile.length == "output" else prompt + length)
     else:
-        decode = np.sum(profile.decode_step_ms(1, prompt + np.arange(1, length))) / 1000
+        kv: Any = prompt + np.arange(1, length)  # the law takes arrays too
+        decode = np.sum(profile.decode_step_ms(1, kv)) / 1000
     alone = np.array([prefill, prefill + decode])
     targets = np.array([slo.ttft_s, slo.e2e_s])
     return float(row["arrival"] + np.min(targets - np.minimum(factor * alone, np.maximum(alone, targets / 2))))

@@ -22,7 +22,7 @@ def assert_equal_bytes(a: RunResult, b: RunResult, *, but: tuple[str, ...] = (),
 
 def packed(records: NDArray | np.void) -> bytes:
     """The bytes of every field, without the padding between them, which a copy need not keep."""
-    return b"".join(np.ascontiguousarray(records[name]).tobytes() for name in records.dtype.names)
+    return b"".join(np.ascontiguousarray(records[name]).tobytes() for name in records.dtype.names or ())
 
 
 Names = tuple[str, ...]

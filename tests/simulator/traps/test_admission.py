@@ -68,7 +68,7 @@ def test_the_record_does_not_know_the_truth() -> None:
             assert seen[0][name].tobytes() == seen[1][name].tobytes(), name
 
 
-def stop(record, params, memory, rng):  # type: ignore[no-untyped-def]
+def stop(record, params, memory, rng):
     """One batch of ten, then an answer that is refused."""
     memory[0] += 1
     return (record.num_bins, 10) if memory[0] == 1 else (99, 1)

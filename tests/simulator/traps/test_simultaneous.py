@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ UNIT = Profile("unit", "split", {"d0": 1000.0, "d1": 0.0, "d2": 0.0, "p0": 1000.
 COLUMNS = 8
 
 
-def spy(record, params, memory, rng):  # type: ignore[no-untyped-def]
+def spy(record, params, memory, rng):
     """Answers params[2i], params[2i + 1] at decision i (the last pair for ever) and notes what it was shown."""
     i = int(memory[0])
     memory[0] += 1
@@ -136,13 +137,13 @@ def test_timer_and_timer() -> None:
     assert [(s.now, s.tick) for s in seen] == [(0.5, 0), (2, 1), (9, 0)]
 
 
-PAIR = {"prompt": 5, "predicted": [2, 2], "etas": (20.0, 20.0)}
+PAIR: dict[str, Any] = {"prompt": 5, "predicted": [2, 2], "etas": (20.0, 20.0)}
 """Two requests of 8 tokens on a server of 20: 10 + 2 * 5 fits, so the later one leaves at 5 s."""
 
 
 def test_eviction_and_arrival() -> None:
     """At 5 request 1 comes back and request 2 arrives: the other server sees both, the returned one first."""
-    pair = {**PAIR, "predicted": [2, 2, 1], "etas": (20.0, 30.0)}
+    pair: dict[str, Any] = {**PAIR, "predicted": [2, 2, 1], "etas": (20.0, 30.0)}
     seen, rows = watch([0, 0, 5], [8, 8, 1], answers=[(1, 2)], **pair)
     assert [(s.now, s.server, s.waiting, s.head) for s in seen] == [(0, 0, 2, 0), (5, 1, 2, 1)]
     assert rows["evictions"].tolist() == [0, 1, 0]
@@ -152,7 +153,7 @@ def test_eviction_and_arrival() -> None:
 @pytest.mark.parametrize("timer", [Queueing(hold_s=4.0), Queueing(tick_s=5.0)], ids=["hold", "tick"])
 def test_eviction_and_timer(timer: Queueing) -> None:
     """At 5 request 1 comes back and the timer of request 2 (waiting since 1) is due: one question shows both."""
-    pair = {**PAIR, "predicted": [2, 2, 1]}
+    pair: dict[str, Any] = {**PAIR, "predicted": [2, 2, 1]}
     seen, _ = watch([0, 0, 1], [8, 8, 1], answers=[(1, 2), (1, 0), (1, 2)], queueing=timer, **pair)
     assert [(s.now, s.waiting) for s in seen[:3]] == [(0, 2), (1, 1), (5, 2)]
     assert seen[2].tick == (timer.tick_s == 5.0)
@@ -175,7 +176,7 @@ def test_eviction_and_completion_of_another_server() -> None:
 
 def test_eviction_and_eviction() -> None:
     """Pairs on servers 0 and 1 overflow at 5: the third server sees both that left, in order of number."""
-    pair = {**PAIR, "predicted": [2] * 4, "etas": (20.0, 20.0, 30.0)}
+    pair: dict[str, Any] = {**PAIR, "predicted": [2] * 4, "etas": (20.0, 20.0, 30.0)}
     seen, rows = watch([0] * 4, [8] * 4, answers=[(1, 2)], **pair)
     assert [(s.now, s.server, s.waiting, s.head) for s in seen[:3]] == [(0, 0, 4, 0), (0, 1, 2, 2), (5, 2, 2, 1)]
     assert rows["batch"][1] == rows["batch"][3] == 2

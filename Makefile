@@ -58,6 +58,7 @@ lint: $(VENV)/.dev .typing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy data/calibrate.py
 
 bench: $(VENV)/.run
 	$(BIN)/python eval/bench.py $(ARGS)

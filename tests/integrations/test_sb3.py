@@ -41,7 +41,7 @@ def actions_for(env: SB3VecEnv, rng: np.random.Generator) -> np.ndarray:
     """Random actions of every lane, valid or not."""
     space = env.action_space
     if isinstance(space, gym.spaces.Discrete):
-        return rng.integers(0, int(space.n), size=env.num_envs)
+        return np.asarray(rng.integers(0, int(space.n), size=env.num_envs))
     assert isinstance(space, gym.spaces.MultiDiscrete)
     return rng.integers(0, space.nvec, (env.num_envs, 2))
 

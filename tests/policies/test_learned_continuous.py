@@ -210,9 +210,9 @@ def test_every_feature_is_the_plain_one(bins: int) -> None:
     rng = np.random.default_rng(7)
     for _ in range(60):
         record, inputs = random_record(rng, bins), np.zeros(INPUTS)
-        common: Any = continuous_features.write_shared(record, inputs)
+        ttft_s, tpot_s, mean, waiting = continuous_features.write_shared(record, inputs)
         for k in range(bins):
-            continuous_features.write_head(record, k, *common, inputs)
+            continuous_features.write_head(record, k, ttft_s, tpot_s, mean, waiting, inputs)
             np.testing.assert_allclose(inputs, plain_features(record, k), atol=1e-12)
 
 

@@ -35,6 +35,8 @@ LEARNING = {"torch", "stable_baselines3", "sb3_contrib", "tensorboard"}
 HEAVY = {"numba", "pandas", "scipy", "matplotlib", *LEARNING}
 GENERATORS = {"Generator", "SeedSequence", "PCG64", "BitGenerator", "default_rng"}
 LONGEST = 400
+FOLDERS = {"policies", "train", "eval", "data"}
+"""Folders that are imported as parts of ``llmsched``."""
 """Lines that no file reaches."""
 FULLEST = 14
 """Python files that a folder may hold."""
@@ -54,7 +56,7 @@ def module_name(path: Path) -> str:
 
 def bare(name: str) -> str:
     """A dotted name without the prefix ``llmsched.``; ``policies`` without the prefix is refused."""
-    assert name.partition(".")[0] not in {"policies", "train", "eval", "data"}, f"{name}: write llmsched.{name}"
+    assert top(name) not in FOLDERS, f"{name}: write llmsched.{name}"
     return name.removeprefix("llmsched.")
 
 
@@ -97,6 +99,35 @@ def imports(name: str) -> frozenset[str]:
             for alias in node.names:
                 found.add(f"{base}.{alias.name}" if f"{base}.{alias.name}" in modules() else base)
     return frozenset(found)
+
+
+def foreign(source: ast.Module) -> list[str]:
+    """Imports of a source that are relative, or that lack the prefix ``llmsched.``, as they are written."""
+    found = []
+    for node in ast.walk(source):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if top(alias.name) in FOLDERS]
+        elif isinstance(node, ast.ImportFrom) and (node.level or top(node.module or "") in FOLDERS):
+            found.append("." * node.level + (node.module or ""))
+    return found
+
+
+def test_imports_outside_the_packages_have_full_names() -> None:
+    """Tests, examples and the command in data/: ``llmsched.policies``, never ``policies``, and nothing relative."""
+    files = [file for folder in ("tests", "examples", "data", "llmsched") for file in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 50
+    for file in files:
+        assert not foreign(ast.parse(file.read_text(encoding="utf-8"))), file.relative_to(ROOT)
+
+
+def test_the_check_of_full_names_can_fail() -> None:
+    """Bare and relative imports are found, full names are not."""
+    assert foreign(ast.parse("import eval.compare\nfrom policies import parse\nfrom . import x")) == [
+        "eval.compare",
+        "policies",
+        ".",
+    ]
+    assert not foreign(ast.parse("import llmsched.eval.compare\nfrom llmsched.policies import parse"))
 
 
 def top(name: str) -> str:
@@ -237,8 +268,8 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_the_policies_load_no_learner_and_no_figures() -> None:
-    """Whoever runs `static` does not wait for torch."""
-    loaded = loaded_by("import policies, llmsched_env.simulation.simulator, llmsched_env.workload")
+    """Running `static` does not load torch."""
+    loaded = loaded_by("import llmsched.policies, llmsched_env.simulation.simulator, llmsched_env.workload")
     assert {"llmsched", "numba"} <= loaded
     assert not loaded & {*LEARNING, "matplotlib"}
 
@@ -336,7 +367,7 @@ def test_the_check_of_random_numbers_can_fail() -> None:
 
 
 MACHINE = re.compile(r"(?<![\w.~:/-])/(?:" + "|".join(("work", "tmp", "home", "root", "Users", "mnt", "opt")) + r")/\w")
-"""An absolute path of somebody's machine."""
+"""An absolute path of one machine."""
 
 
 def shipped_files() -> list[Path]:

@@ -118,12 +118,13 @@ def test_an_unknown_argument_names_the_nearest() -> None:
 @pytest.mark.parametrize(("old", "name"), [("late_bin", "overdue_factor"), ("triage", "overdue_batch_factor")])
 def test_earlier_names_work_and_warn(old: str, name: str) -> None:
     """An argument under its earlier name does the same and says the present one; both together are refused."""
-    others = {} if old == "late_bin" else {"overdue_factor": 2.0}
+    one: dict[str, Any] = {old: 1.5} if old == "late_bin" else {old: 1.5, "overdue_factor": 2.0}
+    both: dict[str, Any] = {old: 1.5, name: 1.5}
     with pytest.warns(UserWarning, match=f"the argument {old} is now called {name}"):
-        env = LLMSchedEnv(**{old: 1.5}, **others)
+        env = LLMSchedEnv(**one)
     assert getattr(env.config.queueing, name) == 1.5
     with pytest.warns(UserWarning), pytest.raises(ValueError, match=f"{name} is given twice"):
-        LLMSchedEnv(**{old: 1.5, name: 1.5})
+        LLMSchedEnv(**both)
 
 
 def test_through_gym_make() -> None:

@@ -159,8 +159,10 @@ def test_every_argument_of_the_environments_does_something(option: Option) -> No
     value = WRITTEN[option.name][1] if option.name in WRITTEN else other(option)
     value = 6 if option.name == "max_bins" else value
     engine = {"engine": "continuous"} if option.engine == "continuous" else {}
-    base = EnvOptions(**{"requests": 40, **engine, **NEEDS.get(option.name, {})})
-    changed = replace(base, **{option.name: value})
+    common: dict[str, Any] = {"requests": 40, **engine, **NEEDS.get(option.name, {})}
+    change: dict[str, Any] = {option.name: value}
+    base = EnvOptions(**common)
+    changed = replace(base, **change)
 
     def parts(options: EnvOptions) -> tuple:
         return options.simulation(), options.workloads, options.num_max_bins, options.weights, options.action

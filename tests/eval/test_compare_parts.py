@@ -160,7 +160,7 @@ def test_nothing_is_waited_for_when_the_listener_stops():
 def test_capacity_search_finds_the_highest_rate(true):
     search = RateSearch(2.5, tune.RATE_TOLERANCE)
     run_alone(search, lambda rate: rate <= true)
-    assert true / (1 + tune.RATE_TOLERANCE) <= tune._found(search, "static") <= true
+    assert true / (1 + tune.RATE_TOLERANCE) <= tune._rate_found(search, "static") <= true
 
 
 @pytest.mark.parametrize(("answer", "said"), [(True, "unbounded"), (False, "no capacity")])
@@ -168,7 +168,7 @@ def test_capacity_search_without_an_end_is_refused(answer, said):
     search = RateSearch(2.5, tune.RATE_TOLERANCE)
     run_alone(search, lambda rate: answer)
     with pytest.raises(ValueError, match=said):
-        tune._found(search, "static")
+        tune._rate_found(search, "static")
 
 
 def test_capacity_keeps_95_percent_and_a_little_more_does_not():

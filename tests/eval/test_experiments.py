@@ -7,7 +7,6 @@ import importlib
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +19,6 @@ from llmsched.eval.experiments.sensitivity import designs, factors
 from llmsched.eval.experiments.stress import experiment as stress
 from llmsched.eval.experiments.theory import theorem
 from llmsched.eval.report import chrome_trace
-from llmsched.eval.report.tables import Column, Table, csv_text, records, text
-from llmsched.eval.runs.intervals import Interval
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell
 from llmsched.eval.runs.variants import scenario_of, variant, with_targets
 from llmsched.policies import parse
@@ -348,28 +345,6 @@ def test_a_variant_of_options_leaves_out_what_it_excludes():
         None,
     )
     assert len(found.config.servers) == 7
-
-
-def test_tables_in_text_csv_and_records():
-    columns = [Column("name", "name"), Column("a", "share", "%", 1, 100.0), Column("b", "gap", "s", 2, signed=True)]
-    rows: list[dict[str, Any]] = [
-        {"name": "x", "a": Interval(0.5, 0.125), "b": Interval(-0.001, None)},
-        {"name": "long name", "a": math.nan, "b": None},
-        {"name": "z", "a": 12.3456, "b": math.inf},
-    ]
-    table = Table("t", "Title", columns, rows, "Note.")
-    assert text(table).splitlines() == [
-        "Title",
-        "name             share    gap",
-        "                     %      s",
-        "-----------------------------",
-        "x          50.0 ± 12.5  +0.00",
-        "long name            -      -",
-        "z              1,234.6    inf",
-        "Note.",
-    ]
-    assert records(table)[0] == {"name": "x", "a": 0.5, "a_ci95": 0.125, "b": -0.001, "b_ci95": None}
-    assert csv_text(records(table)).splitlines()[:2] == ["name,a,a_ci95,b,b_ci95", "x,0.5,0.125,-0.001,"]
 
 
 def test_the_timeline_has_every_batch_where_it_was(tmp_path):

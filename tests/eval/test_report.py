@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from llmsched.eval import compare
 from llmsched.eval.figures import style
 from llmsched.eval.report import tooltips
 from llmsched.eval.report.page import page
-from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.report.tables import Column, Table, csv_text, records, text
 from llmsched.eval.runs.intervals import Interval
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -103,8 +104,8 @@ def test_the_page_says_what_was_done(report: Path) -> None:
 def test_every_figure_speaks_about_points_inside_it(report: Path) -> None:
     found = re.findall(r"<script type=application/json>(.*?)</script>", report.read_text(encoding="utf-8"), flags=re.S)
     assert len(found) == 5
-    for text in found:
-        points = json.loads(text)
+    for points_text in found:
+        points = json.loads(points_text)
         assert points and all(0 <= p["x"] <= 1 and 0 <= p["y"] <= 1 and "\n" in p["text"] for p in points)
 
 
@@ -197,3 +198,25 @@ def test_figures_answer_the_mouse_in_a_browser(report: Path, tmp_path: Path) -> 
     found = in_browser(report.read_text(encoding="utf-8"), tmp_path)
     assert found["shown"] and found["tip"] == found["wanted"] and found["inside"] and found["gone"]
     assert found["size"][0] > 600 and found["size"][1] > 100 and found["wide"]
+
+
+def test_tables_in_text_csv_and_records():
+    columns = [Column("name", "name"), Column("a", "share", "%", 1, 100.0), Column("b", "gap", "s", 2, signed=True)]
+    rows: list[dict[str, Any]] = [
+        {"name": "x", "a": Interval(0.5, 0.125), "b": Interval(-0.001, None)},
+        {"name": "long name", "a": math.nan, "b": None},
+        {"name": "z", "a": 12.3456, "b": math.inf},
+    ]
+    table = Table("t", "Title", columns, rows, "Note.")
+    assert text(table).splitlines() == [
+        "Title",
+        "name             share    gap",
+        "                     %      s",
+        "-----------------------------",
+        "x          50.0 ± 12.5  +0.00",
+        "long name            -      -",
+        "z              1,234.6    inf",
+        "Note.",
+    ]
+    assert records(table)[0] == {"name": "x", "a": 0.5, "a_ci95": 0.125, "b": -0.001, "b_ci95": None}
+    assert csv_text(records(table)).splitlines()[:2] == ["name,a,a_ci95,b,b_ci95", "x,0.5,0.125,-0.001,"]

@@ -309,7 +309,7 @@ def test_a_trace_file_is_a_source(tmp_path):
         ({"requests": 0}, r"requests=0 is not allowed"),
         ({"requests": 2.5}, r"requests=2.5 is not allowed"),
         ({"duration_s": 0.0}, r"duration_s=0.0 is not allowed"),
-        ({"requests": 1, "rate": 0.0}, r"rate=0.0 is not allowed: give a finite number above 0"),
+        ({"requests": 1, "rate": 0.0}, r"rate=0.0 is not allowed: give a number above 0"),
         ({"requests": 1, "rate": math.nan}, r"rate=nan is not allowed"),
         ({"requests": 1, "rate": math.inf}, r"rate=inf is not allowed"),
         ({"requests": 1, "rate_scale": -1.0}, r"rate_scale=-1.0 is not allowed"),

@@ -16,7 +16,7 @@ from llmsched.eval.best_possible.plans import Plan, decisions_of, noise_key, pla
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.runs.cache_key import cell_key
 from llmsched.eval.runs.runner import Cell, run_tasks
-from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import Bound
 
 FILE = "plans.jsonl"

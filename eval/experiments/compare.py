@@ -23,11 +23,11 @@ from llmsched.eval.report.text import fold
 from llmsched.eval.report.textual import footnotes, heading
 from llmsched.eval.runs.aggregate import by_policy, policy_summaries
 from llmsched.eval.runs.cells import Crew
-from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, resolve
+from llmsched.eval.scenarios.from_options import scenario_from
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import parse_list
 
 

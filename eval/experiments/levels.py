@@ -24,9 +24,9 @@ from llmsched.eval.figures.charts import ChartLine, Panel, draw_lines
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import VALIDATED, at_load, resolve
-from llmsched.eval.runs.variants import variant, with_targets
+from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.eval.scenarios.variants import variant, with_targets
 from llmsched.policies import parse_list
 from llmsched_env.config import Server
 from llmsched_env.profiles import Profile, load_profile

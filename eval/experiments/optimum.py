@@ -24,8 +24,8 @@ from llmsched.eval.figures.optimum import draw_structure
 from llmsched.eval.report.text import align, column_widths, fold, rule
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell, run_tasks
-from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import VALIDATED, resolve
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import Bound, Policy, parse_list
 from llmsched.policies.registry import Decision, Floats, Record
 from llmsched_env.envs.small import LOAD, MAX_BATCH, PROFILE, WORKLOAD, arrival_rate, service_s, simulation

@@ -27,10 +27,10 @@ from llmsched.eval.experiments.capacity.study import (
 from llmsched.eval.figures.charts import ChartLine, Panel, draw_lines
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.report.textual import heading
-from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.intervals import Interval, interval, paired_interval
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.scenarios.from_options import scenario_from
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import Bound, parse, parse_list
 from llmsched_env.config import SLO, Server
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from llmsched.eval.report.policy_table import CLAIRVOYANT
 from llmsched.eval.report.text import fold
-from llmsched.eval.runs.describing import IN_HEADING, changes
-from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.scenarios.describing import IN_HEADING, changes
+from llmsched.eval.scenarios.scenario import Scenario
 
 
 def heading(scenario: Scenario, seeds: Sequence[int]) -> str:

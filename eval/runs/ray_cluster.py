@@ -25,7 +25,7 @@ from llmsched.eval.runs.cache_key import source_version
 from llmsched.eval.runs.machine import ROOT
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.runner import Cell, SharedArrivals, outcome_of_cell
-from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import Bound
 from llmsched.policies.parameters import Value
 from llmsched.policies.registry import OURS, get

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from llmsched.eval.runs.outcome import Outcome, outcome_of, outcome_of_stream
-from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import Bound, ReadyPolicy
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.result import RunResult

@@ -13,7 +13,7 @@ from llmsched.eval.cli.progress import Progress
 from llmsched.eval.runs.cells import Crew, crew_of
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import Bound, parse
 from llmsched_env.simulation.templates import safe_tbt_s
 from llmsched_env.simulation.threshold import RateSearch, run_alone

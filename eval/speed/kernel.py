@@ -8,8 +8,8 @@ import time
 import numpy as np
 
 from llmsched.eval.cli.options import parser_for
-from llmsched.eval.runs.from_options import scenario_from
-from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.scenarios.from_options import scenario_from
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.eval.speed.python_loop import PythonLoop
 from llmsched.eval.speed.table import SpeedRow
 from llmsched.policies import Bound, parse

@@ -26,7 +26,7 @@ from llmsched.eval.runs.cells import Crew
 from llmsched.eval.runs.outcome import outcome_of, summary_until
 from llmsched.eval.runs.runner import Cell, run_cell, run_stream
 from llmsched.eval.runs.tune import scores
-from llmsched.eval.runs.variants import scenario_of
+from llmsched.eval.scenarios.variants import scenario_of
 from llmsched.policies import parse
 from llmsched.policies.network import checkpoint
 from llmsched_env.simulation.metrics import meets_slo

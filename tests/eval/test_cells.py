@@ -20,11 +20,11 @@ from llmsched.eval.cli.options import parser_for
 from llmsched.eval.runs import cache_key, cells, ray_cluster, runner
 from llmsched.eval.runs.cache_key import cell_key
 from llmsched.eval.runs.cells import CellStore, Crew
-from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.ray_cluster import PackedCell
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.scenarios.from_options import scenario_from
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import parse
 from llmsched_env.config import SLO
 

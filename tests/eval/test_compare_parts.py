@@ -17,11 +17,11 @@ from llmsched.eval.report.policy_table import policy_text
 from llmsched.eval.report.textual import heading
 from llmsched.eval.runs import tune
 from llmsched.eval.runs.aggregate import policy_summaries
-from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.intervals import interval, paired_interval
 from llmsched.eval.runs.outcome import Outcome, Timeline, timeline_of
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell, run_tasks
-from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.scenarios.from_options import scenario_from
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import parse
 from llmsched_env.config import SLO
 from llmsched_env.core.layout import ITL_BINS, REJECTED

@@ -30,7 +30,7 @@ from llmsched.eval.experiments.decisions.grid import (
 from llmsched.eval.figures import decisions as decision_figures
 from llmsched.eval.runs.recording import Recording, batch_weights, bin_names, record_run, sharing_of
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell
-from llmsched.eval.runs.variants import scenario_of
+from llmsched.eval.scenarios.variants import scenario_of
 from llmsched.policies import parse
 from llmsched_env.config import Queueing
 from llmsched_env.simulation.metrics import summarize

@@ -20,7 +20,7 @@ from llmsched.eval.experiments.stress import experiment as stress
 from llmsched.eval.experiments.theory import theorem
 from llmsched.eval.report import chrome_trace
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell
-from llmsched.eval.runs.variants import scenario_of, variant, with_targets
+from llmsched.eval.scenarios.variants import scenario_of, variant, with_targets
 from llmsched.policies import parse
 from llmsched_env.profiles import load_profile
 from llmsched_env.simulation.threshold import WholeNumberSearch, run_side_by_side

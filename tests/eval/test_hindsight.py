@@ -25,8 +25,8 @@ from llmsched.eval.experiments.hindsight.tables import (
     share_of_gap,
 )
 from llmsched.eval.runs.runner import Cell, run_cell
-from llmsched.eval.runs.scenario import Scenario
-from llmsched.eval.runs.variants import scenario_of
+from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.eval.scenarios.variants import scenario_of
 from llmsched.policies import parse, parse_list
 from llmsched_env.config import SLO, Queueing, Server, SimConfig
 from llmsched_env.profiles import load_profile

@@ -14,9 +14,9 @@ from llmsched.eval.cli.options import FLAGS, help_of, parser_for
 from llmsched.eval.cli.readers import CONTROLLER, option_reader
 from llmsched.eval.report.textual import heading
 from llmsched.eval.runs.cache_key import cell_key
-from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.scenarios.from_options import scenario_from
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import parse
 from llmsched_env.config import SLO, SimConfig
 from llmsched_env.envs.options import EnvOptions

@@ -22,7 +22,7 @@ from llmsched.eval.runs.cells import CellStore, Crew  # noqa: E402
 from llmsched.eval.runs.outcome import Outcome  # noqa: E402
 from llmsched.eval.runs.ray_cluster import RayCluster, connect  # noqa: E402
 from llmsched.eval.runs.runner import Cell  # noqa: E402
-from llmsched.eval.runs.variants import scenario_of  # noqa: E402
+from llmsched.eval.scenarios.variants import scenario_of  # noqa: E402
 from llmsched.policies import parse  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]

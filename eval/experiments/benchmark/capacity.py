@@ -15,8 +15,8 @@ from llmsched.eval.experiments.benchmark.tables import PAPERS
 from llmsched.eval.experiments.capacity.study import CapacityStudy, capacities, tune_for_capacity
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import interval
-from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import CAPACITY_ATTAINMENT, VALIDATED
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import Bound, parse_list
 
 RUNS_OF_A_SEARCH = 9

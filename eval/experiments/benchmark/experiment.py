@@ -33,12 +33,12 @@ from llmsched.eval.experiments.benchmark.tables import (
     profile_figure,
     strata_of,
 )
-from llmsched.eval.runs.describing import targets_ms
 from llmsched.eval.runs.intervals import interval
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import CAPACITY_ATTAINMENT, REFERENCE, VALIDATED, VALIDATION_SEEDS, capacity, resolve
-from llmsched.eval.runs.variants import scenario_of
+from llmsched.eval.scenarios.describing import targets_ms
+from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.eval.scenarios.variants import scenario_of
 from llmsched.policies import Bound, parse, parse_list
 from llmsched_env.config import SLO
 from llmsched_env.options.words import ENGINES

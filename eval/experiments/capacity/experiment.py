@@ -23,11 +23,11 @@ from llmsched.eval.experiments.capacity.study import (
 from llmsched.eval.figures.charts import ChartLine, Panel, draw_lines
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.report.textual import heading
-from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.tune import at_load
-from llmsched.eval.runs.variants import with_targets
+from llmsched.eval.scenarios.from_options import scenario_from
+from llmsched.eval.scenarios.variants import with_targets
 from llmsched.policies import parse_list
 
 SHARES = (0.99, 0.95, 0.90)

@@ -14,9 +14,9 @@ from llmsched.eval.cli.frame import Session
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import VALIDATED, Entrant, capacity, resolve
-from llmsched.eval.runs.variants import with_servers
+from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.eval.scenarios.variants import with_servers
 from llmsched.policies import Bound, parse
 from llmsched_env.core.constants import MAX_SERVERS
 from llmsched_env.simulation.threshold import WholeNumberSearch, run_side_by_side

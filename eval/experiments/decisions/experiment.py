@@ -27,9 +27,9 @@ from llmsched.eval.report.textual import heading
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.recording import Recording, Sharing, bin_names, record_run, sharing_of
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import Entrant, at_load, resolve
-from llmsched.eval.runs.variants import variant
+from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.eval.scenarios.variants import variant
 from llmsched.policies import parse_list
 
 POLICIES = "network,longest-queue"

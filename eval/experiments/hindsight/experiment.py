@@ -22,9 +22,9 @@ from llmsched.eval.cli.readers import choice, number
 from llmsched.eval.experiments.hindsight.tables import CaseLoad, Ints, bars, by_gap, by_group, draw_misses
 from llmsched.eval.report.text import fold
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import REFERENCE, capacity
-from llmsched.eval.runs.variants import scenario_of
+from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.eval.scenarios.variants import scenario_of
 from llmsched.policies import Bound, parse, parse_list
 
 HEURISTICS = (

@@ -20,11 +20,11 @@ from llmsched.eval.experiments.sensitivity.factors import NAMES, Factor, factors
 from llmsched.eval.figures.charts import Bar, draw_tornado
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.report.textual import heading
-from llmsched.eval.runs.from_options import scenario_from
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, resolve
+from llmsched.eval.scenarios.from_options import scenario_from
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import parse_list
 
 POLICIES = "static:batch=auto,dynamic,multibin"

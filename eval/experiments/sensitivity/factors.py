@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmsched.eval.runs.scenario import Scenario
-from llmsched.eval.runs.variants import variant, with_targets
+from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.eval.scenarios.variants import variant, with_targets
 
 
 @dataclass(frozen=True)

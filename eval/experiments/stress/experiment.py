@@ -18,12 +18,12 @@ from llmsched.eval.cli.readers import number
 from llmsched.eval.experiments.stress.points import GRID, Level, Point, StressScenarios
 from llmsched.eval.experiments.stress.study import StressStudy
 from llmsched.eval.report.textual import heading
-from llmsched.eval.runs.describing import IN_TITLE, changes
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
 from llmsched.eval.runs.tune import REFERENCE, VALIDATED, capacity
-from llmsched.eval.runs.variants import variant
+from llmsched.eval.scenarios.describing import IN_TITLE, changes
+from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.eval.scenarios.variants import variant
 from llmsched.policies import Bound, parse, parse_list
 from llmsched_env.core.constants import MAX_BINS, MAX_SERVERS
 

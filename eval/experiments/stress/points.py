@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from llmsched.eval.cli.frame import Session
-from llmsched.eval.runs.scenario import Scenario
-from llmsched.eval.runs.variants import variant, with_servers
+from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.eval.scenarios.variants import variant, with_servers
 from llmsched.policies import Bound
 
 GRID = "multibin"

@@ -18,7 +18,7 @@ from llmsched.eval.experiments.theory.runs import (
 from llmsched.eval.figures.charts import ChartLine, Panel, draw_lines
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import interval
-from llmsched.eval.runs.variants import scenario_of
+from llmsched.eval.scenarios.variants import scenario_of
 
 HONEST = "h100-80gb_llama2-70b_tp4"
 """A measured profile, which charges prompts."""

@@ -10,8 +10,8 @@ from llmsched.eval.report.tables import Table
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.scenario import Scenario
-from llmsched.eval.runs.variants import scenario_of
+from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.eval.scenarios.variants import scenario_of
 from llmsched.policies import parse
 
 Step = tuple[list[Table], dict[str, Callable]]

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmsched.eval.cli.options import FLAGS
 from llmsched.eval.cli.readers import TARGETS, slo_of
-from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.scenarios.scenario import Scenario
 from llmsched_env.config import Continuous, Controller, Queueing, SimConfig
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.table import settings

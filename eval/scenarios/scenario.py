@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from llmsched.eval.runs.describing import IN_TITLE, changes, describe, targets_ms
+from llmsched.eval.scenarios.describing import IN_TITLE, changes, describe, targets_ms
 from llmsched_env.config import Server, SimConfig
 from llmsched_env.requests import Requests
 from llmsched_env.workload.workload import Workload

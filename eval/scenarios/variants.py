@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from llmsched.eval.cli.options import parser_for
-from llmsched.eval.runs.from_options import RATES, SIZES, scenario_from
-from llmsched.eval.runs.scenario import Scenario
+from llmsched.eval.scenarios.from_options import RATES, SIZES, scenario_from
+from llmsched.eval.scenarios.scenario import Scenario
 
 
 def scenario_of(*words: str) -> Scenario:

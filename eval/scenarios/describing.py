@@ -15,7 +15,7 @@ from llmsched_env.options.declaration import Option
 from llmsched_env.options.table import OPTIONS
 
 if TYPE_CHECKING:
-    from llmsched.eval.runs.scenario import Scenario
+    from llmsched.eval.scenarios.scenario import Scenario
 
 IN_TITLE = frozenset(
     ("workload", "rate", "rate_scale", "load", "requests", "duration_s", "burstiness", "predictor", "slo")

@@ -1,0 +1,1 @@
+"""Scenarios: made from options, varied, and described in words and in JSON."""

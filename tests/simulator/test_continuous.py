@@ -291,7 +291,7 @@ def test_steps_that_cost_nothing_more_are_a_server_for_everyone() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"engine": "orca"}, "engine='orca' is not known: choose one of batch, continuous"),
+        ({"engine": "orca"}, "engine='orca' is not known. Choose one of batch, continuous"),
         ({"profile": load_profile("synthetic")}, "'batch-length', which knows no iterations"),
         ({"controller": Controller(kind="peer")}, "controller='peer' belongs to the engine 'batch'"),
         ({"kv_tokens": 15.0}, "less than a block"),
@@ -312,11 +312,11 @@ def _engine(fields: dict) -> dict:
 def test_words_that_are_not_known(field: str) -> None:
     """An unknown word names those that are known."""
     wrong: dict[str, Any] = {field: "none"}
-    with pytest.raises(ValueError, match=f"{field}='none' is not known: choose one of"):
+    with pytest.raises(ValueError, match=f"{field}='none' is not known. Choose one of"):
         Continuous(**wrong)
 
 
 def test_srpt_belongs_to_the_engine_continuous() -> None:
     """Run-to-completion batches cannot be evicted by choice."""
-    with pytest.raises(ValueError, match="evicts between iterations"):
+    with pytest.raises(ValueError, match="preempts between iterations"):
         SimConfig((Server(H100),), Queueing(discipline="oracle-srpt"))

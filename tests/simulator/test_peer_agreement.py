@@ -108,11 +108,11 @@ def test_the_plain_python_loop_of_the_benchmark_agrees(rate: float) -> None:
 
 
 def test_the_plain_python_loop_refuses_what_it_cannot_do() -> None:
-    """It has no evictions and knows one latency form: it says so, and nothing is timed."""
+    """It has has no preemption and knows one latency form: it says so, and nothing is timed."""
     scenario = default_scenario()
     requests = with_requests(scenario, 500).draw(0)
     small = dataclasses.replace(scenario.config, servers=(Server(scenario.config.servers[0].profile, 3000.0),))
-    with pytest.raises(ValueError, match="no evictions"):
+    with pytest.raises(ValueError, match="has no preemption"):
         PythonLoop(small, requests, 8).run()
     other = dataclasses.replace(scenario.config, servers=(Server(load_profile("ideal")),))
     with pytest.raises(ValueError, match="form split"):

@@ -166,5 +166,5 @@ def test_bad_fleets_are_refused(text, servers, message):
 
 
 def test_kv_below_two_tokens_is_refused():
-    with pytest.raises(ValueError, match=r"kv_tokens=1.0 is not allowed"):
+    with pytest.raises(ValueError, match=r"kv_tokens=1 is not allowed"):
         parse_servers("ideal", 1, 1)

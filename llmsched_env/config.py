@@ -124,9 +124,14 @@ class Queueing:
             )
 
     @property
+    def length_bins(self) -> int:
+        """Bins of predicted output length, without the overdue queue."""
+        return len(self.edges) + 1
+
+    @property
     def num_bins(self) -> int:
         """K, with the overdue queue."""
-        return len(self.edges) + 1 + (self.overdue_factor is not None)
+        return self.length_bins + (self.overdue_factor is not None)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from llmsched.eval.scenarios.scenario import Scenario
 def heading(scenario: Scenario, seeds: Sequence[int]) -> str:
     """The lines above the table: what was simulated."""
     many = f"{len(seeds)} seeds ({seeds[0]} to {seeds[-1]})" if len(seeds) > 1 else f"1 seed ({seeds[0]})"
-    bins = len(scenario.config.queueing.edges) + 1
+    bins = scenario.config.queueing.length_bins
     names = " ".join(scenario.bin_names[:bins])
     overdue = " and an overdue queue" * (len(scenario.bin_names) > bins)
     lines = [

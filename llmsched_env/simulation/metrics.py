@@ -207,7 +207,7 @@ class Accumulator:
     def add(self, result: RunResult) -> None:
         """Add a chunk; its first ``result.warmup`` requests are not scored."""
         if self._last is None:
-            self._per_bin = np.zeros((2, result.config.queueing.num_bins), np.int64)
+            self._per_bin = np.zeros((2, result.config.queueing.length_bins), np.int64)
         scored = result.requests[result.warmup :]
         latency, met = measure(scored, targets_of(result.config.slos))
         _tally(scored, met, float(result.lane["now"]), self._sums, self._per_bin)

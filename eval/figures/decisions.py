@@ -165,7 +165,7 @@ def draw_waits(
 
 @dataclass(frozen=True)
 class BinShares:
-    """One policy at every load, by bin (loads, K): ``time``, ``batch`` and ``missed`` as in recording.Sharing."""
+    """One policy at every load, by bin (loads, bins): ``time``, ``batch`` and ``missed`` as in recording.Sharing."""
 
     time: Sequence[Sequence[Interval]]
     batch: Sequence[Sequence[Interval]]
@@ -223,7 +223,7 @@ def _bin_lines(
     unit: str,
 ) -> None:
     places = np.arange(len(loads))
-    for k in range(choices.bins):
+    for k in range(min(choices.bins, len(values[0]))):
         mean = factor * np.array([row[k].mean for row in values])
         if not np.isfinite(mean).any():
             continue

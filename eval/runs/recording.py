@@ -102,14 +102,14 @@ def batch_weights(result: RunResult) -> NDArray[np.float64]:
 
 
 def missed_by_length(result: RunResult) -> NDArray[np.float64]:
-    """The share of the scored requests of every bin (by predicted length) that missed their SLO, (K,)."""
+    """The share of the scored requests of every bin of predicted length that missed their SLO, (length_bins,)."""
     scored = result.requests[result.warmup :]
     _, met = measure(scored, targets_of(result.config.slos))
     queueing = result.config.queueing
     place = np.searchsorted(np.asarray(queueing.edges), scored["predicted"], side="right")
-    arrived = np.bincount(place, minlength=queueing.num_bins)
+    arrived = np.bincount(place, minlength=queueing.length_bins)
     with np.errstate(invalid="ignore"):
-        return np.bincount(place, weights=~met, minlength=queueing.num_bins) / arrived
+        return np.bincount(place, weights=~met, minlength=queueing.length_bins) / arrived
 
 
 def bin_names(config: SimConfig) -> list[str]:

@@ -20,7 +20,7 @@ from llmsched.eval.figures import style
 from llmsched.policies import names
 from llmsched_env.simulation.metrics import KEYS, LATENCIES, STATISTICS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SMALL = ["--requests", "300", "--seeds", "2"]
 
 CONTRACT = {  # what a script may rely on

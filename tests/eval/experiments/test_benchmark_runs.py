@@ -31,7 +31,7 @@ from llmsched.policies import parse
 from llmsched.policies.network import checkpoint
 from llmsched_env.simulation.metrics import meets_slo
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SMALL = scenario_of("--requests", "400", "--rate", "4")
 
 

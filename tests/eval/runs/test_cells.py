@@ -28,7 +28,7 @@ from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import parse
 from llmsched_env.config import SLO
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def scenario_of(*options: str) -> Scenario:

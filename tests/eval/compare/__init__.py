@@ -1,0 +1,1 @@
+"""Tests of compare: table, files, report page."""

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmsched_env import datafiles
+from llmsched_env.grids import Grids
 from llmsched_env.options.suggest import did_you_mean
 
-FORMS = ("split", "tokens", "batch-length", "affine", "floor")
+FORMS = ("split", "tokens", "batch-length", "affine", "floor", "experts", "table")
 
 COEFFICIENTS = {
     "split": ("d0", "d1", "d2", "p0", "p1", "p2"),
@@ -22,8 +23,13 @@ COEFFICIENTS = {
     "batch-length": ("a", "beta", "g"),
     "affine": ("d0", "d1", "d2", "p0", "p1", "p2"),
     "floor": ("d0", "d1", "d2", "p0", "p1", "p2"),
+    "experts": ("d0", "d1", "d2", "p0", "p1", "p2", "e0", "e1", "h0"),
+    "table": ("p2",),
 }
 """Names of the coefficients of every form, in ms and tokens (docs/reference/semantics.md has the formulas)."""
+
+PURE = {"g": math.inf, "e1": 1.0}
+"""Coefficients that are pure numbers, not times, and the most that they may be."""
 
 LENGTHS = ("output", "total")
 SCHEMA = "llmsched-profile/v1"
@@ -37,7 +43,8 @@ class Profile:
 
     ``coefficients`` are in ms and tokens, named as in docs/reference/semantics.md: ``split``: d0 d1 d2 p0 p1 p2;
     ``affine``: d0 d1 d2 p0 p1 p2; ``floor``: d0 d1 d2 p0 p1 p2;
-    ``tokens``: w0 e0 w1 a_p a_d; ``batch-length``: a beta g.
+    ``tokens``: w0 e0 w1 a_p a_d; ``batch-length``: a beta g; ``experts``: d0 d1 d2 p0 p1 p2 e0 e1 h0;
+    ``table``: p2 and ``grids``.
     """
 
     name: str
@@ -47,6 +54,7 @@ class Profile:
     tensor_parallel: int = 1
     length: str = "output"  # batch-length only: "output" or "total"
     noise_sigma: float = 0.0
+    grids: Grids | None = None  # form `table` only
     meta: dict = field(default_factory=dict, hash=False, compare=False)  # gpu, model, source, errors, caveats
 
     def __post_init__(self) -> None:
@@ -58,10 +66,14 @@ class Profile:
         for name in wanted:
             if name not in self.coefficients:
                 raise ValueError(f"coefficients.{name} is missing: the form {self.form} needs {', '.join(wanted)}.")
-            _check(f"coefficients.{name}", self.coefficients[name], 0.0, math.inf, "a finite number of at least 0")
+            most = PURE.get(name, math.inf)
+            wanted_value = "a finite number of at least 0" if most == math.inf else f"a number from 0 to {most:g}"
+            _check(f"coefficients.{name}", self.coefficients[name], 0.0, most, wanted_value)
         for name in self.coefficients:
             if name not in wanted:
                 raise ValueError(f"coefficients.{name} is not known: the form {self.form} has {', '.join(wanted)}.")
+        if (self.form == "table") != (self.grids is not None):
+            raise ValueError("grids and the form 'table' belong together: give both or neither.")
         if self.kv_tokens != math.inf:
             _check("kv_tokens", self.kv_tokens, 2, math.inf, "at least 2 tokens, or no limit (null in JSON)")
         if not _is_number(self.tensor_parallel) or self.tensor_parallel != int(self.tensor_parallel):
@@ -78,14 +90,25 @@ class Profile:
 
     def decode_step_ms(self, batch: float, kv_tokens: float) -> float:
         """Time in ms of one decode step of ``batch`` sequences that hold ``kv_tokens`` tokens together."""
-        return self._law("step_base", batch) + self._law("step_per_token") * kv_tokens
+        return self._law("step", batch, kv_tokens)
+
+    def mixed_ms(self, batch: float, kv_tokens: float, tokens: float, squares: float) -> float:
+        """Time in ms of an iteration: a decode step beside chunks of ``tokens`` with an attention of ``squares``."""
+        return self._law("mixed", batch, kv_tokens, tokens, squares)
+
+    def numbers(self, unit: float = 1.0) -> list[float]:
+        """The law as core.latency reads it: the coefficients in the order of COEFFICIENTS, times in ms times ``unit``;
+        of a `table`, the grids."""
+        if self.grids is not None:
+            return self.grids.numbers(self.coefficients["p2"], unit)
+        names = COEFFICIENTS[self.form]
+        return [self.coefficients[name] * (1.0 if name in PURE else unit) for name in names]
 
     def _law(self, name: str, *arguments: float) -> float:
         """A function of core.latency, in ms."""
         from llmsched_env.core import latency  # here: it loads Numba, which this file does without
 
-        ordered = [self.coefficients[key] for key in COEFFICIENTS[self.form]]
-        return latency.plain(getattr(latency, name))(FORMS.index(self.form), ordered, *arguments)
+        return latency.plain(getattr(latency, name))(FORMS.index(self.form), self.numbers(), *arguments)
 
 
 def shipped_profiles() -> list[str]:
@@ -138,8 +161,9 @@ def _from_json(raw: dict[str, Any]) -> Profile:
         raise ValueError(f"the field 'length' is missing: a batch-length profile needs one of {', '.join(LENGTHS)}.")
     own = ("name", "form", "coefficients", "tensor_parallel", "length", "noise_sigma")
     kv_tokens = math.inf if raw["kv_tokens"] is None else raw["kv_tokens"]
-    meta = {k: v for k, v in raw.items() if k not in (*own, "kv_tokens")}
-    return Profile(kv_tokens=kv_tokens, meta=meta, **{k: raw[k] for k in own if k in raw})
+    meta = {k: v for k, v in raw.items() if k not in (*own, "kv_tokens", "grids")}
+    grids = Grids.from_json(raw["grids"]) if "grids" in raw else None
+    return Profile(kv_tokens=kv_tokens, grids=grids, meta=meta, **{k: raw[k] for k in own if k in raw})
 
 
 def _is_number(value: object) -> bool:

@@ -20,3 +20,6 @@ L0_EVERY = 10
 
 ROUTINGS = ("pull", "round-robin", "least-outstanding", "join-shortest-kv")
 """How an arrival finds its server, by its place here (engine `continuous`)."""
+
+LAW_NUMBERS = 384
+"""Numbers that the latency law of a server may have: a `table` holds grids."""

@@ -1,24 +1,32 @@
 """The latency law: service times on a server, for every latency form (docs/reference/semantics.md).
 
-Written once.  The functions that take ``(form, c)`` are the law itself, in the unit of the coefficients ``c``, which
-lie in the order of profiles.COEFFICIENTS; ``plain`` makes one of them callable from Python.  The others take a SERVER
-record and give seconds.
+Written once.  The functions that take ``(form, c)`` are the law itself, in the unit of the numbers ``c``, which lie as
+profiles.Profile.numbers has them; ``plain`` makes one of them callable from Python.  The others take a SERVER record
+and give seconds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
+from types import FunctionType
+from typing import Any
 
 import numpy as np
 
 from llmsched_env.compiler.parts import part
-from llmsched_env.core.layout import AFFINE, BATCH_LENGTH, FLOOR, SPLIT, TOKENS
+from llmsched_env.core.latency_table import table_chunks, table_piece, table_prefill
+from llmsched_env.core.layout import AFFINE, BATCH_LENGTH, EXPERTS, FLOOR, SPLIT, TABLE, TOKENS
 
 
+@cache
 def plain(law: Callable) -> Callable:
-    """A function of ``(form, c, ...)`` of this file as Python calls it, not compiled."""
-    return getattr(law, "py_func", law)  # nothing is compiled under NUMBA_DISABLE_JIT
+    """A function of ``(form, c, ...)`` of this file as Python calls it: neither it nor what it calls is compiled."""
+    source: Any = getattr(law, "py_func", law)  # nothing is compiled under NUMBA_DISABLE_JIT
+    used = {name: source.__globals__.get(name) for name in source.__code__.co_names}
+    names = {name: plain(own) for name, own in used.items() if hasattr(own, "py_func")}
+    return FunctionType(source.__code__, source.__globals__ | names, source.__name__)
 
 
 @part
@@ -30,29 +38,47 @@ def prefill(form, c, tokens, squares):
         return c[3] + c[4] * tokens + c[5] * squares
     if form == TOKENS:
         return max(c[0], c[1] + c[2] * tokens) + c[3] * squares
+    if form == EXPERTS:
+        return max(max(c[3], c[4] * tokens + c[5] * squares), c[8])
+    if form == TABLE:
+        return table_prefill(c, tokens, squares)
     return c[0]
 
 
 @part
-def step_base(form, c, batch):
-    """Part of a decode step that depends on the batch size alone."""
-    if form in (SPLIT, AFFINE):
-        return c[0] + c[1] * batch
-    if form == FLOOR:
-        return max(c[0], c[1] * batch)
-    if form == TOKENS:
-        return max(c[0], c[1] + c[2] * batch)
-    return c[1] * (1.0 + c[2] * (batch - 1) / batch)
+def touched(c, tokens):
+    """Time to read the experts that ``tokens`` tokens are sent to (form `experts`)."""
+    return c[6] * (1.0 - (1.0 - c[7]) ** tokens)
 
 
 @part
-def step_per_token(form, c):
-    """Part of a decode step per KV token in the batch."""
-    if form in (SPLIT, AFFINE, FLOOR):
-        return c[2]
+def step_piece(form, c, batch, context):
+    """A decode step of ``batch`` members with ``context`` tokens in all: (base, slope, end).
+
+    It takes base + slope * context, and so does every later step of the same members before their tokens reach
+    ``end`` (inf for most forms).
+    """
+    if form in (SPLIT, AFFINE):
+        return c[0] + c[1] * batch, c[2], math.inf
+    if form == FLOOR:
+        return max(c[0], c[1] * batch), c[2], math.inf
     if form == TOKENS:
-        return c[4]
-    return 0.0
+        return max(c[0], c[1] + c[2] * batch), c[4], math.inf
+    if form == EXPERTS:
+        base = c[0] + c[1] * batch + touched(c, batch)
+        if base + c[2] * context >= c[8]:
+            return base, c[2], math.inf
+        return c[8], 0.0, (c[8] - base) / c[2] if c[2] > 0.0 else math.inf
+    if form == TABLE:
+        return table_piece(c, batch, context)
+    return c[1] * (1.0 + c[2] * (batch - 1) / batch), 0.0, math.inf
+
+
+@part
+def step(form, c, batch, context):
+    """Time of one decode step of ``batch`` members with ``context`` tokens in all."""
+    base, slope, _ = step_piece(form, c, batch, context)
+    return base + slope * context
 
 
 @part
@@ -63,6 +89,11 @@ def mixed(form, c, batch, context, tokens, squares):
         return c[0] + c[1] * batch + c[2] * context + c[4] * tokens + c[5] * squares
     if form == FLOOR:
         return max(c[0], c[1] * batch) + c[2] * context + c[4] * tokens + c[5] * squares
+    if form == EXPERTS:
+        base = c[0] + c[1] * batch + touched(c, batch + tokens)
+        return max(base + c[2] * context + c[4] * tokens + c[5] * squares, c[8])
+    if form == TABLE:
+        return step(form, c, batch, context) + table_chunks(c, batch, tokens, squares)
     return max(c[0], c[1] + c[2] * (batch + tokens)) + c[4] * context + c[3] * squares
 
 
@@ -73,15 +104,15 @@ def prefill_s(server, tokens, squares):
 
 
 @part
-def step_base_s(server, batch):
-    """``step_base`` on ``server``, s."""
-    return step_base(server.form, server.c, batch)
+def step_piece_s(server, batch, context):
+    """``step_piece`` on ``server``, s."""
+    return step_piece(server.form, server.c, batch, context)
 
 
 @part
-def step_per_token_s(server):
-    """``step_per_token`` on ``server``, s."""
-    return step_per_token(server.form, server.c)
+def step_s(server, batch, context):
+    """``step`` on ``server``, s."""
+    return step(server.form, server.c, batch, context)
 
 
 @part
@@ -103,15 +134,37 @@ def steps_s(first, last, base, per_token, prompts, batch):
 
 
 @part
+def piece_steps(end, first, last, prompts, batch):
+    """First decode step from ``first`` + 1 on, at most ``last``, at which the tokens of a batch have reached ``end``.
+
+    At step j its members hold prompts + batch * j tokens.
+    """
+    if end == math.inf:
+        return last
+    return min(last, max(first + 1, int(math.ceil((end - prompts) / batch))))
+
+
+@part
+def decode_s(server, first, last, prompts, batch):
+    """Time of the decode steps first, ..., last - 1 of ``batch`` members, whose prompts add up to ``prompts``."""
+    total, j = 0.0, first
+    while j < last:
+        base, slope, end = step_piece_s(server, batch, prompts + batch * j)
+        until = piece_steps(end, j, last, prompts, batch)
+        total += steps_s(j, until, base, slope, prompts, batch)
+        j = until
+    return total
+
+
+@part
 def decode_until_s(server, batch, prompts, prompt, token):
     """Time from the first token to token number ``token`` of a member whose own prompt has ``prompt`` tokens.
 
     ``prompts`` is the sum over the batch; nobody is preempted on the way.
     """
-    base = step_base_s(server, batch)
     if server.form == BATCH_LENGTH:
-        return base * (token + prompt if server.total_length else token)
-    return steps_s(1, token, base, step_per_token_s(server), prompts, batch)
+        return step_s(server, batch, 0.0) * (token + prompt if server.total_length else token)
+    return decode_s(server, 1, token, prompts, batch)
 
 
 @part

@@ -14,6 +14,7 @@ from llmsched_env.core.constants import (  # noqa: F401  (sentinels and statuses
     COMPLETED,
     DROPPED,
     IN_SERVICE,
+    LAW_NUMBERS,
     MAX_BINS,
     MAX_SERVERS,
     NONE,
@@ -32,7 +33,7 @@ LAST = 2
 SKIP, START, STEP = range(3)
 
 # Latency forms (profiles.FORMS in this order) and the two lengths of `batch-length`.
-SPLIT, TOKENS, BATCH_LENGTH, AFFINE, FLOOR = range(5)
+SPLIT, TOKENS, BATCH_LENGTH, AFFINE, FLOOR, EXPERTS, TABLE = range(7)
 
 CHOICES = MAX_BINS + 1
 """Rows of everything that exists per bin and for `any` (which is number K, after the K bins)."""
@@ -93,9 +94,9 @@ SERVER = np.dtype(
         ("end", "f8"),  # end of its batch; inf: free
         ("predicted_end", "f8"),  # end of its batch if the predictions were true
         ("eta", "f8"),  # KV capacity, tokens
-        ("form", "i4"),  # SPLIT, TOKENS, BATCH_LENGTH, AFFINE or FLOOR
+        ("form", "i4"),  # SPLIT, TOKENS, BATCH_LENGTH, AFFINE, FLOOR, EXPERTS or TABLE
         ("total_length", "i4"),  # batch-length: 1 when L counts the prompt too
-        ("c", "f8", (6,)),  # coefficients in s and tokens, in the order of profiles.COEFFICIENTS
+        ("c", "f8", (LAW_NUMBERS,)),  # the latency law in s and tokens: profiles.Profile.numbers
         ("noise_sigma", "f8"),
         ("batch", "i4"),  # number of the running batch, NONE: free
         ("choice", "i4"),  # bin (or K) of the running batch
@@ -144,6 +145,7 @@ SERVER = np.dtype(
         # ... its segment: iterations until something changes
         ("kind", "i4"),  # IDLE, DECODING or PREFILLING
         ("planned", "i8"),  # iterations
+        ("iterations_in_piece", "i8"),  # ... that the latency form has as one line in the context
         ("iteration_s", "f8"),  # the k-th takes iteration_s + growth_s * (k - 1)
         ("growth_s", "f8"),
         ("boundary", "i8"),  # iterations of it that are over at the boundary where the server stands or will be asked

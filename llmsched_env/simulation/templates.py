@@ -15,7 +15,7 @@ from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
 from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.controllers import reset_controller
-from llmsched_env.profiles import COEFFICIENTS, FORMS, Profile
+from llmsched_env.profiles import FORMS, Profile
 
 
 def step_s(server, batch: int, kv_tokens: float) -> float:
@@ -115,9 +115,8 @@ def write_profile(row: NDArray | np.void, profile: Profile) -> None:
     row["form"] = FORMS.index(profile.form)
     row["total_length"] = profile.length == "total"
     row["noise_sigma"] = profile.noise_sigma
-    for place, name in enumerate(COEFFICIENTS[profile.form]):
-        # g of batch-length is a pure number; everything else is in ms
-        row["c"][place] = profile.coefficients[name] * (1.0 if name == "g" else 1e-3)
+    numbers = profile.numbers(1e-3)
+    row["c"][: len(numbers)] = numbers
 
 
 def server_rows(config: SimConfig) -> NDArray:

@@ -17,7 +17,7 @@ from llmsched_env.requests import Requests
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.simulator import simulate
 from tests.oracles import batch as reference
-from tests.oracles.continuous.cases import LATE_BINS
+from tests.oracles.continuous.cases import EXPERTS, LATE_BINS, profile
 
 STAMPS = ("dispatch", "first_token", "last_token", "completion")
 
@@ -119,6 +119,8 @@ FLOOR = Profile("f", "floor", {"d0": 20.0, "d1": 9.0, "d2": 3e-3, "p0": 15.0, "p
 TOKENS = Profile("t", "tokens", {"w0": 9.0, "e0": 4.0, "w1": 0.3, "a_p": 1e-5, "a_d": 2e-3}, 1e9)
 OUTPUT = Profile("o", "batch-length", {"a": 10.0, "beta": 2.0, "g": 0.3}, 1e9)
 TOTAL = Profile("p", "batch-length", {"a": 59.0, "beta": 0.7, "g": 0.3}, 1e9, length="total")
+EXPERTS_PROFILE = profile("experts", EXPERTS)
+TABLE = profile("table", {"p2": 2e-6})
 LATTICE = Profile("l", "split", {"d0": 1000.0, "d1": 0.0, "d2": 0.0, "p0": 1000.0, "p1": 0.0, "p2": 0.0}, 1e9)
 
 
@@ -142,7 +144,7 @@ def workloads(draw, lattice: bool = False) -> Requests:
 def configs(draw, lattice: bool = False, evictions: bool = True) -> SimConfig:
     """Servers alike and unlike, with and without memory to run out of, every discipline and timer."""
     etas = st.sampled_from([float("inf"), 90.0, 150.0, 400.0] if evictions else [float("inf")])
-    forms = [LATTICE] if lattice else [SPLIT, AFFINE, FLOOR, TOKENS, OUTPUT, TOTAL]
+    forms = [LATTICE] if lattice else [SPLIT, AFFINE, FLOOR, TOKENS, OUTPUT, TOTAL, EXPERTS_PROFILE, TABLE]
     servers = tuple(Server(draw(st.sampled_from(forms)), draw(etas)) for _ in range(draw(st.integers(1, 4))))
     edges = tuple(sorted(draw(st.lists(st.integers(2, 40), max_size=4))))
     late_bin = draw(st.sampled_from(LATE_BINS))

@@ -10,7 +10,15 @@ import math
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.itl import add_gaps, add_stall
-from llmsched_env.core.latency import decode_until_s, noise_factor, prefill_s, step_base_s, step_per_token_s, steps_s
+from llmsched_env.core.latency import (
+    decode_s,
+    decode_until_s,
+    noise_factor,
+    piece_steps,
+    prefill_s,
+    step_piece_s,
+    steps_s,
+)
 from llmsched_env.core.layout import BATCH_LENGTH, NONE
 from llmsched_env.engines.batch.formation import form_batch
 from llmsched_env.engines.batch.service_time import work_of
@@ -61,8 +69,8 @@ def settle(state, server, n, end):
 @part
 def run_through(state, server, n, factor, first, prompts, longest):
     """All steps of a batch that fits in memory: stamp every member's last token, return the end."""
-    base = step_base_s(server, n) * factor
-    slope = step_per_token_s(server) * factor
+    base, slope, piece_end = step_piece_s(server, n, prompts + n)
+    base, slope = base * factor, slope * factor
     by_length = server.form == BATCH_LENGTH
     end = first
     server.peak = 0.0 if by_length else prompts + n * longest
@@ -73,14 +81,27 @@ def run_through(state, server, n, factor, first, prompts, longest):
             prompt = request.prompt + request.generated
             server.peak += min(prompt + longest, request.prompt + request.predicted, server.eta)
             request.last_token = first + factor * decode_until_s(server, n, prompts, prompt, own)
-        else:
+        elif piece_end == math.inf:
             request.last_token = first + steps_s(1, own, base, slope, prompts, n)
+        else:
+            request.last_token = first + decode_s(server, 1, own, prompts, n) * factor
         end = max(end, request.last_token)
     server.steps = longest - 1
     server.member_steps = float(n) * (longest - 1)
     server.decode_s = base * (longest - 1) if by_length else end - first
-    add_gaps(state, n, base + slope * prompts, slope * n, 1, longest)
+    add_decode_gaps(state, server, n, factor, (1, longest), prompts, n)
     return end
+
+
+@part
+def add_decode_gaps(state, server, n, factor, span, prompts, batch):
+    """Add the gaps of the steps ``span`` = [j0, j1) of a batch that began with ``n`` members, piece by piece."""
+    j = span[0]
+    while j < span[1]:
+        base, slope, end = step_piece_s(server, batch, prompts + batch * j)
+        until = piece_steps(end, j, span[1], prompts, batch)
+        add_gaps(state, n, (base + slope * prompts) * factor, slope * factor * batch, j, until)
+        j = until
 
 
 @part
@@ -100,15 +121,14 @@ def latest_unfinished(state, n, tokens):
 @part
 def stamp_finished(state, server, n, time, span, factor, prompts, batch):
     """Stamp the members whose last token falls in the steps ``span`` = [j0, j1), which begin at ``time``."""
-    base, slope = step_base_s(server, batch) * factor, step_per_token_s(server) * factor
     for m in range(n):
         i = state.members[m]
         if i >= 0:
             own = state.requests[i].output - state.requests[i].generated
             if span[0] < own <= span[1]:
-                state.requests[i].last_token = time + steps_s(span[0], own, base, slope, prompts, batch)
-    add_gaps(state, n, base + slope * prompts, slope * batch, span[0], span[1])
-    return steps_s(span[0], span[1], base, slope, prompts, batch)
+                state.requests[i].last_token = time + decode_s(server, span[0], own, prompts, batch) * factor
+    add_decode_gaps(state, server, n, factor, span, prompts, batch)
+    return decode_s(server, span[0], span[1], prompts, batch) * factor
 
 
 @part

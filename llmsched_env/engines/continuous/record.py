@@ -6,7 +6,7 @@ import math
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
-from llmsched_env.core.latency import prefill_s, step_base_s, step_per_token_s
+from llmsched_env.core.latency import prefill_s, step_s
 from llmsched_env.core.layout import NONE
 from llmsched_env.core.queueing.queues import first_bin, head, length_of_any
 from llmsched_env.core.view.observation import squash_log
@@ -63,7 +63,7 @@ def busy_s(server):
     if server.running == 0:
         return 0.0
     b = max(server.decoding, 1)
-    step = step_base_s(server, b) + step_per_token_s(server) * server.context
+    step = step_s(server, b, server.context)
     return max(step * server.promised / server.running, OVERDUE_S)
 
 
@@ -72,9 +72,7 @@ def join_time(lane, server, prompt, predicted):
     """Predicted service time of a request that joins ``server`` now, were its running set to stay as it is."""
     size = float(prompt)
     steps = predicted - 1.0
-    step = step_base_s(server, server.decoding + 1.0) + step_per_token_s(server) * (
-        server.context + size + 0.5 * predicted
-    )
+    step = step_s(server, server.decoding + 1.0, server.context + size + 0.5 * predicted)
     return lane.overhead * predicted + prefill_s(server, size, size * size) + steps * step
 
 

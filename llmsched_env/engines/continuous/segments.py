@@ -10,7 +10,7 @@ import math
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
-from llmsched_env.core.latency import mixed_s, noise_factor, prefill_s, step_base_s, step_per_token_s
+from llmsched_env.core.latency import mixed_s, noise_factor, piece_steps, prefill_s, step_piece_s
 from llmsched_env.core.layout import DECODING, IDLE, NONE, PREFILLING
 
 ENDLESS = 2**62
@@ -138,9 +138,10 @@ def start_segment(state, server):
         server.kind, server.planned, server.growth_s = PREFILLING, 1, 0.0
         server.iteration_s = (lane.overhead + duration) * factor
     else:
-        slope = step_per_token_s(server)
+        base, slope, end = step_piece_s(server, b, server.context)
         server.kind = DECODING
-        server.iteration_s = (lane.overhead + step_base_s(server, b) + slope * server.context) * factor
+        server.iterations_in_piece = piece_steps(end, 0, ENDLESS, server.context, b)
+        server.iteration_s = (lane.overhead + base + slope * server.context) * factor
         server.growth_s = slope * b * factor
 
 
@@ -148,7 +149,8 @@ def start_segment(state, server):
 def plan_end(server, first_finish):
     """End of the segment just started; ``first_finish``: the iteration that gives the first last token."""
     if server.kind == DECODING:
-        server.planned = min(first_finish - server.iteration, iterations_that_fit(server))
+        fitting = min(first_finish - server.iteration, iterations_that_fit(server))
+        server.planned = min(fitting, server.iterations_in_piece)
     server.end = server.next_event = boundary_s(server, float(server.planned))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from llmsched_env.config import SLO, Controller, Queueing, Server, SimConfig
+from llmsched_env.grids import Grids
 from llmsched_env.profiles import Profile
 from llmsched_env.requests import Requests
 from tests.oracles.continuous.options import Options
@@ -37,9 +38,22 @@ class Case:
     requests: Requests = field(repr=False)
 
 
+# the host binds while few tokens are held; the table has points that a small request passes, and a fall
+EXPERTS = {"d0": 6.0, "d1": 0.4, "d2": 3e-2, "p0": 15.0, "p1": 0.11, "p2": 2e-4, "e0": 9.0, "e1": 0.2, "h0": 12.0}
+GRIDS = Grids(
+    batch=(1, 2, 6, 16),
+    context=(8, 20, 50, 110),
+    decode_ms=((9.0, 10.0, 13.0, 15.0), (9.5, 9.2, 14.0, 19.0), (12.0, 15.0, 22.0, 40.0), (14.0, 20.0, 41.0, 90.0)),
+    tokens=(1, 16, 64, 256),
+    prefill_ms=(9.0, 9.5, 14.0, 40.0),
+)
+LAWS = {"split": SPLIT, "floor": SPLIT, "tokens": TOKENS, "experts": EXPERTS, "table": {"p2": 2e-4}}
+
+
 def profile(form: str, coefficients: dict[str, float], noise_sigma: float = 0.0) -> Profile:
     """A profile without a memory limit of its own."""
-    return Profile(form, form, coefficients, 1e9, noise_sigma=noise_sigma)
+    grids = GRIDS if form == "table" else None
+    return Profile(form, form, coefficients, 1e9, noise_sigma=noise_sigma, grids=grids)
 
 
 def workload(pick: Pick, lattice: bool) -> Requests:
@@ -61,8 +75,8 @@ def latency(pick: Pick, lattice: bool) -> Profile:
     if lattice:
         form = pick([LATTICE, LATTICE, FINE_LATTICE, TOKENS_LATTICE])
         return profile("tokens" if form is TOKENS_LATTICE else "split", form)
-    form = pick([SPLIT, SPLIT, TOKENS])
-    return profile("tokens" if form is TOKENS else pick(["split", "floor"]), form, pick([0.0, 0.0, 0.2]))
+    form = pick(list(LAWS))
+    return profile(form, LAWS[form], pick([0.0, 0.0, 0.2]))
 
 
 ETAS = ([250.0, 400.0], [160.0, 250.0], [90.0, 170.0, 400.0], [INF, 130.0], [17.0, 120.0], [800.0], [INF])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from llmsched_env.profiles import Profile
+from tests.oracles.batch.latency import decode_step_s, kernel_ms, tokens_ms, touched_ms
 
 WORD = 2**64
 GOLDEN = 0x9E3779B97F4A7C15
@@ -19,15 +20,30 @@ def chunk_work(chunks: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return tokens, squares
 
 
-def decode_parts_s(profile: Profile, batch: int) -> tuple[float, float]:
-    """(base, slope) of an iteration that only decodes: it takes base + slope * KV."""
+def decode_parts_s(profile: Profile, batch: int, kv: float) -> tuple[float, float, float]:
+    """(base, slope, end) of an iteration that only decodes: it takes base + slope * KV while KV is below ``end``."""
     c = profile.coefficients
     if profile.form in ("split", "affine"):
-        return (c["d0"] + c["d1"] * batch) / 1000, c["d2"] / 1000
+        return (c["d0"] + c["d1"] * batch) / 1000, c["d2"] / 1000, math.inf
     if profile.form == "floor":
-        return max(c["d0"], c["d1"] * batch) / 1000, c["d2"] / 1000
+        return max(c["d0"], c["d1"] * batch) / 1000, c["d2"] / 1000, math.inf
     if profile.form == "tokens":
-        return max(c["w0"], c["e0"] + c["w1"] * batch) / 1000, c["a_d"] / 1000
+        return max(c["w0"], c["e0"] + c["w1"] * batch) / 1000, c["a_d"] / 1000, math.inf
+    if profile.form == "experts":
+        base = kernel_ms(profile, batch, 0)
+        if base + c["d2"] * kv >= c["h0"]:
+            return base / 1000, c["d2"] / 1000, math.inf
+        return c["h0"] / 1000, 0.0, (c["h0"] - base) / c["d2"]
+    if profile.form == "table":
+        assert profile.grids is not None
+        points = profile.grids.context
+        low = max((point for point in points if point <= kv / batch), default=None)
+        if low is None:
+            return decode_step_s(profile, batch, kv), 0.0, points[0] * batch
+        later = [point for point in points if point > low]
+        slope = (decode_step_s(profile, batch, kv + batch / 64) - decode_step_s(profile, batch, kv)) / (batch / 64)
+        end = later[0] * batch if len(later) > 1 else math.inf
+        return decode_step_s(profile, batch, kv) - slope * kv, slope, end
     raise ValueError(f"the form {profile.form} has no iterations")
 
 
@@ -44,6 +60,16 @@ def chunk_iteration_s(profile: Profile, batch: int, kv: int, chunks: Sequence[tu
     if profile.form == "tokens":
         linear = max(c["w0"], c["e0"] + c["w1"] * (batch + tokens))
         return (linear + c["a_d"] * kv + c["a_p"] * squares) / 1000
+    if profile.form == "experts":
+        if batch == 0:
+            return max(c["p0"], c["p1"] * tokens + c["p2"] * squares, c["h0"]) / 1000
+        experts = touched_ms(profile, batch + tokens) - touched_ms(profile, batch)
+        return max(kernel_ms(profile, batch, kv) + experts + c["p1"] * tokens + c["p2"] * squares, c["h0"]) / 1000
+    if profile.form == "table":
+        if batch == 0:
+            return (tokens_ms(profile, tokens) + c["p2"] * squares) / 1000
+        more = tokens_ms(profile, batch + tokens) - tokens_ms(profile, batch)
+        return decode_step_s(profile, batch, kv) + (more + c["p2"] * squares) / 1000
     raise ValueError(f"the form {profile.form} has no iterations")
 
 
@@ -57,7 +83,13 @@ class Segment:
     slope: float = 0.0  # seconds per token of KV
     kv: int = 0  # tokens at its start
     batch: int = 0  # tokens that an iteration adds
+    end: float = math.inf  # tokens of KV from which on another line holds
     done: int = field(default=0)  # iterations that have ended
+
+    @property
+    def over(self) -> bool:
+        """Whether the next iteration needs another line."""
+        return self.kv + self.batch * self.done >= self.end
 
     def boundary(self, k: int) -> float:
         """End of its k-th iteration."""

@@ -157,5 +157,5 @@ def started_segment(
     if chunks:
         work = [(member.prefilled, chunk) for member, chunk in chunks]
         return Segment(now, factor, overhead_s + chunk_iteration_s(server.profile, batch, kv, work))
-    base, slope = decode_parts_s(server.profile, batch)
-    return Segment(now, factor, overhead_s + base, slope, kv, batch)
+    base, slope, end = decode_parts_s(server.profile, batch, kv)
+    return Segment(now, factor, overhead_s + base, slope, kv, batch, end)

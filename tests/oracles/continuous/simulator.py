@@ -139,7 +139,7 @@ class ContinuousSimulator:
         self._make_room(server)
         if iteration.chunks:
             server.wants = True
-        if iteration.chunks or done or len(server.members) < before:
+        if iteration.chunks or done or len(server.members) < before or segment.over:
             self._end_segment(server)
 
     def _account(self, server: Server, iteration: Iteration) -> None:

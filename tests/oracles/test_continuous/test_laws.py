@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llmsched_env.config import Queueing, Server, SimConfig
-from llmsched_env.profiles import Profile
 from tests.oracles import batch as reference
 from tests.oracles.batch import COMPLETED, DROPPED, REJECTED
 from tests.oracles.continuous import ContinuousResult, ContinuousSimulator, Decide, Options, scripted
@@ -70,7 +70,7 @@ def assert_laws(case: Case, result: ContinuousResult) -> None:
 def one_slot(case: Case, **options: Any) -> tuple[ContinuousResult, reference.ReferenceResult]:
     """A case with a batch of one in both engines; capacities are whole blocks, and no overhead (it differs)."""
     servers = tuple(
-        Server(Profile("p", s.profile.form, s.profile.coefficients, INF), s.eta if s.eta == INF else s.eta // 16 * 16)
+        Server(replace(s.profile, kv_tokens=INF, noise_sigma=0.0), s.eta if s.eta == INF else s.eta // 16 * 16)
         for s in case.config.servers
     )
     queueing = Queueing(case.config.queueing.edges, case.config.queueing.discipline)

@@ -20,7 +20,8 @@ from llmsched.eval.cli.readers import number, read_kv_tokens
 from llmsched.eval.figures import engine_log as figure
 from llmsched.eval.figures import style
 from llmsched.eval.reality.log_data import LoggedRun, read_runs
-from llmsched.eval.reality.log_fit import Coefficients, EngineSettings, fit
+from llmsched.eval.reality.log_fit import Coefficients, fit
+from llmsched.eval.reality.log_replay import EngineSettings
 from llmsched.eval.reality.log_report import ErrorSummary, Prediction, prediction_table
 from llmsched.eval.report import artefacts
 from llmsched.eval.report.tables import text

@@ -16,12 +16,10 @@ from scipy.optimize import minimize
 
 from llmsched.eval.reality.fidelity_replay import metrics_of
 from llmsched.eval.reality.log_data import Floats, LoggedRun
+from llmsched.eval.reality.log_replay import ClientTimes, EngineSettings, replay
 from llmsched.eval.reality.log_start import start
-from llmsched.policies import parse
-from llmsched_env.config import SLO, Continuous, Server, SimConfig
 from llmsched_env.profiles import Profile
 from llmsched_env.requests import Requests
-from llmsched_env.simulation.simulator import simulate
 
 METRICS = ("e2e_p50", "e2e_p95", "e2e_p99", "ttft_p50", "ttft_p95", "ttft_p99", "makespan")
 
@@ -51,15 +49,6 @@ CONTEXT = 700.0
 
 
 @dataclass(frozen=True)
-class EngineSettings:
-    """The settings of the server: sequences at once, tokens of an iteration, KV memory in tokens."""
-
-    max_seqs: int = 256
-    token_budget: float = 512
-    kv_tokens: float = 580512
-
-
-@dataclass(frozen=True)
 class Coefficients:
     """A server, in ms: a decode step takes max(d0, d1 b) + d2 KV, a prompt p1 per token; the client adds ``offset``."""
 
@@ -80,27 +69,10 @@ class Coefficients:
         return Profile(name, "floor", own, engine.kv_tokens)
 
 
-@dataclass(frozen=True)
-class ClientTimes:
-    """Times in seconds, on the clock of the arrivals, of the first token and the end of every request (N,)."""
-
-    first_s: Floats
-    done_s: Floats
-
-
 def predict(requests: Requests, found: Coefficients, engine: EngineSettings) -> ClientTimes:
     """The times that the client of such a server sees, by simulation."""
-    bound = parse(f"static:batch={engine.max_seqs}")
-    config = SimConfig(
-        servers=(Server(found.profile(engine)),),
-        max_batch=engine.max_seqs,
-        slos=(SLO(e2e_s=1e9),),
-        engine="continuous",
-        continuous=Continuous(admission="prompt", prefill="chunked", token_budget=engine.token_budget),
-    )
-    ready = bound.ready(config)
-    rows = simulate(ready.config, requests, ready.decide, **ready.options).requests
-    return ClientTimes(rows["first_token"] + found.offset / 1e3, rows["completion"] + found.offset / 1e3)
+    seen = replay(requests, found.profile(engine), engine)
+    return ClientTimes(seen.first_s + found.offset / 1e3, seen.done_s + found.offset / 1e3, seen.wall_s)
 
 
 def metrics(requests: Requests, first_s: Floats, done_s: Floats) -> dict[str, float]:

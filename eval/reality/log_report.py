@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llmsched.eval.reality.log_data import LoggedRun
-from llmsched.eval.reality.log_fit import METRICS, ClientTimes, Coefficients, EngineSettings, metrics, predict
+from llmsched.eval.reality.log_fit import METRICS, Coefficients, metrics, predict
+from llmsched.eval.reality.log_replay import ClientTimes, EngineSettings
 from llmsched.eval.report.tables import Column, Table
 
 BAR: Mapping[str, float] = {"e2e_p50": 0.06, "e2e_p95": 0.06, "ttft_p95": 0.15, "makespan": 0.03}

@@ -18,7 +18,8 @@ from llmsched.eval.engine_log import main
 from llmsched.eval.figures import style
 from llmsched.eval.reality import engine_log
 from llmsched.eval.reality.log_data import LoggedRun, read_runs
-from llmsched.eval.reality.log_fit import METRICS, Coefficients, EngineSettings, correct_start, fit, metrics, predict
+from llmsched.eval.reality.log_fit import METRICS, Coefficients, correct_start, fit, metrics, predict
+from llmsched.eval.reality.log_replay import EngineSettings
 from llmsched.eval.reality.log_report import BAR, ErrorSummary, Prediction, prediction_table
 from llmsched.eval.reality.log_start import LogTimeline, start
 from llmsched.eval.report.tables import text

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from llmsched_env import datafiles
+from llmsched_env.files.reading import CannotReadError, read_json
+from llmsched_env.files.showing import shortened
 from llmsched_env.grids import Grids
 from llmsched_env.options.suggest import did_you_mean
 
@@ -32,8 +34,14 @@ PURE = {"g": math.inf, "e1": 1.0}
 """Coefficients that are pure numbers, not times, and the most that they may be."""
 
 LENGTHS = ("output", "total")
+MOST_GPUS = 1024
+LARGEST = 1e300
+"""Largest coefficient: products with a number of tokens stay finite."""
+
 SCHEMA = "llmsched-profile/v1"
 UNITS = "ms; tokens"
+MOST_BYTES = 2**26
+"""Most bytes of a profile."""
 _REQUIRED = ("schema", "name", "form", "units", "coefficients", "kv_tokens")
 
 
@@ -76,9 +84,9 @@ class Profile:
             raise ValueError("grids and the form 'table' belong together: give both or neither.")
         if self.kv_tokens != math.inf:
             _check("kv_tokens", self.kv_tokens, 2, math.inf, "at least 2 tokens, or no limit (null in JSON)")
-        if not _is_number(self.tensor_parallel) or self.tensor_parallel != int(self.tensor_parallel):
+        _check("tensor_parallel", self.tensor_parallel, 1, MOST_GPUS, f"a whole number of GPUs from 1 to {MOST_GPUS}")
+        if self.tensor_parallel != int(self.tensor_parallel):
             raise ValueError(f"tensor_parallel={self.tensor_parallel!r} is not allowed: give a whole number of GPUs.")
-        _check("tensor_parallel", self.tensor_parallel, 1, math.inf, "at least 1 GPU")
         if self.length not in LENGTHS:
             raise ValueError(f"length={self.length!r} is not known: choose one of {', '.join(LENGTHS)}.")
         _check("noise_sigma", self.noise_sigma, 0.0, 1.0, "a number from 0 to 1")
@@ -126,7 +134,7 @@ def load_profile(name_or_path: str | Path) -> Profile:
     if text in known:
         return _read(datafiles.data_dir("profiles") / f"{text}.json")
     path = Path(text)
-    if path.is_file():
+    if os.path.lexists(path):
         return _read(path)
     if path.suffix == ".json" or len(path.parts) > 1:
         raise ValueError(f"profile {text!r}: there is no such file.")
@@ -136,18 +144,19 @@ def load_profile(name_or_path: str | Path) -> Profile:
 
 def _read(path: Path) -> Profile:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"profile {path}: not readable as JSON ({error}).") from error
+        raw = read_json(path, MOST_BYTES)
+    except CannotReadError as error:
+        raise ValueError(f"profile {path}: {error}.") from None
     if type(raw) is not dict:
         raise ValueError(f"profile {path}: not a JSON object but {type(raw).__name__}.")
     try:
-        return _from_json(raw)
+        return from_json(raw)
     except ValueError as error:
         raise ValueError(f"profile {path}: {error}") from error
 
 
-def _from_json(raw: dict[str, Any]) -> Profile:
+def from_json(raw: dict[str, Any]) -> Profile:
+    """The profile in the object ``raw`` of a JSON file; ``ValueError`` names the field and what is allowed."""
     for name in _REQUIRED:
         if name not in raw:
             raise ValueError(f"the field {name!r} is missing (needed: {', '.join(_REQUIRED)}).")
@@ -155,8 +164,8 @@ def _from_json(raw: dict[str, Any]) -> Profile:
         raise ValueError(f"schema={raw['schema']!r} is not supported: this version reads {SCHEMA!r}.")
     if raw["units"] != UNITS:
         raise ValueError(f"units={raw['units']!r} is not supported: give times and lengths in {UNITS!r}.")
-    if not isinstance(raw["name"], str) or not raw["name"]:
-        raise ValueError(f"name={raw['name']!r} is not allowed: give a text.")
+    if not isinstance(raw["name"], str) or not raw["name"] or not raw["name"].isprintable():
+        raise ValueError(f"name={raw['name']!r} is not allowed: give a text of printable characters.")
     if raw["form"] == "batch-length" and "length" not in raw:
         raise ValueError(f"the field 'length' is missing: a batch-length profile needs one of {', '.join(LENGTHS)}.")
     own = ("name", "form", "coefficients", "tensor_parallel", "length", "noise_sigma")
@@ -171,5 +180,5 @@ def _is_number(value: object) -> bool:
 
 
 def _check(name: str, value: Any, low: float, high: float, wanted: str) -> None:
-    if not _is_number(value) or not math.isfinite(value) or not low <= value <= high:
-        raise ValueError(f"{name}={value!r} is not allowed: give {wanted}.")
+    if not _is_number(value) or not low <= value <= high or value > LARGEST:  # NaN is in no interval
+        raise ValueError(f"{name}={shortened(repr(value))} is not allowed: give {wanted}.")

@@ -7,6 +7,7 @@ import re
 from llmsched.policies.parameters import Value, read_value
 from llmsched.policies.registry import Bound, Policy, get
 from llmsched.policies.userfile import load_policy
+from llmsched_env.files.showing import visible
 from llmsched_env.options.suggest import did_you_mean
 
 _FILE = re.compile(r"(?P<file>.+?\.py)(?::(?P<rest>.*))?")
@@ -37,7 +38,7 @@ def parse(text: str) -> Bound:
         if name in values:
             raise ValueError(f"{given}: {name} is given twice.")
         values[name] = read_value(found.name, name, found.accepted[name], value)
-    bound = found.bind(values, label=given, source=source)
+    bound = found.bind(values, label=visible(given), source=visible(source))
     bound.decide  # noqa: B018  (a function that cannot be compiled is refused here)
     return bound
 

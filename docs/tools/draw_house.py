@@ -37,7 +37,10 @@ FLOORS: tuple[tuple[Room, ...], ...] = (
     ),
     (Room("llmsched_env/options", "every option, declared once", GROUND),),
     (Room("llmsched_env/core", "clock, queueing/, controllers, loops, view/", LIBRARY),),
-    (Room("llmsched_env/compiler", "Numba, caches", GROUND),),
+    (
+        Room("llmsched_env/compiler", "Numba, caches", GROUND),
+        Room("llmsched_env/files", "read, written, shown", GROUND),
+    ),
 )
 HEIGHT_OF_FLOOR = 70
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from llmsched.eval.best_possible.plan_search import TraceSimulation
 from llmsched.eval.best_possible.plans import Plan, decisions_of, noise_key, plan_policy
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.runs.cache_key import cell_key
+from llmsched.eval.runs.line_store import LineStore
 from llmsched.eval.runs.runner import Cell, run_tasks
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import Bound
@@ -61,8 +61,9 @@ class PlanSearch:
 def search_plans(search: PlanSearch, seeds: Sequence[int], jobs: int, folder: Path | None, label: str) -> list[Bound]:
     """By seed, a policy that follows the best plan for its trace; stored plans are not searched again."""
     keys = [search.key(seed) for seed in seeds]
-    file = None if folder is None else folder / FILE
-    known = {} if file is None else _stored(file)
+    lines = None if folder is None else LineStore(folder / FILE)
+    stored = {key: _stored(lines, key) for key in keys} if lines is not None else {}
+    known = {key: plan for key, plan in stored.items() if plan is not None}
 
     def task(key: str, seed: int) -> Callable[[], tuple[str, tuple[str, Plan]]]:
         return lambda: (key, search.best_plan(seed))
@@ -71,25 +72,12 @@ def search_plans(search: PlanSearch, seeds: Sequence[int], jobs: int, folder: Pa
     with Progress(label, len(missing)) as progress:
         for key, (order, plan) in run_tasks([task(key, seed) for key, seed in missing], jobs):
             known[key] = order, plan
-            if file is not None:
-                _store(file, key, order, plan)
+            if lines is not None:
+                lines.put(key, {"order": order, "plan": plan.astype(int).tolist()})
             progress.step()
     return [plan_policy("search", plan, order) for order, plan in (known[key] for key in keys)]
 
 
-def _store(file: Path, key: str, order: str, plan: Plan) -> None:
-    row = {"key": key, "order": order, "plan": plan.astype(int).tolist()}
-    with file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(row, separators=(",", ":")) + "\n")
-
-
-def _stored(file: Path) -> dict[str, tuple[str, Plan]]:
-    """Plans of earlier searches by key; a line that a kill cut off is ignored."""
-    found = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        try:
-            row = json.loads(line)
-            found[row["key"]] = row["order"], np.array(row["plan"], dtype=np.float64).reshape(-1, 2)
-        except (ValueError, KeyError, TypeError):
-            continue
-    return found
+def _stored(lines: LineStore, key: str) -> tuple[str, Plan] | None:
+    row = lines.get(key)
+    return None if row is None else (row["order"], np.array(row["plan"], dtype=np.float64).reshape(-1, 2))

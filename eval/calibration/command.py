@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from llmsched.eval.cli.parser import refuse
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.figures import style
 from llmsched.eval.figures.calibration import draw_profile
+from llmsched_env.files.writing import check_file, check_folder
 from llmsched_env.profiles import load_profile
 
 UNFINISHED = 1
@@ -65,6 +67,11 @@ def calibrate(options: argparse.Namespace) -> int:
     from llmsched.eval.calibration.device.bench import Bench  # needs torch
 
     plan = plan_of(options)
+    for option in ("out", "rows", "figure"):
+        if getattr(options, option) is not None:
+            check_folder(getattr(options, option).parent, f"--{option}")
+            if os.path.lexists(getattr(options, option)):
+                check_file(getattr(options, option), f"--{option}")
     bench = Bench(options)
     out = options.out or Path("data/profiles") / f"{bench.name}.json"
     file = RowFile(options.rows or document.rows_path(out), bench.setup)

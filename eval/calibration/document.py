@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,8 @@ import numpy as np
 from llmsched.eval.calibration.campaign import Measurement
 from llmsched.eval.calibration.fit import ErrorStatistics, Fit, scatter
 from llmsched.eval.calibration.rows import Setup
-from llmsched_env.profiles import SCHEMA, UNITS, load_profile
+from llmsched_env.files.writing import make_folder, write_text
+from llmsched_env.profiles import SCHEMA, UNITS, from_json
 
 NOT_INCLUDED = (
     "scheduler, tokeniser, sampling other than greedy, network; chunked prefill; paged attention "
@@ -76,17 +76,9 @@ def _at(values: Sequence[float], percent: float) -> float:
 
 def write(path: Path, profile: Mapping[str, Any]) -> None:
     """Write the profile whole or not at all, once the reader of the simulator has accepted it."""
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(profile, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"--out {path}: cannot be written ({error.strerror}).") from error
-    try:
-        load_profile(draft)
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    from_json(dict(profile))
+    make_folder(path.parent)
+    write_text(path, json.dumps(profile, indent=1, allow_nan=False) + "\n")
 
 
 def rows_path(profile: Path) -> Path:

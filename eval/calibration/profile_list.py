@@ -20,9 +20,9 @@ from llmsched.eval.cli.findings import Findings
 from llmsched.eval.cli.frame import Experiment, Session, plain_parser
 from llmsched.eval.figures import style
 from llmsched.eval.figures.calibration import draw_profile
-from llmsched.eval.report import artefacts
 from llmsched.eval.report.text import fold
 from llmsched_env import datafiles
+from llmsched_env.files.writing import check_folder
 from llmsched_env.profiles import Profile, load_profile, shipped_profiles
 
 PHASES = ("decode", "prefill", "e2e", "step")
@@ -130,7 +130,7 @@ def find(session: Session) -> Findings:
     names = options.profiles or shipped_profiles()
     profiles = {name: load_profile(name) for name in names}
     if options.plot is not None:
-        artefacts.prepare(options.plot)
+        check_folder(options.plot, "--plot")
         if not style.available():
             raise ValueError(style.HINT)
     return ProfileList(heading="", profiles=profiles)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from llmsched.eval.calibration.cells import DECODE, PREFILL, GridCell
+from llmsched_env.files.reading import CannotReadError, read_bytes
+from llmsched_env.files.writing import append_bytes, make_folder, write_bytes, write_text
+
+MOST_BYTES = 2**30
+"""Most bytes of a file of raw rows."""
 
 OK, OOM = "ok", "oom"
 
@@ -55,11 +59,8 @@ class RowFile:
             self._cut_torn_line()
             self.rows = list(self._read())
             return
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ValueError(f"rows {path}: cannot be written ({error.strerror}).") from error
+        make_folder(path.parent)
+        write_text(path, ",".join(COLUMNS) + "\n")
 
     def append(self, row: SampleRow) -> None:
         """Add a row to the file, synced to disk, and to ``rows``."""
@@ -69,18 +70,15 @@ class RowFile:
         csv.writer(line, lineterminator="\n").writerow(
             [*asdict(self.setup).values(), *cell, row.attempt, row.repeat, row.status, ms]
         )
-        with self.path.open("a", encoding="utf-8", newline="") as file:
-            file.write(line.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
+        append_bytes(self.path, line.getvalue().encode(), sync=True)
         self.rows.append(row)
 
     def _cut_torn_line(self) -> None:
         """Remove a last line that a killed process left unfinished."""
-        content = self.path.read_bytes()
+        content = _content(self.path)
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:
-            self.path.write_bytes(whole)
+            write_bytes(self.path, whole)
 
     def _read(self) -> Iterator[SampleRow]:
         for number, (setup, row) in enumerate(read_rows(self.path), start=2):
@@ -96,19 +94,29 @@ class RowFile:
 
 def read_rows(path: Path) -> list[tuple[Setup, SampleRow]]:
     """All rows of a file; ``ValueError`` names a line that is not a row."""
-    found = []
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"rows {path}: the header is not {','.join(COLUMNS)}: not raw rows of a calibration.")
-        for record in reader:
-            try:
-                found.append(_row(record))
-            except (TypeError, ValueError) as error:
-                raise ValueError(
-                    f"rows {path}, line {reader.line_num}: not a row of a calibration ({error})."
-                ) from None
-    return found
+    found: list[tuple[Setup, SampleRow]] = []
+    try:
+        reader = csv.DictReader(_content(path).decode("utf-8").splitlines())
+        names = tuple(reader.fieldnames or ())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"rows {path}: not readable as CSV ({error}).") from None
+    if names != COLUMNS:
+        raise ValueError(f"rows {path}: the header is not {','.join(COLUMNS)}: not raw rows of a calibration.")
+    while True:
+        try:
+            record = next(reader, None)
+            if record is None:
+                return found
+            found.append(_row(record))
+        except (TypeError, ValueError, OverflowError, csv.Error) as error:
+            raise ValueError(f"rows {path}, line {reader.line_num}: not a row of a calibration ({error}).") from None
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return read_bytes(path, MOST_BYTES)
+    except CannotReadError as error:
+        raise ValueError(f"rows {path}: not readable ({error}).") from None
 
 
 def _row(record: dict[str, str]) -> tuple[Setup, SampleRow]:

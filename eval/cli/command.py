@@ -1,4 +1,4 @@
-"""What every command of eval/ does around its work: exit codes, Ctrl-C, a closed pipe."""
+"""What every command of eval/ does around its work: exit codes, Ctrl-C, a closed pipe, a full disk or memory."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from llmsched.eval.cli.terminal import OutputError, drop_output, prepare_streams, say
+from llmsched_env.files.writing import CannotWriteError
+
+REFUSED = 2
+"""Exit code after one line that says what is wrong."""
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
@@ -19,23 +26,56 @@ def run_guarded(program: str, work: Callable[[list[str]], int], argv: Sequence[s
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         code = work(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except BrokenPipeError:  # the reader closed the pipe, as `| head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()
         return BROKEN_PIPE
     except (KeyboardInterrupt, SystemError) as error:  # compiled code turns the first into the second
         if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__cause__, KeyboardInterrupt):
             raise
-        print(f"{program}: interrupted before it was finished", file=sys.stderr)
+        say(f"{program}: interrupted before it was finished")
         return INTERRUPTED
-    return code
+    except (OutputError, CannotWriteError, OSError, MemoryError, RecursionError) as error:
+        if isinstance(error, OutputError):
+            drop_output()
+        say(f"{program}: error: {trouble(error)}")
+        return REFUSED
+
+
+def trouble(error: Exception) -> str:
+    """What the system refused, in one line with a remedy."""
+    if isinstance(error, CannotWriteError):
+        return str(error)
+    if isinstance(error, OutputError):
+        return f"standard output cannot be written ({error}): the files of --out are kept; give a file or a terminal."
+    if isinstance(error, MemoryError):
+        about = f" ({' '.join(str(error).split())})" if str(error) else ""
+        return f"the memory does not suffice{about}: simulate fewer requests, lower --jobs, or use a larger machine."
+    if isinstance(error, RecursionError):
+        return "something that was given is nested too deeply."
+    file = getattr(error, "filename", None)
+    reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    place = f"{str(file)!r}: " if file else ""
+    return f"{place}{reason}: what was stored with --out is kept, and the same command continues from it."
 
 
 def run_and_exit(main: Callable[[], int]) -> None:
     """Run ``main`` as the whole of this process."""
+    prepare_streams()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    code = main()
-    sys.stdout.flush()
+    try:
+        code = main()
+    except SystemExit as stop:  # --help, or a refusal
+        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else REFUSED
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        drop_output()
     if code == INTERRUPTED:
+        with suppress(OSError):
+            sys.stderr.flush()
         os._exit(code)  # without waiting for the runs that other threads still make
     sys.exit(code)

@@ -8,7 +8,7 @@ and ``--timeline`` ask for.  A restart with the same ``--out`` makes only the mi
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +22,7 @@ from llmsched.eval.cli.findings import Findings
 from llmsched.eval.cli.options import add_run_options, parser_for
 from llmsched.eval.cli.parser import OneLineParser, refuse
 from llmsched.eval.cli.progress import Progress
+from llmsched.eval.cli.terminal import say, show
 from llmsched.eval.figures import style
 from llmsched.eval.report import artefacts
 from llmsched.eval.report.chrome_trace import write_timeline
@@ -30,12 +31,16 @@ from llmsched.eval.runs.cells import FILE, CellStore, Crew
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.ray_cluster import connect
 from llmsched.eval.runs.runner import Cell
+from llmsched_env.files.writing import CannotWriteError, check_file, check_folder, make_folder, write_text
 
 Factors = Mapping[str, Any]
 """What marks a run in results.csv: column and value."""
 
 ABSENT = {"out": None, "json": False, "report": None, "timeline": None, "ray": None, "jobs": 1, "seed": 0, "seeds": 1}
 """Values of the common options in a command that does not have them."""
+
+OWN_FILES = ("results.csv", "summary.json", "manifest.json", FILE, "plans.jsonl")
+"""Files that commands write into the folder of ``--out``, besides tables by name and figures."""
 
 TYPICAL_REQUESTS = 20_000
 """Requests of a run whose number is not given, for the estimate of the time left."""
@@ -112,10 +117,16 @@ class Experiment:
         manifest["interrupted"] = bool(found.interrupted)
         experiment = self.program.removesuffix(".py")
         summary = artefacts.as_json(found.summary(experiment, session.seeds, session.notes))
-        print(summary if options.json else found.text(session.notes))
-        write_outputs(experiment, found, session, summary, manifest)
+        problem = ""
+        try:  # before anything is printed: a reader that goes away must not cost results
+            write_outputs(experiment, found, session, summary, manifest)
+        except CannotWriteError as error:
+            problem = str(error)
+        show(summary if options.json else found.text(session.notes))
+        if problem:
+            refuse(self.program, problem)
         if found.interrupted:
-            print(f"{self.program}: interrupted; {found.interrupted}", file=sys.stderr)
+            say(f"{self.program}: interrupted; {found.interrupted}")
         return INTERRUPTED if found.interrupted else 0
 
 
@@ -140,10 +151,38 @@ def crew_from(options: argparse.Namespace) -> Crew:
 def check_outputs(options: argparse.Namespace) -> None:
     """Refuse files that cannot be written, before the work; ``ValueError`` with one line for the user."""
     if options.out:
-        artefacts.prepare(Path(options.out))
-    for name in ("report", "timeline"):
-        if getattr(options, name):
-            artefacts.prepare_file(f"--{name}", Path(getattr(options, name)))
+        check_folder(Path(options.out), "--out")
+        for name in OWN_FILES:
+            check_own(Path(options.out) / name)
+    given = {f"--{name}": Path(getattr(options, name)) for name in ("report", "timeline") if getattr(options, name)}
+    for option, path in given.items():
+        check_file(path, option)
+    check_apart(given, options)
+
+
+def check_own(path: Path) -> None:
+    """Refuse a file of ``--out`` whose place is taken by something that is no regular file."""
+    if os.path.lexists(path):
+        check_file(path, "--out")
+
+
+def check_apart(outputs: Mapping[str, Path], options: argparse.Namespace) -> None:
+    """Refuse an output that is another output, or that would replace a file that the command reads."""
+    taken = {os.path.realpath(Path(options.out) / name): "--out" for name in OWN_FILES} if options.out else {}
+    for name, value in vars(options).items():
+        if isinstance(value, str | Path) and name not in ("out", "report", "timeline"):
+            taken |= {os.path.realpath(file): f"--{name.replace('_', '-')}" for file in files_in(str(value))}
+    for option, path in outputs.items():
+        place = os.path.realpath(path)
+        if place in taken:
+            raise ValueError(f"{option} {str(path)!r} is a file of {taken[place]}: give another file.")
+        taken[place] = option
+
+
+def files_in(text: str) -> list[str]:
+    """The files that exist among what a text names: itself, and policies like ``FILE.py:NAME``."""
+    words = [text, *(part.strip().partition(".py:")[0] + ".py" for part in text.split(",") if ".py" in part)]
+    return [word for word in words if word and os.path.isfile(word)]
 
 
 def warning_notes(caught: Sequence[warnings.WarningMessage]) -> list[str]:
@@ -161,15 +200,16 @@ def write_outputs(
     if options.out:
         folder = Path(options.out)
         contents = {"summary.json": f"{summary}\n", "manifest.json": f"{artefacts.as_json(manifest)}\n"}
+        make_folder(folder)
         for name, content in (found.files(session.rows) | contents).items():
-            artefacts.write_text(folder / name, content)
+            write_text(folder / name, content)
         style.write_all(figures, folder / "figures")
     if options.report:
         heading = found.heading if found.heading.startswith(experiment) else f"{experiment}, {found.heading}"
         remarks = found.remarks(session.notes)
-        artefacts.write_text(Path(options.report), page(heading, found.tables, figures, remarks, manifest))
+        write_text(Path(options.report), page(heading, found.tables, figures, remarks, manifest))
     if options.timeline:
         write_timeline(found.timeline, Path(options.timeline))
     found.write_more(options)
     if with_figures and not style.available():
-        print(style.HINT, file=sys.stderr)
+        say(style.HINT)

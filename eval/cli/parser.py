@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from llmsched.eval.cli.terminal import say
 from llmsched_env.options.suggest import did_you_mean
 
 
@@ -38,11 +38,11 @@ class RenamedOption(argparse.Action):
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
     ) -> None:
         """Set the value and warn."""
-        print(f"{parser.prog}: warning: {option} is now called {self.present}.", file=sys.stderr)
+        say(f"{parser.prog}: warning: {option} is now called {self.present}.")
         setattr(namespace, self.dest, values)
 
 
 def refuse(program: str, message: str) -> NoReturn:
     """Print one line on standard error and exit with 2."""
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    say(f"{program}: error: {' '.join(message.split())}")
     raise SystemExit(2)

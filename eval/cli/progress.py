@@ -10,6 +10,9 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from llmsched.eval.cli.terminal import say
+from llmsched_env.files.showing import visible
+
 QUIET_S = 0.5
 """Nothing is shown before this time."""
 
@@ -84,7 +87,7 @@ class LongRun:
     def say(self, what: str) -> None:
         """Write a line."""
         self._said = time.monotonic()
-        print(f"{self._label}: {what}", file=sys.stderr, flush=True)
+        say(f"{self._label}: {what}")
 
     def say_if_due(self, what: str) -> None:
         """Write a line if the last one is LINE_S old."""
@@ -129,7 +132,7 @@ class Progress:
             return
         left = spent / self._made * self._left
         whole = f"{long_run.text}; " if long_run is not None else ""
-        line = f"{whole}{self._label}: {self._done} of {self._total}, {duration(left)} left  {what}"[:110]
+        line = visible(f"{whole}{self._label}: {self._done} of {self._total}, {duration(left)} left  {what}")[:110]
         print(f"\r{line:{self._shown}}", end="", file=sys.stderr, flush=True)
         self._shown = len(line)
 

@@ -103,7 +103,7 @@ def read_class(text: str) -> SLO:
     """``NAME=SHARE,ttft:MS,e2el:MS``: one SLO class, its share of the arrivals and its targets."""
     name, equals, rest = text.partition("=")
     share, *targets = rest.split(",")
-    if not name or not equals or not targets:
+    if not name or not name.isprintable() or not equals or not targets:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not an SLO class: give NAME=SHARE,TARGETS like chat=0.8,ttft:1000,e2el:30000"
         )

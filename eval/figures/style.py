@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from llmsched_env.files.writing import make_folder, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,6 +30,7 @@ STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": INK,
+    "text.parse_math": False,  # names of users may hold dollar signs
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
     "axes.spines.top": False,
@@ -50,9 +54,14 @@ def draw_all(drawings: Mapping[str, Callable[[], Figure | None]]) -> dict[str, F
     """Draw the figures in the project's style, by name; those that return None are left out."""
     import matplotlib
 
+    from llmsched.eval.figures.powers import label_powers_plainly
+
     with matplotlib.rc_context(STYLE):
-        found = {name: draw() for name, draw in drawings.items()}
-    return {name: figure for name, figure in found.items() if figure is not None}
+        drawn = {name: draw() for name, draw in drawings.items()}
+    found = {name: figure for name, figure in drawn.items() if figure is not None}
+    for figure in found.values():
+        label_powers_plainly(figure)
+    return found
 
 
 def write_all(figures: Mapping[str, Figure], folder: Path) -> None:
@@ -70,9 +79,11 @@ def write_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
     """Write a figure to ``path`` as PNG, its folder made where it is missing."""
     import matplotlib
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    content = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(path, dpi=dpi, facecolor="white")
+        figure.savefig(content, format="png", dpi=dpi, facecolor="white")
+    make_folder(path.parent)
+    write_bytes(path, content.getvalue())
 
 
 def sheet(height: float, headline: str, title: str) -> Figure:

@@ -26,6 +26,7 @@ from llmsched.eval.reality.log_report import ErrorSummary, Prediction, predictio
 from llmsched.eval.report import artefacts
 from llmsched.eval.report.tables import text
 from llmsched.eval.report.text import fold
+from llmsched_env.files.writing import check_file, write_text
 from llmsched_env.options.words import MAX_BATCH_LIMIT
 from llmsched_env.profiles import SCHEMA, UNITS
 
@@ -115,7 +116,7 @@ class LogFindings(Findings):
         """The profile and the picture."""
         if options.write_profile:
             profile = profile_json(self.found, self.engine, self.runs, options.folder)
-            artefacts.write_text(options.write_profile, artefacts.as_json(profile) + "\n")
+            write_text(options.write_profile, artefacts.as_json(profile) + "\n")
         if options.plot:
             title = f"{self.how}; fitted on {', '.join(self.labels)}"
             style.draw_to(options.plot, lambda: figure.draw_predictions(self.predictions, title), figure.DPI)
@@ -155,7 +156,7 @@ def check(options: argparse.Namespace, runs: Sequence[LoggedRun], unseen: Sequen
         raise ValueError("--plot: figures need matplotlib: pip install 'llmsched[plots]'.")
     for option, path in (("--plot", options.plot), ("--write-profile", options.write_profile)):
         if path is not None:
-            artefacts.prepare_file(option, path)
+            check_file(path, option)
 
 
 EXPERIMENT = Experiment(

@@ -40,6 +40,7 @@ from llmsched.eval.reality.fidelity_replay import (
     simulate_replay,
 )
 from llmsched.eval.reality.fidelity_report import LoadResult, ServiceError, metric_lines, table_text
+from llmsched_env.files.writing import check_file
 from llmsched_env.profiles import Profile, load_profile
 from llmsched_env.requests import Requests
 
@@ -162,6 +163,8 @@ def check(options: argparse.Namespace) -> None:
         raise ValueError("--engine cuda-graph is not allowed: batches of mixed lengths are run with eager only.")
     if options.profile != MEASURE:
         load_profile(options.profile)
+    if options.plot:
+        check_file(options.plot, "--plot")
 
 
 def check_same_system(name: str, profile: Profile, bench: Bench) -> None:

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import platform
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -16,32 +15,10 @@ from typing import Any
 
 from llmsched.eval.runs.machine import git_state, processor
 from llmsched.eval.runs.outcome import Outcome
+from llmsched_env.files.writing import append_bytes, make_folder, write_text
 from llmsched_env.simulation.metrics import KEYS
 
 PACKAGES = ("llmsched", "gymnasium", "numba", "numpy", "scipy", "pandas", "matplotlib")
-
-
-def prepare(folder: Path) -> None:
-    """Make ``folder`` and write into it once; ``ValueError`` with one line for the user where that fails."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(f"--out {str(folder)!r} cannot be written ({reason}): give a folder that can.") from error
-
-
-def prepare_file(option: str, path: Path) -> None:
-    """Check that ``path`` can be written, without changing it; ``ValueError`` with one line for the user if not."""
-    try:
-        with path.open("ab"):
-            pass
-        if path.stat().st_size == 0:
-            path.unlink()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise ValueError(f"{option} {str(path)!r} cannot be written ({reason}): give a file that can.") from error
 
 
 class ResultsFile:
@@ -51,14 +28,15 @@ class ResultsFile:
         self._path = path
         self._columns = ["policy", "seed", *(key for key in KEYS if key != "per_bin")]
         self._columns += [f"bin{k}_{name}" for k in range(bins) for name in ("submitted", "misses")]
-        self._write([])
+        self._begun = False
 
     def append(self, outcome: Outcome) -> None:
         """Add a run to the file at once: it stays there when the command is interrupted."""
         text = io.StringIO()
         self._writer(text).writerow(result_row(outcome))
-        with self._path.open("a", encoding="utf-8", newline="") as file:
-            file.write(text.getvalue())
+        if not self._begun:  # not earlier: what was refused leaves the rows of before
+            self._write([])
+        append_bytes(self._path, text.getvalue().encode())
 
     def finish(self, outcomes: Sequence[Outcome], policies: Sequence[str]) -> None:
         """Rewrite the file by policy and seed."""
@@ -69,6 +47,8 @@ class ResultsFile:
         return csv.DictWriter(file, self._columns, lineterminator="\n")
 
     def _write(self, outcomes: Sequence[Outcome]) -> None:
+        self._begun = True
+        make_folder(self._path.parent)
         text = io.StringIO()
         writer = self._writer(text)
         writer.writeheader()
@@ -86,13 +66,6 @@ def result_row(outcome: Outcome) -> dict[str, Any]:
         else:
             row[key] = "" if isinstance(value, float) and math.isnan(value) else value
     return row
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}.part")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
 
 
 def as_json(value: Any) -> str:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from llmsched.eval.report.artefacts import write_text
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell
 from llmsched_env.core.layout import PENDING, REJECTED
+from llmsched_env.files.writing import write_text
 from llmsched_env.simulation.result import RunResult
 
 US = 1e6

@@ -6,7 +6,6 @@ Every point of a labelled line has a tooltip; other shapes get theirs by ``mark`
 from __future__ import annotations
 
 import re
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MARKS: weakref.WeakKeyDictionary[Any, list[tuple[Any, float, float, str]]] = weakref.WeakKeyDictionary()
-
+_MARKS = "tooltips_of_llmsched"
+"""The attribute of a figure that holds its marks: they live as long as the figure, and go with it."""
 
 MARKED = "marked"
 """The gid of a labelled line whose points were marked one by one."""
@@ -27,7 +26,7 @@ MOST = 120
 
 def mark(axes: Axes, x: float, y: float, text: str) -> None:
     """Add the tooltip ``text`` at the point (x, y) of ``axes``, in data units."""
-    _MARKS.setdefault(axes.figure, []).append((axes, float(x), float(y), text))
+    vars(axes.figure).setdefault(_MARKS, []).append((axes, float(x), float(y), text))
 
 
 def points(figure: Figure) -> list[dict[str, Any]]:
@@ -37,7 +36,7 @@ def points(figure: Figure) -> list[dict[str, Any]]:
     """
     width, height = figure.get_size_inches() * figure.dpi
     found = []
-    for axes, x, y, text in [*_MARKS.get(figure, []), *_of_lines(figure)]:
+    for axes, x, y, text in [*vars(figure).get(_MARKS, []), *_of_lines(figure)]:
         right, up = axes.transData.transform((x, y))
         box = axes.bbox.padded(1.0)
         if box.x0 <= right <= box.x1 and box.y0 <= up <= box.y1:  # not cut off by the limits of the axes

@@ -11,11 +11,8 @@ may hold the cells of several experiments and of several versions of the source:
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,6 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from llmsched.eval.runs.cache_key import cell_key
+from llmsched.eval.runs.line_store import LineStore
 from llmsched.eval.runs.outcome import Outcome, Timeline
 from llmsched.eval.runs.runner import Cell, run_cells
 from llmsched_env.core.layout import ITL_BINS
@@ -32,50 +30,22 @@ FILE = "cells.jsonl"
 
 
 class CellStore:
-    """Finished runs by key, in a file of JSON lines to which runs are appended.
-
-    A line that a kill cut off is ignored, and its run is made again.  Memory holds only where each run begins in the
-    file: the outcomes of a hundred thousand runs would take gigabytes.
-    """
+    """Finished runs by key, in a file of lines to which runs are appended; a damaged line's run is made again."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._places: dict[str, int] = {}
-        end, line = 0, b"\n"
-        if path.exists():
-            with path.open("rb") as file:
-                for line in file:
-                    with suppress(ValueError, KeyError, TypeError):  # cut off
-                        self._places[json.loads(line)["key"]] = end
-                    end += len(line)
-        if not line.endswith(b"\n"):
-            self._append(b"\n")
+        self._lines = LineStore(path)
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._lines)
 
     def get(self, key: str, label: str) -> Outcome | None:
         """The outcome stored under ``key``, with ``label`` as its policy; None when there is none."""
-        if key not in self._places:
-            return None
-        with self._path.open("rb") as file:
-            file.seek(self._places[key])
-            row = json.loads(file.readline())
-        return replace(_outcome(row), policy=label)
+        row = self._lines.get(key)
+        return None if row is None else replace(_outcome(row), policy=label)
 
     def put(self, key: str, outcome: Outcome) -> None:
         """Store an outcome; on return it is in the file."""
-        line = json.dumps(_row(key, outcome), separators=(",", ":")).encode() + b"\n"
-        self._places[key] = self._append(line) - len(line)
-
-    def _append(self, line: bytes) -> int:
-        """Append to the file, which other processes may append to as well; return its new end."""
-        place = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        try:
-            os.write(place, line)
-            return os.lseek(place, 0, os.SEEK_CUR)
-        finally:
-            os.close(place)
+        self._lines.put(key, _row(outcome))
 
 
 class Cluster(Protocol):
@@ -130,10 +100,9 @@ def crew_of(jobs: int | Crew) -> Crew:
     return jobs if isinstance(jobs, Crew) else Crew(jobs)
 
 
-def _row(key: str, outcome: Outcome) -> dict[str, Any]:
+def _row(outcome: Outcome) -> dict[str, Any]:
     used = np.flatnonzero(outcome.e2e_counts)
     row = {
-        "key": key,
         "policy": outcome.policy,
         "seed": outcome.seed,
         "summary": _for_json(outcome.summary),

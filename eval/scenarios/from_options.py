@@ -11,6 +11,7 @@ from llmsched.eval.cli.options import FLAGS
 from llmsched.eval.cli.readers import TARGETS, slo_of
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched_env.config import Continuous, Controller, Queueing, SimConfig
+from llmsched_env.files.showing import visible
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.table import settings
 from llmsched_env.servers import parse_servers
@@ -96,8 +97,8 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
         name=options.scenario,
         config=config,
         workload=workload,
-        source=str(values["workload"]),
-        profile=values["profile"],
+        source=visible(str(values["workload"])),
+        profile=visible(values["profile"]),
         bins_from="given" if isinstance(values["bins"], tuple) else "quantiles of the calibration split",
         load=values.get("load"),
         tune_tbt=tune_tbt,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -17,9 +16,11 @@ from pathlib import Path
 from llmsched.eval.cli.command import run_guarded
 from llmsched.eval.cli.frame import plain_parser
 from llmsched.eval.cli.parser import OneLineParser
+from llmsched.eval.cli.terminal import say, show
 from llmsched.eval.runs.machine import processor
 from llmsched.eval.speed import env, kernel, process, train
 from llmsched.eval.speed.table import SpeedRow, table_text
+from llmsched_env.files.writing import check_file, write_text
 
 PROGRAM = "bench.py"
 GROUPS = ("kernel", "continuous", "stream", "env", "train", "compare", "import")
@@ -74,15 +75,17 @@ def measure(argv: list[str]) -> int:
         "compare": process.measure_compare,
         "import": process.measure_import,
     }
+    if options.json:
+        check_file(Path(options.json), "--json")
     about, rows = machine(), []
     for name in GROUPS:
         if name in wanted:
-            print(f"{PROGRAM}: measuring {name} ...", file=sys.stderr, flush=True)
+            say(f"{PROGRAM}: measuring {name} ...")
             rows += groups[name]()
-    print(f"{in_words(about)}\n\n{table_text(rows)}")
     if options.json:
         found = {"machine": about, "rows": [row.as_dict() for row in rows]}
-        Path(options.json).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_text(Path(options.json), json.dumps(found, indent=1) + "\n")
+    show(f"{in_words(about)}\n\n{table_text(rows)}")
     return 0
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmsched_env.files.showing import visible
 from llmsched_env.requests import MAX_TOKENS
 
 FORMATS = (
@@ -83,7 +84,7 @@ def read_trace(path: str | Path) -> Trace:
         if not head.strip() or "\0" in head:
             raise ValueError("the file is empty." if not head.strip() else f"not text. Formats known: {FORMATS}.")
         time_s, prompt, output = _read_jsonl(raw) if head.lstrip().startswith("{") else _read_csv(raw)
-        return _finish(path.name, time_s, prompt, output)
+        return _finish(visible(path.name), time_s, prompt, output)
     except ValueError as error:
         raise ValueError(f"trace {path}: {error}") from error
 

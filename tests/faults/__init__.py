@@ -1,0 +1,1 @@
+"""Faults around the work: files, streams, stores, policies and numbers that are not what they should be."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -12,6 +11,9 @@ from llmsched_env.core.constants import LAW_NUMBERS
 
 FIELDS = ("batch", "context", "decode_ms", "tokens", "prefill_ms")
 """Fields of ``grids`` in the JSON of a profile."""
+
+LARGEST = 1e300
+"""Largest point and time: products stay finite."""
 
 OTHER_NUMBERS = 4
 """Numbers of the law beside the grids: the three sizes and p2."""
@@ -95,7 +97,7 @@ def _lists(value: Sequence) -> list:
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _check_points(name: str, values: Sequence[Any], least: float) -> None:

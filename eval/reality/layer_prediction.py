@@ -35,6 +35,7 @@ from llmsched.eval.reality.log_replay import ClientTimes, EngineSettings, replay
 from llmsched.eval.report import artefacts
 from llmsched.eval.report.tables import Column, Table, text
 from llmsched.eval.report.text import fold
+from llmsched_env.files.writing import check_file, write_text
 from llmsched_env.profiles import SCHEMA, UNITS, Profile
 
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
@@ -117,7 +118,7 @@ class LayerFindings(Findings):
     def write_more(self, options: argparse.Namespace) -> None:
         """The profile."""
         if options.write_profile:
-            artefacts.write_text(options.write_profile, artefacts.as_json(self.document) + "\n")
+            write_text(options.write_profile, artefacts.as_json(self.document) + "\n")
 
 
 def statistics(requests_output: Floats, ttft_s: Floats, e2e_s: Floats) -> dict[str, float]:
@@ -138,7 +139,7 @@ def find(session: Session) -> Findings:
     """Read, sum, simulate, compare."""
     options = session.options
     if options.write_profile is not None:
-        artefacts.prepare_file("--write-profile", options.write_profile)
+        check_file(options.write_profile, "--write-profile")
     tables, meta, run = read_layers(options.layers), read_meta(options.engine), _one_run(options.log)
     shape = read_config(options.config) if options.config else known_shape(meta.model)
     if not _same_model(tables.model, meta.model):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 from llmsched_env.options.declaration import in_unit
 from llmsched_env.options.kinds import Number as Range
@@ -162,6 +163,10 @@ def declared(params: Mapping[str, Parameter | float]) -> dict[str, Parameter]:
     for name, given in params.items():
         if not name.isidentifier():
             raise ValueError(f"parameter {name!r} is not allowed: give a name of letters, digits and underscores.")
+        if given is None or isinstance(given, bool) or not isinstance(given, Number | Choice | Text | Real):
+            raise ValueError(
+                f"parameter {name}={given!r} is not allowed: give a number, or number(...) or choice(...)."
+            )
         found[name] = given if isinstance(given, Number | Choice | Text) else Number(float(given))
     return found
 

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 
 from llmsched_env.core.layout import RECORD
-from llmsched_env.core.view.decide import DECIDE_SIGNATURE
 from llmsched_env.options.suggest import did_you_mean
 
 LONGEST = 300
@@ -22,18 +21,15 @@ _SHORTER = (
 """Patterns of Numba's long texts, and what replaces them."""
 
 
+class PolicyCodeError(Exception):
+    """The code of a policy is refused; the text is the reason, without a full stop."""
+
+
 def check_signature(name: str, function: Callable) -> None:
     """``ValueError`` unless ``function`` can be called with (record, params, memory, rng)."""
     signature = inspect.signature(function)
     if [p.kind for p in signature.parameters.values()] != [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 4:
         raise ValueError(f"{name}{signature} is not a policy: give def {name}(record, params, memory, rng).")
-
-
-def check_result(compiled: Callable) -> None:
-    """``TypeError`` unless ``compiled`` returns (bin, size): Numba accepts a function that only raises."""
-    for signature in getattr(compiled, "nopython_signatures", ()):  # none where nothing is compiled
-        if signature.return_type != DECIDE_SIGNATURE.return_type:
-            raise TypeError(f"No conversion from {signature.return_type} to {DECIDE_SIGNATURE.return_type}")
 
 
 def compile_refusal(name: str, function: Callable, error: Exception) -> ValueError:
@@ -51,6 +47,8 @@ def _missing_field(error: Exception) -> str | None:
 
 def _reason(error: Exception) -> str:
     """Numba's explanation without its traceback and without the layout of the record."""
+    if isinstance(error, PolicyCodeError):
+        return str(error)
     field = _missing_field(error)
     if field is not None:
         return f"the record has no field {field!r}.{did_you_mean(field, RECORD.names or ())}"

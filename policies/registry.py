@@ -18,13 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from llmsched.policies.compiling import compile_checked
+from llmsched.policies.hooks import call_hook, checked_memory, loaded_numbers, replaced_fields
 from llmsched.policies.parameters import AUTO, Parameter, Value, check_value, declared, setting, show
-from llmsched.policies.refusals import check_result, check_signature, compile_refusal
+from llmsched.policies.refusals import check_signature, compile_refusal
 from llmsched_env.config import SimConfig
-from llmsched_env.core.view.decide import DECIDE_SIGNATURE, compile_policy
+from llmsched_env.core.view.decide import compile_policy
 from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.options.table import OPTIONS
 from llmsched_env.options.words import ENGINES
@@ -82,6 +83,12 @@ class Policy:
     check: Callable[[Mapping[str, Value]], None] | None = None
     load: Callable[[Mapping[str, Value], SimConfig], tuple[Floats, int]] | None = None
 
+    def __post_init__(self) -> None:
+        checked_memory(self.name, self.memory)
+        for engine in self.engines:
+            if engine not in ENGINES:
+                raise ValueError(f"{self.name}: engine {engine!r} is not known: give some of {', '.join(ENGINES)}.")
+
     @property
     def file(self) -> Path:
         """The file of the function."""
@@ -114,16 +121,13 @@ class Policy:
         """The function compiled for the kernel; ``ValueError`` in one line when it cannot be.
 
         It is compiled at first use.  A policy of this package is kept on disk.  A user's is compiled in every process,
-        because it may call functions of other files, and with every index checked, because a wrong index would write
-        into the memory of the process.
+        because it may call functions of other files, and with every index checked (policies.compiling).
         """
         check_signature(self.name, self.function)
         try:
             if self.file.is_relative_to(OURS):
                 return compile_policy(self.function)
-            compiled = njit(DECIDE_SIGNATURE, boundscheck=True)(self.function)
-            check_result(compiled)
-            return compiled
+            return compile_checked(self.function)
         except Exception as error:
             raise compile_refusal(self.name, self.function, error) from None
 
@@ -242,7 +246,7 @@ class Bound:
         if self.policy.load is None:
             return np.array(list(encoded.values()), dtype=np.float64), self.policy.memory
         if config not in self.loaded:
-            self.loaded[config] = self.policy.load(self.values, config)
+            self.loaded[config] = loaded_numbers(self.name, self.policy.load, self.values, config)
         return self.loaded[config]
 
     def configure(self, config: SimConfig) -> SimConfig:
@@ -254,19 +258,22 @@ class Bound:
             there, ours = self.policy.engines[0], ", ".join(names(config.engine))
             raise ValueError(f"{self.name} belongs to the engine {there!r}; in {config.engine!r} choose one of {ours}.")
         if self.policy.adapt is not None:
-            config = self.policy.adapt(config, self.values)
-        queueing = dict(self.policy.queueing(self.encoded)) if self.policy.queueing else {}
+            config = call_hook(self.name, "adapt", SimConfig, self.policy.adapt, config, self.values)
+        queueing = self._overrides("queueing")
         for name in OVERDUE:
             if name not in self.policy.params and self.values[name] is not None:
                 queueing[OPTIONS[f"{name}_factor"].field] = self.values[name]
-        controller = self.policy.controller(self.encoded) if self.policy.controller else {}
-        continuous = self.policy.continuous(self.encoded) if self.policy.continuous else {}
         return dataclasses.replace(
             config,
-            queueing=dataclasses.replace(config.queueing, **{**queueing, "edges": config.queueing.edges}),
-            controller=dataclasses.replace(config.controller, **controller),
-            continuous=dataclasses.replace(config.continuous, **continuous),
+            queueing=replaced_fields(self.name, config.queueing, {**queueing, "edges": config.queueing.edges}),
+            controller=replaced_fields(self.name, config.controller, self._overrides("controller")),
+            continuous=replaced_fields(self.name, config.continuous, self._overrides("continuous")),
         )
+
+    def _overrides(self, hook: str) -> dict[str, Any]:
+        """The fields that a hook of the policy sets."""
+        function = getattr(self.policy, hook)
+        return {} if function is None else dict(call_hook(self.name, hook, dict, function, self.encoded))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from llmsched.eval.calibration.rows import RowFile
 from llmsched.eval.cli.command import INTERRUPTED
 from llmsched.eval.cli.parser import refuse
 from llmsched.eval.cli.progress import Progress
+from llmsched.eval.cli.terminal import show
 from llmsched.eval.figures import style
 from llmsched.eval.figures.calibration import draw_profile
 from llmsched_env.files.writing import check_file, check_folder
@@ -75,16 +76,16 @@ def calibrate(options: argparse.Namespace) -> int:
     bench = Bench(options)
     out = options.out or Path("data/profiles") / f"{bench.name}.json"
     file = RowFile(options.rows or document.rows_path(out), bench.setup)
-    print(
+    show(
         f"{bench.setup.model} in {bench.setup.dtype} on {bench.setup.device}: {len(plan.cells)} cells x {plan.repeats}"
     )
     if file.rows:
-        print(f"continuing from {len(file.rows)} rows of {file.path}")
+        show(f"continuing from {len(file.rows)} rows of {file.path}")
     measurer = bench.measurer()
     try:
         measure(plan, file, measurer)
     except KeyboardInterrupt:
-        print(f"{settings.PROGRAM}: interrupted; {file.path} has all samples, the same command continues from it")
+        show(f"{settings.PROGRAM}: interrupted; {file.path} has all samples, the same command continues from it")
         return INTERRUPTED
     found = campaign.measurements(plan, file.rows)
     points, floors = usable(plan, found), bench.floors(plan.cells)
@@ -95,13 +96,13 @@ def calibrate(options: argparse.Namespace) -> int:
         return UNFINISHED
     profile = document.document(out.stem, bench.setup, fits, found, bench.about(plan, out, file.path))
     document.write(out, profile)
-    print(report(found, fits, floors, bench.bandwidth))
+    show(report(found, fits, floors, bench.bandwidth))
     if measurer.again or measurer.disturbed:
-        print(
+        show(
             f"other programs ran: {measurer.again} samples were repeated, {measurer.disturbed} disturbed ones count "
             "(--patience)"
         )
-    print(f"profile {out}, raw rows {file.path}; use it: python eval/compare.py --profile {out}")
+    show(f"profile {out}, raw rows {file.path}; use it: python eval/compare.py --profile {out}")
     if options.figure:
         style.draw_to(options.figure, lambda: draw_profile(load_profile(out), file.rows))
     return 0

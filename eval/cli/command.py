@@ -25,10 +25,7 @@ def run_guarded(program: str, work: Callable[[list[str]], int], argv: Sequence[s
     """Call ``work`` with the arguments ``argv`` (default: the command line); return its exit code, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = work(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
-        return code
+        return work(arguments)
     except BrokenPipeError:  # the reader closed the pipe, as `| head` does
         drop_output()
         return BROKEN_PIPE
@@ -69,11 +66,6 @@ def run_and_exit(main: Callable[[], int]) -> None:
         code = main()
     except SystemExit as stop:  # --help, or a refusal
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else REFUSED
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError:
-        drop_output()
     if code == INTERRUPTED:
         with suppress(OSError):
             sys.stderr.flush()

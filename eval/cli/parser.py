@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from llmsched.eval.cli.terminal import say
+from llmsched.eval.cli.terminal import say, show
 from llmsched_env.options.suggest import did_you_mean
 
 
@@ -16,6 +16,11 @@ class OneLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print ``PROGRAM: error: MESSAGE`` on standard error and exit with 2."""
         refuse(self.prog, message)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Help goes where results go."""
+        if message:
+            show(message.rstrip("\n"))
 
     def read(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """The options in ``argv`` (default: the command line); an unknown one names the nearest known."""

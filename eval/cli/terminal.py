@@ -1,7 +1,7 @@
 """Standard output and standard error, whatever they are: closed, full, a pipe that nobody reads, ASCII only.
 
 Results go to standard output by `show`, everything else to standard error by `say`.  Neither lets a text act on the
-terminal, and standard error never makes a command fail.
+terminal, and standard error never makes a command fail.  What the code of a policy prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -9,13 +9,17 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 from llmsched_env.files.showing import visible
 
 
 class OutputError(Exception):
     """Standard output cannot be written; the text is the reason."""
+
+
+_RESULTS: list[TextIO] = []
+"""Standard output of this process, once `prepare_streams` has kept it for results."""
 
 
 class _Forgiving:
@@ -52,15 +56,24 @@ def prepare_streams() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     sys.stderr = _Forgiving(sys.stderr)
+    if sys.stdout is not None:
+        kept = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors="backslashreplace")
+        _RESULTS.append(kept)
+        os.dup2(2, 1)  # what anything else writes there, from Python or from compiled code, is no result
+
+
+def results() -> TextIO | None:
+    """The stream for results; None where standard output is closed."""
+    return _RESULTS[-1] if _RESULTS else sys.stdout
 
 
 def show(text: str) -> None:
     """Print a result on standard output; `BrokenPipeError` where its reader has gone, else `OutputError`."""
-    if sys.stdout is None:
+    stream = results()
+    if stream is None:
         raise OutputError("it is closed")
     try:
-        print(visible(text))
-        sys.stdout.flush()
+        print(visible(text), file=stream, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -75,5 +88,7 @@ def say(text: str) -> None:
 
 def drop_output() -> None:
     """Let standard output take and forget what is still to be written to it."""
-    with suppress(OSError, ValueError, AttributeError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    stream = results()
+    with suppress(OSError, ValueError):
+        if stream is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

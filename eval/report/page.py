@@ -20,6 +20,7 @@ from llmsched.eval.figures.style import STYLE
 from llmsched.eval.report import tooltips
 from llmsched.eval.report.tables import Column, Table, Value
 from llmsched.eval.runs.intervals import Interval
+from llmsched_env.files.showing import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,7 +45,7 @@ def page(
         "style": (PARTS / "page.css").read_text(encoding="utf-8"),
         "script": (PARTS / "page.js").read_text(encoding="utf-8"),
     }
-    return Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(parts)
+    return visible(Template((PARTS / "page.html").read_text(encoding="utf-8")).substitute(parts))
 
 
 def _table(table: Table) -> str:

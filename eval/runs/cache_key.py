@@ -22,6 +22,7 @@ import numpy as np
 from llmsched.eval.runs.runner import Cell
 from llmsched.policies import Policy, ReadyPolicy
 from llmsched.policies.registry import OURS
+from llmsched.policies.userfile import code_digest
 from llmsched_env import datafiles
 from llmsched_env.workload.traces import Trace
 
@@ -36,7 +37,7 @@ LIBRARIES = ("numba", "numpy", "scipy")
 def cell_key(cell: Cell) -> str:
     """The key of ``cell``: 32 hexadecimal digits.
 
-    A policy from a user's file counts with all of that file, but not with what that file imports.
+    A policy from a user's file counts with all of that file, and with the files beside it that it imports.
     """
     workload, ready = cell.scenario.workload, cell.policy.ready(cell.scenario.config)
     source = workload.name if workload.trace is None else trace_digest(workload.trace)
@@ -81,7 +82,7 @@ def trace_digest(trace: Trace) -> str:
 
 def _policy(policy: Policy, ready: ReadyPolicy) -> dict[str, Any]:
     file = policy.file
-    code = "ours" if file.is_relative_to(OURS) else _file_digest(file, file.stat().st_mtime_ns)  # ours: source_version
+    code = "ours" if file.is_relative_to(OURS) else code_digest(file)  # ours: source_version
     return {
         "function": policy.function.__qualname__,
         "file": file.name,
@@ -90,11 +91,6 @@ def _policy(policy: Policy, ready: ReadyPolicy) -> dict[str, Any]:
         "memory": ready.memory_size,
         "details": ready.details,
     }
-
-
-@cache
-def _file_digest(file: Path, modified_ns: int) -> str:
-    return _digest(file.read_bytes())
 
 
 def _plain(value: Any) -> Any:

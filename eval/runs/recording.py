@@ -14,7 +14,7 @@ from llmsched_env.core.layout import BAD_BIN, BAD_SIZE, DECIDE, RECORD
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.metrics import measure, targets_of
 from llmsched_env.simulation.result import RunResult
-from llmsched_env.simulation.simulator import Simulator, log_rows
+from llmsched_env.simulation.simulator import Simulator, log_rows, policy_failure
 from llmsched_env.workload.streams import streams
 
 
@@ -47,7 +47,11 @@ def record_run(cell: Cell, requests: Requests, *, keep: bool = False) -> Recordi
     waits = 0
     while True:
         before = memory.copy() if keep else memory
-        if (status := run(simulator.arrays, row, *asked, True, 1)) != DECIDE:
+        try:
+            status = run(simulator.arrays, row, *asked, True, 1)
+        except Exception as error:
+            raise policy_failure(error, float(lane["now"])) from None
+        if status != DECIDE:
             break
         free.append(int(row[0]["free_servers"]))
         waited.append(int(lane["waits"]) > waits)

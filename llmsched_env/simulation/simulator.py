@@ -99,9 +99,8 @@ class Simulator:
         while status == layout.DECIDE:
             try:
                 status = run_lane(self.arrays, self.record, decide, params, memory, rng, details, DECISIONS_PER_CALL)
-            except (ArithmeticError, LookupError, ValueError) as error:  # the kernel raises nothing itself
-                now = float(self.lane[0]["now"])
-                raise ValueError(f"the policy failed at t = {now:g} s: {type(error).__name__}: {error}.") from None
+            except Exception as error:  # the kernel raises nothing itself
+                raise policy_failure(error, float(self.lane[0]["now"])) from None
         if status in (layout.BAD_BIN, layout.BAD_SIZE):
             choice, size = int(self.record[0]["last_size"]), int(self.record[0]["server_batches"])
             raise ValueError(
@@ -130,6 +129,14 @@ class Simulator:
             wall_s=wall_s,
             warmup=warmup,
         )
+
+
+def policy_failure(error: Exception, now: float) -> Exception:
+    """``ValueError`` that says what a policy raised at time ``now`` (s); Ctrl-C in compiled code stays what it is."""
+    if isinstance(error, SystemError) and isinstance(error.__cause__, KeyboardInterrupt):
+        return error
+    about = " ".join(str(error).split())
+    return ValueError(f"the policy failed at t = {now:g} s: {type(error).__name__}{f': {about}' if about else ''}.")
 
 
 def finish_rows(engine: Engine, rows: NDArray, servers: NDArray, until: float) -> None:

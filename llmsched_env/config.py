@@ -114,7 +114,7 @@ class Queueing:
     def __post_init__(self) -> None:
         if list(self.edges) != sorted(self.edges):
             raise ValueError(f"bin edges {self.edges} are not ascending: give them in increasing order.")
-        check_number("bins (with the overdue queue)", self.num_bins, 1, MAX_BINS)
+        check_number("bins", self.num_bins, 1, MAX_BINS)
         check_fields("queueing", self)
         if self.overdue_factor is not None and self.discipline == "oracle-srpt":
             raise ValueError("overdue_factor does not go with discipline='oracle-srpt', which preempts: drop one.")
@@ -124,14 +124,19 @@ class Queueing:
             )
 
     @property
-    def length_bins(self) -> int:
-        """Bins of predicted output length, without the overdue queue."""
+    def num_bins(self) -> int:
+        """K, the bins of predicted output length."""
         return len(self.edges) + 1
 
     @property
-    def num_bins(self) -> int:
-        """K, with the overdue queue."""
-        return self.length_bins + (self.overdue_factor is not None)
+    def has_overdue(self) -> bool:
+        """Whether there is an overdue queue beside the bins."""
+        return self.overdue_factor is not None
+
+    @property
+    def num_queues(self) -> int:
+        """The bins, and the overdue queue where there is one."""
+        return self.num_bins + self.has_overdue
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ MASKED = -1e8
 """Score of an action that is not allowed: its probability is 0, and the score stays finite."""
 
 NAMES = [name for name, *_ in PER_BIN]
-QUEUE, BATCHES, WAIT, TIME, SLACK, TARGET, SERVED, LATE = (
+QUEUE, BATCHES, WAIT, TIME, SLACK, TARGET, SERVED, OVERDUE = (
     NAMES.index(name)
-    for name in ("queue", "queue_in_batches", "head_wait", "batch_time", "slack", "target", "served", "late")
+    for name in ("queue", "queue_in_batches", "head_wait", "batch_time", "slack", "target", "served", "overdue")
 )
 
 
@@ -38,13 +38,16 @@ def unsquash(x: Tensor) -> Tensor:
 
 
 class Scorer(nn.Module):
-    """Scores (N, 1 + choices * rungs) of the ladder's actions from observations (N, size) for ``bins`` bins."""
+    """Scores (N, 1 + choices * rungs) of the ladder's actions from observations (N, size).
+
+    The choices are ``bins`` bins, `any`, and the overdue queue, which the network always has (network.settings).
+    """
 
     rungs: Tensor
 
     def __init__(self, bins: int, max_batch: int, hidden: int) -> None:
         super().__init__()
-        self.bins, self.max_batch = bins, max_batch
+        self.bins, self.choices, self.max_batch = bins, bins + 2, max_batch
         sizes = ladder(max_batch)[:-1].astype(np.float64)
         self.register_buffer("rungs", torch.tensor(sizes, dtype=torch.get_default_dtype()))
         for name, shape in shapes(hidden).items():
@@ -61,25 +64,25 @@ class Scorer(nn.Module):
         return {name: p.detach().cpu().numpy().astype(np.float64) for name, p in self.named_parameters()}
 
     def describe(self, image: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """(context (N, CONTEXT), choices (N, K + 1, CHOICE), facts) of observations (N, size).
+        """(context (N, CONTEXT), choices (N, K + 2, CHOICE), facts) of observations (N, size).
 
-        The facts are (N, K + 1) each: waiting requests, requests in a full batch, its service time (T), age of the
+        The facts are (N, K + 2) each: waiting requests, requests in a full batch, its service time (T), age of the
         first request (T), whether the choice may be served.
         """
-        n = image.shape[0]
-        own = image[:, SHARED:].reshape(n, self.bins + 1, OWN)
+        n, queues = image.shape[0], [*range(self.bins), self.bins + 1]
+        own = image[:, SHARED:].reshape(n, self.choices, OWN)
         count = torch.round(torch.exp2(20.0 * own[..., QUEUE]) - 1.0)
         full = count / unsquash(own[..., BATCHES]).clamp(min=1.0)
         age, time, slack = (unsquash(own[..., place]) for place in (WAIT, TIME, SLACK))
-        overdue = own[..., LATE] >= 1.0
+        overdue = own[..., OVERDUE] >= 1.0
         hopeful = (~overdue).to(time.dtype)
         on_time = hopeful * ((1.0 - time) / age.clamp(min=SMALLEST_AGE)).clamp(0.0, 1.0)
         age = torch.where(overdue, torch.full_like(age, LARGEST_TIME), age)
-        skipped = overdue & ~overdue[:, -1:]  # other requests wait
+        skipped = overdue & ~overdue[:, self.bins, None]  # other requests wait
         served = (own[..., SERVED] >= 0.5) & ~skipped
-        waiting = torch.where(skipped, 0.0, count)[:, :-1].sum(dim=1, keepdim=True).clamp(min=1.0)
+        waiting = torch.where(skipped, 0.0, count)[:, queues].sum(dim=1, keepdim=True).clamp(min=1.0)
         is_any = torch.zeros_like(count)
-        is_any[:, -1] = 1.0
+        is_any[:, self.bins] = 1.0
         derived = [
             on_time,
             torch.log2(1.0 + full * on_time / (time + ADDED_TIME)) / 10.0,
@@ -92,8 +95,8 @@ class Scorer(nn.Module):
             is_any,
         ]
         choices = torch.cat([own, torch.stack(derived, dim=-1)], dim=-1)
-        bins = choices[:, :-1]
-        filled = served[:, :-1, None]
+        bins = choices[:, queues]
+        filled = served[:, queues, None]
         some = filled.any(dim=1)
         largest = torch.where(filled, bins, torch.full_like(bins, -torch.inf)).amax(dim=1)
         largest = torch.where(some, largest, torch.zeros_like(largest))
@@ -101,7 +104,7 @@ class Scorer(nn.Module):
         return torch.cat([image[:, :SHARED], largest, mean], dim=-1), choices, (count, full, time, age, served)
 
     def describe_sizes(self, choices: Tensor, facts: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """(inputs SIZED of every size (N, K + 1, rungs, SIZES), whether the size is allowed (N, K + 1, rungs))."""
+        """(inputs SIZED of every size (N, K + 2, rungs, SIZES), whether the size is allowed (N, K + 2, rungs))."""
         count, full, time, age, served = (fact[..., None] for fact in facts)
         target = torch.round(choices[..., TARGET] * self.max_batch).clamp(min=1.0)[..., None]
         fixed = self.rungs.expand(*count.shape[:-1], -1)
@@ -150,10 +153,10 @@ class Critic(nn.Module):
 
     def __init__(self, scorer: Scorer, width: int) -> None:
         super().__init__()
-        inputs = CONTEXT + SHARED + (scorer.bins + 1) * OWN
+        inputs = CONTEXT + SHARED + scorer.choices * OWN
         self._describe = scorer.describe
         self.net = nn.Sequential(nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
-        self.latent_dim_pi, self.latent_dim_vf = SHARED + (scorer.bins + 1) * OWN, width
+        self.latent_dim_pi, self.latent_dim_vf = SHARED + scorer.choices * OWN, width
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(features for the actor, features for the critic)."""
@@ -178,7 +181,7 @@ class _ScorerActor:
 
     def _build_mlp_extractor(self) -> None:
         space = self.observation_space  # type: ignore[attr-defined]
-        self.scorer = Scorer((space.shape[0] - SHARED) // OWN - 1, *self._shape)
+        self.scorer = Scorer((space.shape[0] - SHARED) // OWN - 2, *self._shape)
         self.mlp_extractor = Critic(self.scorer, self._width)
 
     def _build(self, lr_schedule: Any) -> None:

@@ -180,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: error: {folder} holds a run: give --resume, or another --out.", file=sys.stderr)
         return 2
     try:
-        max_bins = max(system.bins for system in systems) + 1
+        max_bins = max(system.bins for system in systems)
         env = make_many_systems(systems, arguments.lanes, arguments.requests, max_bins, arguments.seed)
         model = make_learner(arguments, env)
     except ValueError as error:

@@ -37,7 +37,7 @@ SHARED_INPUTS += ("waiting_per_server", "in_service")
 LARGEST_INPUTS = ("hits_per_time", "due")
 """Inputs of the hidden layer, as the largest over the bins, that are searched."""
 
-CHOICE_INPUTS: tuple[str, ...] = ("head_wait", "head_predicted", "batch_time", "late")
+CHOICE_INPUTS: tuple[str, ...] = ("head_wait", "head_predicted", "batch_time", "overdue")
 CHOICE_INPUTS += tuple(name for name in DERIVED if name != "due_soon")
 """Inputs of the hidden layer of a choice that are searched."""
 

@@ -25,7 +25,7 @@ from llmsched.train.arguments import setting
 from llmsched.train.evolution import SearchProblem, SearchSettings, run_command
 from llmsched.train.systems_continuous import LOADS, RIVALS, training_systems
 
-RULE = {"room": 3.0, "first": 0.5, "late": -1.2, "lost": -1.2}
+RULE = {"room": 3.0, "first": 0.5, "overdue": -1.2, "lost": -1.2}
 """Weights of the rule past the hidden layer, by input."""
 
 OFFSET = -0.47

@@ -171,7 +171,7 @@ def find(session: Session) -> Findings:
     comparison = prepare(session)
     results = None
     if options.out:
-        results = ResultsFile(Path(options.out) / "results.csv", comparison.scenario.config.queueing.length_bins)
+        results = ResultsFile(Path(options.out) / "results.csv", comparison.scenario.config.queueing.num_bins)
     interrupted = comparison.run(session.crew, results, timeline=bool(options.out or options.report))
     if interrupted:
         session.notes.append(f"Interrupted: {interrupted} and are shown.")

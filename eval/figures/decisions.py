@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Colour = tuple[float, float, float]
 
 DARK, GREY, WHITE = (0.60, 0.10, 0.22), (0.62, 0.62, 0.62), (1.0, 1.0, 1.0)
-"""Colours of bins of late requests, of `any`, and of waiting."""
+"""Colours of the overdue queue, of `any`, and of waiting."""
 
 GROUND = "#f4f4f4"
 """Background: states that cannot occur."""
@@ -54,7 +54,7 @@ class ChoiceLegend:
 def legend_of(found: Sequence[Sequence[str]]) -> ChoiceLegend:
     """The legend for policies whose bins have the names ``found``: the names of the policy with most bins."""
     names = max(found, key=len)
-    lengths = sum(not name.startswith("late") for name in names)
+    lengths = sum(name != "overdue" for name in names)
     ramp = [(red / 255.0, green / 255.0, blue / 255.0) for red, green, blue in bin_colours(lengths).tolist()]
     return ChoiceLegend([*names, "wait", "any"], [*ramp, *[DARK] * (len(names) - lengths), WHITE, GREY])
 

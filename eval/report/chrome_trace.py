@@ -50,7 +50,7 @@ def events_of(process: int, name: str, result: RunResult) -> list[dict[str, Any]
                 "tid": int(batch["server"]) + 1,
                 "args": {
                     "size": int(batch["size"]),
-                    "evictions": int(batch["evictions"]),
+                    "preemptions": int(batch["preemptions"]),
                     "kv_peak_tokens": float(batch["kv_peak"]),
                 },
             }
@@ -59,10 +59,10 @@ def events_of(process: int, name: str, result: RunResult) -> list[dict[str, Any]
 
 
 def _kind(choice: int, bins: int) -> str:
-    """The bin of a batch; `running` in the engine `continuous`, whose running sets belong to no single bin."""
+    """The choice of a batch; `running` in the engine `continuous`, whose running sets belong to no single bin."""
     if choice < 0:
         return "running"
-    return "any" if choice == bins else f"bin {choice}"
+    return "any" if choice == bins else f"bin {choice}" if choice < bins else "overdue"
 
 
 def _waiting(process: int, result: RunResult) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from llmsched.eval.scenarios.scenario import Scenario
 def heading(scenario: Scenario, seeds: Sequence[int]) -> str:
     """The lines above the table: what was simulated."""
     many = f"{len(seeds)} seeds ({seeds[0]} to {seeds[-1]})" if len(seeds) > 1 else f"1 seed ({seeds[0]})"
-    bins = scenario.config.queueing.length_bins
+    bins = scenario.config.queueing.num_bins
     names = " ".join(scenario.bin_names[:bins])
     overdue = " and an overdue queue" * (len(scenario.bin_names) > bins)
     lines = [
@@ -61,5 +61,5 @@ def _lost(summary: Mapping[str, Any]) -> str:
     names = ("rejected", "dropped", "unfinished")
     parts = [f"{summary[name]:,} {name}" for name in names if summary[name]]
     if summary["preemptions"]:
-        parts.append(f"{summary['preemptions']:,} evictions")
+        parts.append(f"{summary['preemptions']:,} preemptions")
     return f"{summary['policy']}: {', '.join(parts)} (of {summary['submitted']:,} requests)" if parts else ""

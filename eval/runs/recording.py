@@ -72,9 +72,11 @@ def record_run(cell: Cell, requests: Requests, *, keep: bool = False) -> Recordi
 
 @dataclass(frozen=True)
 class Sharing:
-    """How a run divided its servers, by bin (K,): ``time``, share of all server time; mean ``batch`` (NaN: none);
-    ``missed``, share of the requests whose predicted length belongs there (NaN: none).  A batch of `any` counts in the
-    bins of its members, in proportion."""
+    """How a run divided its servers, by bin, and last for the overdue queue where there is one (queues,).
+
+    ``time``, share of all server time; mean ``batch`` (NaN: none); ``missed`` (K,), share of the requests whose
+    predicted length belongs there (NaN: none).  A batch of `any` counts in the bins of its members, in proportion.
+    """
 
     time: NDArray[np.float64]
     batch: NDArray[np.float64]
@@ -93,36 +95,35 @@ def sharing_of(result: RunResult) -> Sharing:
 
 
 def batch_weights(result: RunResult) -> NDArray[np.float64]:
-    """The share of every batch that belongs to every bin, (batches, K)."""
-    bins, batches, requests = result.config.queueing.num_bins, result.batches, result.requests
-    weights = np.zeros((len(batches), bins))
+    """The share of every batch that belongs to every bin, and last to the overdue queue where there is one, (batches,
+    queues)."""
+    queueing, batches, requests = result.config.queueing, result.batches, result.requests
+    bins, queues = queueing.num_bins, queueing.num_queues
+    weights = np.zeros((len(batches), queues))
     served = requests[requests["batch"] >= 0]
     np.add.at(weights, (served["batch"], served["bin"]), 1.0)
     weights /= np.maximum(weights.sum(axis=1, keepdims=True), 1.0)
     chosen = batches["choice"]
-    own = chosen < bins
-    weights[own] = np.eye(bins)[chosen[own]]
+    own = chosen != bins
+    weights[own] = np.eye(queues)[np.minimum(chosen[own], bins)]
     return weights
 
 
 def missed_by_length(result: RunResult) -> NDArray[np.float64]:
-    """The share of the scored requests of every bin of predicted length that missed their SLO, (length_bins,)."""
+    """The share of the scored requests of every bin of predicted length that missed their SLO, (num_bins,)."""
     scored = result.requests[result.warmup :]
     _, met = measure(scored, targets_of(result.config.slos))
     queueing = result.config.queueing
     place = np.searchsorted(np.asarray(queueing.edges), scored["predicted"], side="right")
-    arrived = np.bincount(place, minlength=queueing.length_bins)
+    arrived = np.bincount(place, minlength=queueing.num_bins)
     with np.errstate(invalid="ignore"):
-        return np.bincount(place, weights=~met, minlength=queueing.length_bins) / arrived
+        return np.bincount(place, weights=~met, minlength=queueing.num_bins) / arrived
 
 
 def bin_names(config: SimConfig) -> list[str]:
-    """Names of the bins 0 to K - 1 of ``config`` as they stand in legends: predicted output tokens, then what is late.
-
-    A bin that follows those of predicted lengths holds what can no longer be in time.
-    """
+    """Names of the queues of ``config`` as they stand in legends: predicted output tokens of every bin, then the
+    overdue queue where there is one."""
     bounds = [0, *config.queueing.edges]
     names = [f"{low} to {high - 1}" for low, high in pairwise(bounds)]
     names.append(f"{bounds[-1]} and more" if len(bounds) > 1 else "all")
-    more = config.queueing.num_bins - len(names)
-    return names + (["late"] if more == 1 else [f"late {i + 1}" for i in range(more)])
+    return names + ["overdue"] * config.queueing.has_overdue

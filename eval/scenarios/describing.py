@@ -94,7 +94,7 @@ def _said(option: Option, scenario: Scenario) -> str:
         given = dict.fromkeys(server.kv_tokens for server in config.servers if server.kv_tokens is not None)
         return " and ".join(option.said(value) for value in given)
     if option.name == "bins":
-        bins = config.queueing.length_bins
+        bins = config.queueing.num_bins
         if scenario.bins_from != "given":
             return f"{bins} bin{'s' * (bins > 1)}" if bins != option.default else ""
         return f"bins from {', '.join(map(str, (0, *config.queueing.edges)))}"

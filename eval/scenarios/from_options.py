@@ -51,7 +51,7 @@ MEMORY: dict[str, Any] = {
 
 The memory target settles at about 30 requests.  Such a batch decodes in about 80 ms a step, so with D = 100 ms (the
 TPOT target) the SLA target stays above it: memory binds.  At 1.7 requests/s most batches of the single-queue policies
-reach the target, the KV memory fills and evicts, and 60 s is within reach of the better policies only.
+reach the target, the KV memory fills and preempts, and 60 s is within reach of the better policies only.
 """
 
 CONTINUOUS: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """The clock: which event comes next, what it does, and who is asked.
 
-Order at one instant, written here and nowhere else: server events by server number (on one server evictions or
+Order at one instant, written here and nowhere else: server events by server number (on one server preemptions or
 tokens, then completions), arrivals by request number, timers, decisions by server number.
 """
 
@@ -23,13 +23,13 @@ from llmsched_env.core.layout import (
     REJECTED,
     WAITING,
 )
-from llmsched_env.core.queueing.overdue import retire, watch
-from llmsched_env.core.queueing.queues import oldest_waiting, push
+from llmsched_env.core.queueing.overdue import move_overdue, schedule_overdue
+from llmsched_env.core.queueing.queues import next_row, oldest_waiting, push
 
 
 @part
 def next_server_event(state):
-    """Time of the first eviction or completion, inf when all servers are free."""
+    """Time of the first preemption or completion, inf when all servers are free."""
     time = math.inf
     for s in range(state.lane.num_servers):
         time = min(time, state.servers[s].next_event)
@@ -67,14 +67,14 @@ def can_wait(state):
 
 
 @part
-def understood(state, choice, size, first):
-    """What an answer means where the asked server's bins begin at row ``first``: (status, bin, size, is it wait).
+def read_answer(state, choice, size, group):
+    """What an answer means on a server whose bins are those of ``group``: (status, choice, size, is it wait).
 
-    BAD_BIN and BAD_SIZE change nothing.  An empty bin means `any`, and is counted; waiting where no event can
-    come means `any` with the largest size.
+    BAD_BIN and BAD_SIZE change nothing.  A bin, or an overdue queue, that is empty means `any`, and is counted; waiting
+    where no event can come means `any` with the largest size.
     """
     lane = state.lane
-    if choice < 0 or choice > lane.num_bins:
+    if choice < 0 or choice > lane.num_bins + lane.has_overdue:
         return BAD_BIN, choice, size, False
     if size < 0:
         return BAD_SIZE, choice, size, False
@@ -84,7 +84,7 @@ def understood(state, choice, size, first):
             lane.waits += 1
             return DECIDE, choice, size, True
         return DECIDE, lane.num_bins, lane.max_batch, False
-    if choice < lane.num_bins and state.bins[first + choice].length == 0:
+    if choice != lane.num_bins and state.bins[next_row(state, choice, group)].length == 0:
         lane.empty_choices += 1
         choice = lane.num_bins
     return DECIDE, choice, min(size, lane.max_batch), False
@@ -97,16 +97,16 @@ def is_tick(lane):
 
 
 @part
-def ring(state, changed, timer):
-    """Set the flags of the tick, after the events of this instant: ``changed`` if there were any."""
+def wake_servers(state, changed, timer):
+    """Let servers be asked after the events of this instant (``changed`` if there were any), and note a tick."""
     lane = state.lane
     lane.at_tick = is_tick(lane)
     if lane.at_tick and lane.waiting > 0 and (lane.free > 0 or lane.asks_busy):
         lane.tick_spent = 1
     elif changed:
         lane.tick_spent = 0
-    lane.rung = changed or lane.now == timer
-    lane.events += lane.rung
+    lane.woken = changed or lane.now == timer
+    lane.events += lane.woken
     lane.turn = 0
 
 
@@ -165,8 +165,8 @@ def clock(
             return
         request.status = WAITING
         push(state, i)
-        if lane.late_bin:
-            watch(state, i)
+        if lane.has_overdue:
+            schedule_overdue(state, i)
 
     @part
     def arrive_before(state, limit):
@@ -198,9 +198,9 @@ def clock(
         while lane.next_arrival < lane.loaded and state.requests[lane.next_arrival].arrival <= time:
             changed = True
             arrive(state)
-        if lane.late_bin:
-            retire(state)
-        ring(state, changed, timer)
+        if lane.has_overdue:
+            move_overdue(state)
+        wake_servers(state, changed, timer)
 
     @part
     def advance(state):

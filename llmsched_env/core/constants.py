@@ -7,7 +7,7 @@ PENDING, WAITING, IN_SERVICE, COMPLETED, REJECTED, DROPPED = range(-1, 5)
 """Status of a request.  What has not ended when a run stops (WAITING, IN_SERVICE) is unfinished."""
 
 MAX_BINS = 32
-"""Most bins a simulation can have (the layout of the decision record is fixed)."""
+"""Most bins of predicted length that a simulation can have (the layout of the decision record is fixed)."""
 
 MAX_SERVERS = 128
 """Most servers a simulation can have."""

@@ -13,7 +13,7 @@ def accrue(state, until):
     elapsed = until - lane.now
     lane.holding += elapsed * (lane.waiting + lane.in_service)
     if lane.track:
-        lane.late += elapsed * lane.late_now
+        lane.tardiness += elapsed * lane.past_deadline
         for c in range(len(state.slos)):
             slo = state.slos[c]
             slo.next_ttft = _sweep(state, c, slo.next_ttft, slo.ttft, until, True)
@@ -35,8 +35,8 @@ def _sweep(state, c, i, target, until, ttft):
         stamp = request.first_token if ttft else request.completion
         if not stamp <= deadline:  # NaN: not yet
             charge(state, request)
-            lane.late_now += 1
-            lane.late += until - deadline
+            lane.past_deadline += 1
+            lane.tardiness += until - deadline
     return i
 
 
@@ -55,6 +55,6 @@ def drop(state, i):
     lane.dropped += 1
     if lane.track:
         if request.missed:
-            lane.late_now -= 1
+            lane.past_deadline -= 1
         else:
             charge(state, request)

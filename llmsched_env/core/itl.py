@@ -67,7 +67,7 @@ def add_gaps(state, n, base, slope, first, last):
 
 @part
 def add_stall(state, i, gap):
-    """Add the gap that an eviction tore between two tokens of request ``i``."""
+    """Add the gap that a preemption tore between two tokens of request ``i``."""
     if len(state.gaps) == 0 or i < state.lane.warmup:
         return
     state.lane.itl_count += 1.0

@@ -35,8 +35,8 @@ SKIP, START, STEP = range(3)
 # Latency forms (profiles.FORMS in this order) and the two lengths of `batch-length`.
 SPLIT, TOKENS, BATCH_LENGTH, AFFINE, FLOOR, EXPERTS, TABLE = range(7)
 
-CHOICES = MAX_BINS + 1
-"""Rows of everything that exists per bin and for `any` (which is number K, after the K bins)."""
+CHOICES = MAX_BINS + 2
+"""Entries of everything that exists per choice: K bins, then number K, `any`, then number K + 1, the overdue queue."""
 
 REQUEST = np.dtype(
     [
@@ -44,31 +44,31 @@ REQUEST = np.dtype(
         ("prompt", "i4"),
         ("output", "i4"),  # the truth; no record shows it
         ("predicted", "i4"),
-        ("generated", "i4"),  # output tokens from earlier batches (after an eviction)
+        ("generated", "i4"),  # output tokens from earlier batches (after a preemption)
         ("next", "i4"),  # next in its bin, or NONE
         ("prev", "i4"),  # the one before it there, where bins are lists
         ("bin", "i1"),
         ("slo_class", "i1"),
         ("status", "i1"),
         ("missed", "i1"),  # 1 once its SLO miss has been charged
-        ("late", "i1"),  # 1: it went to the late bin
+        ("overdue", "i1"),  # 1: it is, or was, in the overdue queue
         ("group", "i2"),  # set of bins it waits in: its server where arrivals are routed, else 0
         ("dispatch", "f8"),  # first dispatch; NaN: not yet
         ("first_token", "f8"),  # end of its first prefill; NaN: not yet
         ("last_token", "f8"),  # its own last token; NaN: not yet
         ("completion", "f8"),  # release; NaN: not yet
         ("key", "f8"),  # static order inside a bin (FIFO: the arrival)
-        ("evictions", "i4"),
+        ("preemptions", "i4"),
         ("batch", "i4"),  # number of its last batch, or of its last server in the engine `continuous`, or NONE
     ],
     align=True,
 )
 
-BIN = np.dtype(  # K bins, then `any`, which uses the controller part only
+BIN = np.dtype(  # of every group K bins and the overdue queue, if any; last `any`, which uses the controller part only
     [
         ("head", "i4"),  # first waiting request, or NONE
         ("tail", "i4"),
-        ("returned", "i4"),  # last of the evicted ones that stand in front, or NONE
+        ("last_preempted", "i4"),  # last of the preempted ones that stand in front, or NONE
         ("length", "i4"),  # waiting requests
         ("heap_size", "i4"),  # waiting requests that are ordered by a key (not FIFO)
         ("batches", "i4"),  # completed batches that fed this controller
@@ -90,7 +90,7 @@ BIN = np.dtype(  # K bins, then `any`, which uses the controller part only
 
 SERVER = np.dtype(
     [
-        ("next_event", "f8"),  # its next eviction or completion; inf: free
+        ("next_event", "f8"),  # its next preemption or completion; inf: free
         ("end", "f8"),  # end of its batch; inf: free
         ("predicted_end", "f8"),  # end of its batch if the predictions were true
         ("eta", "f8"),  # KV capacity, tokens
@@ -99,9 +99,9 @@ SERVER = np.dtype(
         ("c", "f8", (LAW_NUMBERS,)),  # the latency law in s and tokens: profiles.Profile.numbers
         ("noise_sigma", "f8"),
         ("batch", "i4"),  # number of the running batch, NONE: free
-        ("choice", "i4"),  # bin (or K) of the running batch
+        ("choice", "i4"),  # the choice that the running batch was formed from
         ("completing", "i4"),  # members of the running batch that complete in it
-        ("late", "i4"),  # ... of which this many complete after their deadline
+        ("deadline_misses", "i4"),  # ... of which this many complete after their deadline
         ("tpot_misses", "i4"),  # ... of which this many miss their TPOT target only
         ("drop", "i4"),  # the request that is dropped at its end, or NONE
         ("sum_l", "f8"),  # sum of prompt + output of those members
@@ -114,8 +114,8 @@ SERVER = np.dtype(
         ("decode_s", "f8"),  # time of those steps
         ("reserved", "f8"),  # KV reservation of the running batch, tokens
         ("peak", "f8"),  # most KV tokens of the running batch
-        ("evict_head", "i4"),  # its evictions still to come, a list through REQUEST.next, or NONE
-        ("evict_tail", "i4"),
+        ("preempted_head", "i4"),  # its preemptions still to come, a list through REQUEST.next, or NONE
+        ("preempted_tail", "i4"),
         ("busy_s", "f8"),  # total
         ("peak_ever", "f8"),
         ("batches", "i4"),  # completed
@@ -173,14 +173,15 @@ SLOT = np.dtype([("request", "i4"), ("finish", "i8")], align=True)
 """A decoding member: the iteration of its server that gives its last token.  A heap per server, first end first."""
 
 EXPIRY = np.dtype([("at", "f8"), ("request", "i4")], align=True)
-"""When a request becomes late.  A heap, soonest first."""
+"""When a request becomes overdue.  A heap, soonest first."""
 
 LANE = np.dtype(
     [
         ("now", "f8"),
         ("loaded", "i8"),  # requests in the arrays
         ("final", "i4"),  # 1: no more requests will be loaded; LAST: nor would any come
-        ("num_bins", "i4"),
+        ("num_bins", "i4"),  # K
+        ("rows", "i4"),  # rows BIN of a group: K, and one more for the overdue queue
         ("num_servers", "i4"),
         ("max_batch", "i4"),
         ("next_arrival", "i8"),  # number of the next request to arrive
@@ -192,9 +193,9 @@ LANE = np.dtype(
         ("waiting", "i4"),
         ("in_service", "i4"),
         ("keyed", "i4"),  # 1: bins are heaps by key
-        ("late_bin", "i4"),  # 1: the last bin is the late bin
-        ("late_factor", "f8"),  # config.Queueing.late_bin
-        ("triage", "f8"),  # config.Queueing.triage; 0: none
+        ("has_overdue", "i4"),  # 1: there is an overdue queue
+        ("overdue_factor", "f8"),  # config.Queueing.overdue_factor
+        ("overdue_batch_factor", "f8"),  # config.Queueing.overdue_batch_factor; 0: none
         ("expiring", "i8"),  # entries of the heap EXPIRY
         ("release_own", "i4"),
         ("track", "i4"),  # 1: rewards and deadlines are accounted
@@ -226,7 +227,7 @@ LANE = np.dtype(
         ("completed", "i8"),
         ("rejected", "i8"),
         ("dropped", "i8"),
-        ("evicted", "i8"),
+        ("preempted", "i8"),
         ("decisions", "i8"),
         ("waits", "i8"),
         ("empty_choices", "i8"),
@@ -237,8 +238,8 @@ LANE = np.dtype(
         # reward terms (only with `track`)
         ("met", "i8"),  # completed requests that met their SLO
         ("misses", "i8"),
-        ("late_now", "i4"),  # requests in the system whose deadline has passed
-        ("late", "f8"),  # integral of late_now, request-seconds
+        ("past_deadline", "i4"),  # requests in the system whose deadline has passed
+        ("tardiness", "f8"),  # integral of past_deadline, request-seconds
         ("noise_key", "u8"),
         # what the engine is like
         ("asks_busy", "i4"),  # 1: a server that has work may be asked too
@@ -255,7 +256,7 @@ LANE = np.dtype(
         ("watermark", "f8"),
         ("window", "f8"),
         ("events", "i8"),  # that make every server want to be asked
-        ("rung", "i4"),  # 1: one of them is now
+        ("woken", "i4"),  # 1: one of them is now
         ("segments", "i8"),
         # gaps between tokens
         ("itl_count", "f8"),
@@ -272,7 +273,7 @@ BATCH = np.dtype(  # the log, one row per batch
         ("server", "i4"),
         ("choice", "i4"),
         ("size", "i4"),
-        ("evictions", "i4"),
+        ("preemptions", "i4"),
         ("start", "f8"),
         ("end", "f8"),
         ("kv_peak", "f8"),
@@ -284,7 +285,7 @@ RECORD = np.dtype(  # what a scheduler may know at a decision; docs/reference/po
     [
         ("now", "f8"),
         ("num_bins", "i8"),  # K; number K means `any`
-        ("late_bin", "i8"),  # number of the late bin (K - 1), NONE: there is none
+        ("overdue", "i8"),  # the choice that means the overdue queue (K + 1), NONE: there is none
         ("num_servers", "i8"),
         ("server", "i8"),  # the one that is asked
         ("max_batch", "i8"),
@@ -314,7 +315,7 @@ RECORD = np.dtype(  # what a scheduler may know at a decision; docs/reference/po
         ("decoding", "i8"),  # ... whose prompt is prefilled
         ("kv_used", "f8"),  # tokens in the blocks that they hold
         ("prefill_left", "f8"),  # tokens of prompts that are still to be prefilled
-        # per bin, and for `any` at index K
+        # per choice: bins 0 to K - 1, `any` at K, the overdue queue at K + 1
         ("queue_length", "i8", (CHOICES,)),
         ("head_number", "i8", (CHOICES,)),  # request number, NONE when empty: orders heads by age
         ("head_arrival", "f8", (CHOICES,)),  # inf when empty
@@ -340,7 +341,7 @@ OUTCOME = np.dtype(  # of one step of one lane; terms are per request of the epi
         ("status", "i8"),  # DECIDE, DRAINED, HORIZON, or a refusal
         ("miss", "f8"),  # - SLO misses / N
         ("holding", "f8"),  # - integral of the requests in the system, s, / N
-        ("late", "f8"),  # - integral of those whose deadline has passed, s, / N
+        ("tardiness", "f8"),  # - integral of those whose deadline has passed, s, / N
         ("elapsed_s", "f8"),
         ("time_s", "f8"),
         ("empty_choices", "i8"),

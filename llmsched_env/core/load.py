@@ -40,7 +40,7 @@ def entries(sources: str) -> tuple[Callable, Callable]:
             while place < len(edges) and edges[place] <= predicted[i]:
                 place += 1
             row.bin = place
-            row.generated = row.missed = row.evictions = row.late = 0
+            row.generated = row.missed = row.preemptions = row.overdue = 0
             row.next = row.prev = row.batch = NONE
             row.group = 0
             row.status = PENDING

@@ -35,9 +35,10 @@ WAITING_AHEAD, ARRIVALS_AHEAD = 16, 8
 
 @part
 def decode(action, ladder, state, max_bins, target_of):
-    """The (bin, size) of an action row: as it stands, or a rung of the ladder; bins from K on mean `any`.
+    """The (choice, size) of an action row: as it stands, or a rung of the ladder.
 
-    A ladder's rung 0 is wait; then for every choice its sizes in turn, NONE meaning the controllers' target.
+    The choices of an action are ``max_bins`` bins, `any`, and the overdue queue; bins that do not exist mean `any`.
+    Rung 0 of a ladder is wait; then for every choice its sizes in turn, NONE meaning the controllers' target.
     """
     lane = state.lane
     choice, size = action[0], action[1]
@@ -47,12 +48,14 @@ def decode(action, ladder, state, max_bins, target_of):
         rung = (choice - 1) % len(ladder)
         choice = (choice - 1) // len(ladder)
         size = ladder[rung]
-        if size == NONE:
-            size = target_of(state, min(choice, lane.num_bins))
-    if choice >= lane.num_bins:
+    if choice > max_bins:
+        choice = lane.num_bins + 1
+    elif choice >= lane.num_bins:
         if choice < max_bins:
             lane.empty_choices += 1
         choice = lane.num_bins
+    if size == NONE:
+        size = target_of(state, choice)
     return choice, size
 
 
@@ -93,17 +96,18 @@ def step_loop(
 
         ``actions`` (N, 2) int64; ``outcome`` (N,) what the interval cost and why it ended; ``image`` (N, size) float32,
         the observation; ``valid`` (N, max_bins + 1) int8, which bins have something to serve, and at the end whether
-        waiting is possible; ``order`` (servers,) float64 scratch.  ``record`` (1,) holds the decision record of the
+        waiting is possible; where there is an overdue queue (N, max_bins + 2), before the end whether only it has
+        something to serve; ``order`` (servers,) float64 scratch.  ``record`` (1,) holds the decision record of the
         last lane; ``scale`` is T of the observation, s.
         """
-        max_bins = (image.shape[1] - len(GLOBAL)) // len(PER_BIN) - 1
         for i in range(low, high):
             read_ahead(arrays, mode, image, i, high)
             if mode[i] == SKIP:
                 continue
             state = lane_state(arrays, i)
             lane, result = state.lane, outcome[i]
-            holding, misses, late, empty = lane.holding, lane.misses, lane.late, lane.empty_choices
+            max_bins = valid.shape[1] - 1 - lane.has_overdue
+            holding, misses, tardiness, empty = lane.holding, lane.misses, lane.tardiness, lane.empty_choices
             if lane.decisions == 0:
                 misses = 0  # of requests that were rejected before the first decision
             began = lane.now
@@ -115,14 +119,17 @@ def step_loop(
                 status = advance_of(state)
             write_record_of(state, record[0], True)
             write_observation(record[0], image[i], scale, max_bins, order)
-            write_entries_of(record[0], image[i], len(GLOBAL) + (max_bins + 1) * len(PER_BIN))
+            write_entries_of(record[0], image[i], len(GLOBAL) + valid.shape[1] * len(PER_BIN))
             for k in range(lane.num_bins):
                 valid[i, k] = record[0].queue_length[k] > 0
-            valid[i, max_bins] = record[0].can_wait
+            if lane.has_overdue:
+                overdue = record[0].queue_length[record[0].overdue]
+                valid[i, max_bins] = 0 < overdue == record[0].waiting
+            valid[i, valid.shape[1] - 1] = record[0].can_wait
             result.status = status
             result.miss = (misses - lane.misses) / lane.loaded
             result.holding = (holding - lane.holding) / lane.loaded
-            result.late = (late - lane.late) / lane.loaded
+            result.tardiness = (tardiness - lane.tardiness) / lane.loaded
             result.elapsed_s = lane.now - began
             result.time_s = lane.now
             result.empty_choices = lane.empty_choices - empty

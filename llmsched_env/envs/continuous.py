@@ -31,6 +31,7 @@ class LLMSchedContinuousEnv(LLMSchedEnv):
     | part | values | meaning |
     |---|---|---|
     | 0 | 0 ... max_bins - 1, max_bins | admit from this bin, or from all as one queue (`any`) |
+    | 0 | max_bins + 1 | admit from the overdue queue; this value exists only with `overdue_factor` |
     | 1 | 0 | wait: this server admits nobody before the next event |
     | 1 | 1 ... max_batch | cap on the running set, present members included: at or below their number nobody joins |
 

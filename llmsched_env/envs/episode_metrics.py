@@ -22,7 +22,7 @@ def episode_metrics(lanes: Lanes, which: Sequence[int]) -> dict[str, NDArray]:
         "rejected": rows["rejected"],
         "dropped": rows["dropped"],
         "unfinished": rows["waiting"].astype(np.int64) + rows["in_service"],
-        "evicted": rows["evicted"],
+        "preempted": rows["preempted"],
         "slo_attainment": rows["met"] / arrived,
         "mean_e2e_s": rows["holding"] / arrived,
         "decisions": rows["decisions"],

@@ -41,8 +41,9 @@ class Lanes:
     ) -> None:
         self.options = options
         self.config = options.simulation() if config is None else config
-        self.max_bins = max(options.num_max_bins, self.config.queueing.num_bins)
-        self.max_batch = self.config.max_batch
+        queueing = self.config.queueing
+        bins = max(options.num_max_bins, queueing.num_bins)
+        self.limits = spaces.Limits(bins, self.config.max_batch, queueing.has_overdue)
         self.episodes = [Episodes(options) for _ in range(lanes)]
         check_fits(self.episodes[0].shortest_prompt, self.config.max_eta)
         capacity = self.episodes[0].capacity
@@ -52,12 +53,12 @@ class Lanes:
         self._noisy = any(server.profile.noise_sigma for server in self.config.servers)
         self.record = [records(np.zeros(1, layout.RECORD)) for _ in range(threads)]
         self.outcome = records(np.zeros(lanes, layout.OUTCOME))
-        self.valid = np.zeros((lanes, self.max_bins + 1), np.int8)
-        self.image = np.zeros((lanes, spaces.observation_space(self.max_bins, self.engine).shape[0]), np.float32)
+        self.valid = np.zeros((lanes, self.limits.choices), np.int8)
+        self.image = np.zeros((lanes, spaces.observation_space(self.limits, self.engine).shape[0]), np.float32)
         self.actions = np.zeros((lanes, 2), np.int64)
         self.mode = np.zeros(lanes, np.int8)
         self.steps = np.zeros(lanes, np.int64)
-        self._ladder = spaces.ladder(self.max_batch) if options.action == "ladder" else np.zeros(0, np.int64)
+        self._ladder = spaces.ladder(self.config.max_batch) if options.action == "ladder" else np.zeros(0, np.int64)
         self._order = [np.zeros(len(self.config.servers)) for _ in range(threads)]
         deadline = self.config.slos[0].deadline_s
         self.scale_s = deadline if math.isfinite(deadline) else DEFAULT_SCALE_S
@@ -137,7 +138,7 @@ class Lanes:
 
     def masks(self) -> NDArray[np.bool_]:
         """Valid actions of every lane, (N, actions) bool."""
-        return spaces.action_masks(self.options.action, self.valid, self.max_batch)
+        return spaces.action_masks(self.options.action, self.valid, self.limits)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -35,7 +35,7 @@ CONTINUOUS_DEFAULTS: Mapping[str, Any] = {"engine": "continuous"} | {
 """What differs in the default scenario of the engine `continuous`: the same servers carry more, because an iteration
 reads the weights once for all members; the targets are those of serving practice."""
 
-DEFAULT_REWARD = {"miss": 1.0, "holding": 0.01, "late": 0.0}
+DEFAULT_REWARD = {"miss": 1.0, "holding": 0.01, "tardiness": 0.0}
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class EnvOptions:
         self.rates  # noqa: B018  (refuses a bad range here)
         if not isinstance(self.bins, int) or isinstance(self.bins, bool):
             self._given_edges()
-        check_number("bins (with the overdue queue)", self._num_bins, 1, MAX_BINS)
+        check_number("bins", self._num_bins, 1, MAX_BINS)
         check_number("max_bins", self.num_max_bins, self._num_bins, MAX_BINS, remedy="It cannot be below bins.")
 
     def _check_mappings(self) -> None:
@@ -171,7 +171,7 @@ class EnvOptions:
 
     @property
     def _num_bins(self) -> int:
-        return len(self.edges) + 1 + (self.overdue_factor is not None)
+        return len(self.edges) + 1
 
     def simulation(self) -> SimConfig:
         """The configuration of the simulator."""
@@ -226,8 +226,23 @@ def parse_options(options: Mapping[str, Any]) -> EnvOptions:
             warnings.warn(f"the argument {given} is now called {name}.", stacklevel=3)
         if name in found:
             raise ValueError(f"{name} is given twice, as {given} too: give it once.")
-        found[name] = value
+        found[name] = _present_terms(value) if name == "reward" else value
     return EnvOptions(**found)
+
+
+OLD_TERMS = {"late": "tardiness"}
+"""Earlier names of reward terms, which still work and warn."""
+
+
+def _present_terms(reward: Any) -> Any:
+    """``reward`` with the present names of its terms."""
+    if not isinstance(reward, Mapping) or not OLD_TERMS.keys() & reward.keys():
+        return reward
+    for old in OLD_TERMS.keys() & reward.keys():
+        if OLD_TERMS[old] in reward:
+            raise ValueError(f"the reward term {OLD_TERMS[old]} is given twice, as {old} too: give it once.")
+        warnings.warn(f"the reward term {old} is now called {OLD_TERMS[old]}.", stacklevel=4)
+    return {OLD_TERMS.get(name, name): value for name, value in reward.items()}
 
 
 def _fields(cls: type) -> tuple[str, ...]:

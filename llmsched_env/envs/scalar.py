@@ -39,6 +39,7 @@ class LLMSchedEnv(gym.Env):
     |---|---|---|
     | 0 | 0 ... max_bins - 1 | serve this bin |
     | 0 | max_bins | `any`: serve all bins as one queue |
+    | 0 | max_bins + 1 | the overdue queue; this value exists only with `overdue_factor` |
     | 1 | 0 | wait: start nothing before the next event |
     | 1 | 1 ... max_batch | size of the batch, at most (memory may admit fewer) |
 
@@ -47,14 +48,15 @@ class LLMSchedEnv(gym.Env):
     | action | meaning |
     |---|---|
     | 0 | wait |
-    | 1 + rungs * choice + rung | serve bin `choice` (max_bins: `any`); size 1, 2, 4, ..., max_batch, last the target |
+    | 1 + rungs * choice + rung | serve bin `choice` (as above); size 1, 2, 4, ..., max_batch, last the target |
 
     The target is what the batch-size controllers of that bin propose (docs/reference/semantics.md).
 
     `env.unwrapped.action_masks()` tells the valid actions as MaskablePPO reads them (for MultiDiscrete both parts side
     by side), `env.unwrapped.sample_mask()` as `action_space.sample(mask)` does.  Masked are empty bins, bins that do
-    not exist, and waiting where no event can come.  Chosen all the same, a bin means `any` and is counted in `info`,
-    and waiting means (`any`, `max_batch`).
+    not exist, the overdue queue while other requests wait, and waiting where no event can come.  Chosen all the same,
+    a bin that is empty or does not exist means `any` and is counted in `info`, so does an empty overdue queue; one that
+    is not empty is served; and waiting means (`any`, `max_batch`).
 
     ## Observation Space
     `Box`, float32, of one layout for any number of servers and for any number of bins up to `max_bins`:
@@ -64,7 +66,7 @@ class LLMSchedEnv(gym.Env):
     {GLOBAL}
 
     then the same thirteen entries for every bin, beginning at 20 + 13 bin, and for `any`, beginning at 20 + 13 max_bins
-    (a bin that does not exist is all 0):
+    (a bin that does not exist is all 0); with `overdue_factor` thirteen more for the overdue queue:
 
     {PER_BIN}
 
@@ -79,7 +81,7 @@ class LLMSchedEnv(gym.Env):
     |---|---|---|
     | `miss` | - requests that miss their SLO, once each: at the deadline, rejection, drop, or completion (TPOT) | 1 |
     | `holding` | - integral of the requests in the system, s: the sum is minus the mean latency (Little) | 0.01 |
-    | `late` | - integral of the requests in the system past their deadline, s: a miss that keeps costing | 0 |
+    | `tardiness` | - integral of the requests in the system past their deadline, s: a miss that keeps costing | 0 |
 
     So with the default weights the return is - (share of misses) - 0.01 (mean latency in s).  Rewards accrue with
     time, and steps do not take equal times: use a discount of 1, or one that is aware of `info["elapsed_s"]`.
@@ -103,7 +105,7 @@ class LLMSchedEnv(gym.Env):
     | `elapsed_s` | time since the last decision, s |
     | `reward_terms` | the terms by name, unweighted |
     | `empty_choices` | choices of an empty bin in this step |
-    | `episode_metrics` | at the end: `completed`, `rejected`, `dropped`, `unfinished`, `evicted`, `decisions`, \
+    | `episode_metrics` | at the end: `completed`, `rejected`, `dropped`, `unfinished`, `preempted`, `decisions`, \
 `slo_attainment` (unfinished ones are misses), `mean_e2e_s` (time in the system so far) |
 
     The limit of `gym.make(..., max_episode_steps=...)` is a wrapper, of which the environment does not know: there,
@@ -180,10 +182,9 @@ class LLMSchedEnv(gym.Env):
         check_simulation(simulation)
         self._lanes = Lanes(self.options, 1, log=render_mode is not None, config=simulation)
         self._kind = self.options.action
-        limits = self._lanes.max_bins, self._lanes.max_batch
-        self.action_space = spaces.action_space(self._kind, *limits)
-        self.observation_space = spaces.observation_space(self._lanes.max_bins, self._lanes.engine)
-        self._choices, self._sizes = [*spaces.action_sizes(self._kind, *limits), 1][:2]
+        self.action_space = spaces.action_space(self._kind, self._lanes.limits)
+        self.observation_space = spaces.observation_space(self._lanes.limits, self._lanes.engine)
+        self._choices, self._sizes = [*spaces.action_sizes(self._kind, self._lanes.limits), 1][:2]
         self._weights = self.options.weights
         self._connect()
         self._steps = 0
@@ -218,7 +219,7 @@ class LLMSchedEnv(gym.Env):
         mask = self.action_masks().astype(np.int8)
         if self._kind == "ladder":
             return mask
-        return mask[: self._lanes.max_bins + 1], mask[self._lanes.max_bins + 1 :]
+        return mask[: self._choices], mask[self._choices :]
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[NDArray[np.float32], dict]:
         """Draw an episode and go to its first decision; ``options`` may hold ``requests``: own Requests for it."""
@@ -241,14 +242,14 @@ class LLMSchedEnv(gym.Env):
         self._answer[0], self._answer[1] = self._checked(action)
         self._steps += 1
         lanes.run()
-        status, miss, holding, late, elapsed_s, time_s, empty_choices = lanes.outcome.item(0)
+        status, miss, holding, tardiness, elapsed_s, time_s, empty_choices = lanes.outcome.item(0)
         terminated = status == layout.DRAINED
         truncated = status == layout.HORIZON
         if not terminated and self.max_episode_steps is not None:
             truncated = truncated or self._steps >= self.max_episode_steps
         weights = self._weights
         info: dict[str, Any] = {
-            "reward_terms": {"miss": miss, "holding": holding, "late": late},
+            "reward_terms": {"miss": miss, "holding": holding, "tardiness": tardiness},
             "elapsed_s": elapsed_s,
             "time_s": time_s,
             "empty_choices": empty_choices,
@@ -258,7 +259,7 @@ class LLMSchedEnv(gym.Env):
             info["episode_metrics"] = self.episode_metrics()
         if self.render_mode == "human":
             self.render()
-        reward = weights["miss"] * miss + weights["holding"] * holding + weights["late"] * late
+        reward = weights["miss"] * miss + weights["holding"] * holding + weights["tardiness"] * tardiness
         return lanes.image[0].copy(), reward, terminated, truncated, info
 
     def episode_metrics(self) -> dict[str, float | int]:

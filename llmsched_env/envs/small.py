@@ -72,7 +72,7 @@ def env_arguments(load: float, max_batch: int, requests: int) -> dict[str, Any]:
         "predictor": "oracle",
         "bins": 1,
         "slo": {},
-        "reward": {"miss": 0.0, "holding": float(requests), "late": 0.0},
+        "reward": {"miss": 0.0, "holding": float(requests), "tardiness": 0.0},
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
@@ -11,11 +13,26 @@ from llmsched_env.core.view import observation
 from llmsched_env.engines.engine import Engine
 
 
-def observation_space(max_bins: int, engine: Engine) -> spaces.Box:
+@dataclass(frozen=True)
+class Limits:
+    """What actions can choose from: ``max_bins`` bins, `any`, the ``overdue`` queue where there is one; sizes up to
+    ``max_batch``."""
+
+    max_bins: int
+    max_batch: int
+    overdue: bool = False
+
+    @property
+    def choices(self) -> int:
+        """Choices of an action: the bins, then `any`, then perhaps the overdue queue."""
+        return self.max_bins + 1 + self.overdue
+
+
+def observation_space(limits: Limits, engine: Engine) -> spaces.Box:
     """Box (size,) float32: everything lies in [0, 1], the slacks in [-1, 1]."""
-    low = np.zeros(observation.size(max_bins) + len(engine.entries), np.float32)
-    slack = len(observation.GLOBAL) + observation.SLACK
-    low[slack : observation.size(max_bins) : len(observation.PER_BIN)] = -1.0
+    shared = observation.size(limits.max_bins, limits.overdue)
+    low = np.zeros(shared + len(engine.entries), np.float32)
+    low[len(observation.GLOBAL) + observation.SLACK : shared : len(observation.PER_BIN)] = -1.0
     return spaces.Box(low, np.float32(1.0), dtype=np.float32)
 
 
@@ -25,34 +42,38 @@ def ladder(max_batch: int) -> NDArray[np.int64]:
     return np.array([*sizes, max_batch, layout.NONE], np.int64)
 
 
-def action_sizes(kind: str, max_bins: int, max_batch: int) -> list[int]:
+def action_sizes(kind: str, limits: Limits) -> list[int]:
     """Number of values of every part of an action."""
     if kind == "ladder":
-        return [1 + (max_bins + 1) * len(ladder(max_batch))]
-    return [max_bins + 1, max_batch + 1]
+        return [1 + limits.choices * len(ladder(limits.max_batch))]
+    return [limits.choices, limits.max_batch + 1]
 
 
-def action_space(kind: str, max_bins: int, max_batch: int) -> spaces.MultiDiscrete | spaces.Discrete:
-    """``multidiscrete``: (bin or any, size); ``ladder``: wait, then every rung of every bin and of any."""
-    sizes = action_sizes(kind, max_bins, max_batch)
+def action_space(kind: str, limits: Limits) -> spaces.MultiDiscrete | spaces.Discrete:
+    """``multidiscrete``: (choice, size); ``ladder``: wait, then every rung of every choice."""
+    sizes = action_sizes(kind, limits)
     return spaces.Discrete(sizes[0]) if kind == "ladder" else spaces.MultiDiscrete(sizes)
 
 
-def action_masks(kind: str, valid: NDArray[np.int8], max_batch: int) -> NDArray[np.bool_]:
+def action_masks(kind: str, valid: NDArray[np.int8], limits: Limits) -> NDArray[np.bool_]:
     """Valid actions of N lanes, (N, actions) bool.
 
-    ``valid`` (N, max_bins + 1): which bins have something to serve, then whether waiting is possible.
-    ``multidiscrete``: bins and sizes side by side (every size is valid with every bin; a bin that is empty
-    and `wait` when no event can come are masked).  ``ladder``: one entry per action.
+    ``valid`` (N, choices): which bins have something to serve; with an overdue queue, whether only that has; whether
+    waiting is possible.  ``multidiscrete``: choices and sizes side by side (every size is valid with every choice;
+    masked are empty bins, the overdue queue while other requests wait, and `wait` when no event can come).  ``ladder``:
+    one entry per action.
     """
-    n, bins = len(valid), valid.shape[1] - 1
+    n, bins, choices = len(valid), limits.max_bins, limits.choices
+    offered = np.ones((n, choices), bool)  # `any` is always valid
+    offered[:, :bins] = valid[:, :bins]
+    offered[:, bins + 1 :] = valid[:, bins:-1]
     if kind == "ladder":
-        rungs = len(ladder(max_batch))
-        masks = np.ones((n, 1 + (bins + 1) * rungs), bool)
+        rungs = len(ladder(limits.max_batch))
+        masks = np.ones((n, 1 + choices * rungs), bool)
         masks[:, 0] = valid[:, -1]
-        masks[:, 1 : 1 + bins * rungs].reshape(n, bins, rungs)[:] = valid[:, :-1, None]
+        masks[:, 1:].reshape(n, choices, rungs)[:] = offered[:, :, None]
         return masks
-    masks = np.ones((n, bins + 2 + max_batch), bool)  # `any` and all sizes are always valid
-    masks[:, :bins] = valid[:, :-1]
-    masks[:, bins + 1] = valid[:, -1]
+    masks = np.ones((n, choices + 1 + limits.max_batch), bool)  # all sizes are valid
+    masks[:, :choices] = offered
+    masks[:, choices] = valid[:, -1]
     return masks

@@ -20,7 +20,7 @@ from llmsched_env.envs.options import check_whole, parse_options
 from llmsched_env.envs.render import CLEAR, draw_ansi, draw_rgb
 from llmsched_env.envs.scalar import LLMSchedEnv, check_simulation, check_steps
 
-TERMS = ("miss", "holding", "late")
+TERMS = ("miss", "holding", "tardiness")
 
 
 class LLMSchedVectorEnv(VectorEnv):
@@ -59,11 +59,11 @@ class LLMSchedVectorEnv(VectorEnv):
             self.options, num_envs, threads=min(threads, num_envs), log=render_mode is not None, config=simulation
         )
         lanes = self._lanes
-        self.single_action_space = spaces.action_space(self.options.action, lanes.max_bins, lanes.max_batch)
-        self.single_observation_space = spaces.observation_space(lanes.max_bins, lanes.engine)
+        self.single_action_space = spaces.action_space(self.options.action, lanes.limits)
+        self.single_observation_space = spaces.observation_space(lanes.limits, lanes.engine)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._sizes = np.array(spaces.action_sizes(self.options.action, lanes.max_bins, lanes.max_batch))
+        self._sizes = np.array(spaces.action_sizes(self.options.action, lanes.limits))
         self._rngs = [np.random.default_rng() for _ in range(num_envs)]
         self._over = np.ones(num_envs, bool)  # episodes that have ended and wait for their reset
         self._ready = False
@@ -152,7 +152,7 @@ class LLMSchedVectorEnv(VectorEnv):
         return (
             weights["miss"] * outcome["miss"]
             + weights["holding"] * outcome["holding"]
-            + weights["late"] * outcome["late"]
+            + weights["tardiness"] * outcome["tardiness"]
         )
 
     def _info(self, chosen: NDArray[np.bool_]) -> dict[str, Any]:

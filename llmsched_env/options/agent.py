@@ -17,7 +17,7 @@ AGENT = (
     ),
     Option(
         "reward",
-        "Weights of the reward terms miss, holding and late that differ from their defaults.",
+        "Weights of the reward terms miss, holding and tardiness that differ from their defaults.",
         Form("a mapping"),
         {},
         no_flag="what an agent is paid",

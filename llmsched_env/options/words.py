@@ -12,7 +12,7 @@ CONTROLLERS = ("paper", "peer")
 ADMISSIONS = ("predicted", "prompt")
 PREFILLS = ("chunked", "first")
 ACTIONS = ("multidiscrete", "ladder")
-REWARD_TERMS = ("miss", "holding", "late")
+REWARD_TERMS = ("miss", "holding", "tardiness")
 
 ORDERS = tuple(word for word in DISCIPLINES if not word.startswith("oracle-"))
 """Disciplines that use nothing but what a scheduler can know; the others belong to policies named after them."""

@@ -50,7 +50,7 @@ _SUMS = np.dtype(  # what a tally adds up over scored requests
         ("rejected", "i8"),
         ("dropped", "i8"),
         ("met", "i8"),
-        ("evictions", "i8"),
+        ("preemptions", "i8"),
         ("prompt_tokens", "f8"),  # of completed requests
         ("output_tokens", "f8"),
         ("queue_s", "f8"),  # first dispatch - arrival, over completed requests
@@ -104,7 +104,7 @@ def _tally(requests, met, end_s, sums, per_bin):
             continue
         total["submitted"] += 1
         total["met"] += met[i]
-        total["evictions"] += request["evictions"]
+        total["preemptions"] += request["preemptions"]
         total["first_arrival_s"] = min(total["first_arrival_s"], request["arrival"])
         per_bin[0, request["bin"]] += 1
         per_bin[1, request["bin"]] += not met[i]
@@ -207,7 +207,7 @@ class Accumulator:
     def add(self, result: RunResult) -> None:
         """Add a chunk; its first ``result.warmup`` requests are not scored."""
         if self._last is None:
-            self._per_bin = np.zeros((2, result.config.queueing.length_bins), np.int64)
+            self._per_bin = np.zeros((2, result.config.queueing.num_bins), np.int64)
         scored = result.requests[result.warmup :]
         latency, met = measure(scored, targets_of(result.config.slos))
         _tally(scored, met, float(result.lane["now"]), self._sums, self._per_bin)
@@ -265,7 +265,7 @@ class Accumulator:
             "rejected": int(sums["rejected"]),
             "dropped": int(sums["dropped"]),
             "unfinished": submitted - ended,
-            "preemptions": int(sums["evictions"]),
+            "preemptions": int(sums["preemptions"]),
             "decisions": int(lane["decisions"]),
             "slo_attainment": _ratio(sums["met"], submitted),
             "request_goodput": _ratio(sums["met"], duration),

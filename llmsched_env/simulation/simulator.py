@@ -37,7 +37,7 @@ class Simulator:
     def __init__(
         self, config: SimConfig, capacity: int, *, lanes: int = 1, log: int = 0, gaps: bool = False, track: bool = False
     ) -> None:
-        bins, servers = config.groups * config.queueing.num_bins, len(config.servers)
+        queues, servers = config.groups * config.queueing.num_queues, len(config.servers)
         self.engine = engines.get(config.engine)
         set_size = self.engine.set_size(config)
         keyed = config.queueing.discipline != "fifo"
@@ -48,17 +48,17 @@ class Simulator:
             records(array)
             for array in (
                 np.zeros(lanes, layout.LANE),
-                np.zeros((lanes, bins + 1), layout.BIN),
+                np.zeros((lanes, queues + 1), layout.BIN),
                 np.zeros((lanes, servers), layout.SERVER),
                 np.zeros((lanes, capacity), layout.REQUEST),
-                np.zeros((lanes, bins, capacity) if keyed else (lanes, 1, 1), np.int32),
+                np.zeros((lanes, queues, capacity) if keyed else (lanes, 1, 1), np.int32),
                 np.zeros((lanes, len(config.slos)), layout.SLO_ROW),
                 np.zeros((lanes, config.max_batch), np.int32),
                 np.zeros((lanes, log), layout.BATCH),
                 np.zeros((lanes, layout.ITL_BINS if gaps else 0), np.int64),
-                np.zeros((lanes, bins), np.int32),
+                np.zeros((lanes, queues), np.int32),
                 np.zeros((lanes, servers, set_size) if set_size else (lanes, 1, 1), layout.SLOT),
-                np.zeros((lanes, 1 if config.queueing.overdue_factor is None else capacity), layout.EXPIRY),
+                np.zeros((lanes, capacity if config.queueing.has_overdue else 1), layout.EXPIRY),
             )
         )
         self.lane, self.bins, self.servers, self.requests, self.heap = self.arrays[:5]
@@ -103,9 +103,11 @@ class Simulator:
                 raise policy_failure(error, float(self.lane[0]["now"])) from None
         if status in (layout.BAD_BIN, layout.BAD_SIZE):
             choice, size = int(self.record[0]["last_size"]), int(self.record[0]["server_batches"])
+            bins = self.config.queueing.num_bins
+            overdue = f", {bins + 1} the overdue queue" * self.config.queueing.has_overdue
             raise ValueError(
-                f"the policy answered bin {choice}, size {size}: bins are 0 to {self.config.queueing.num_bins} "
-                f"(the last means any), sizes 0 (wait) to {self.config.max_batch}."
+                f"the policy answered bin {choice}, size {size}: bins are 0 to {bins - 1} ({bins} means any{overdue}), "
+                f"sizes 0 (wait) to {self.config.max_batch}."
             )
         return status
 

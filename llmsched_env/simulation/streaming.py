@@ -111,15 +111,15 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
         kept[link] = _renumber(kept[link], number)
     rows[: len(kept)] = kept
     for table, names in (
-        (simulator.bins[0], ("head", "tail", "returned")),
-        (servers, ("evict_head", "evict_tail", "drop", "prefill_head", "prefill_tail")),
+        (simulator.bins[0], ("head", "tail", "last_preempted")),
+        (servers, ("preempted_head", "preempted_tail", "drop", "prefill_head", "prefill_tail")),
         (simulator.slots[0], ("request",)),
     ):
         for name in names:
             table[name] = _renumber(table[name], number)
     if simulator.heap.shape[2] > 1:
         _keep_keyed(simulator, kept, number)
-    _keep_watched(simulator, kept, number)
+    _keep_scheduled(simulator, kept, number)
     warmup = int(lane["warmup"])
     simulator.lane[0]["warmup"] = np.count_nonzero(live[:warmup]) + max(0, warmup - len(live))
     simulator.lane[0]["loaded"] = simulator.lane[0]["next_arrival"] = len(kept)
@@ -128,18 +128,18 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
 
 
 def _keep_keyed(simulator: Simulator, kept: NDArray, number: NDArray[np.int32]) -> None:
-    """Drop from the heaps of the bins whoever became late, and may have ended; new numbers for the others."""
+    """Drop from the heaps of the bins requests that became overdue, and may have ended; new numbers for the others."""
     for k, row in enumerate(simulator.bins[0][:-1]):
         heap = simulator.heap[0, k]
         entries = _renumber(heap[: row["heap_size"]], number)
         entries = entries[entries != layout.NONE]
-        entries = entries[kept["late"][entries] == 0]
+        entries = entries[kept["overdue"][entries] == 0]
         row["heap_size"] = len(entries)
         heap[: len(entries)] = entries[np.lexsort((entries, kept["key"][entries]))]
 
 
-def _keep_watched(simulator: Simulator, kept: NDArray, number: NDArray[np.int32]) -> None:
-    """Drop from the heap of those who become late whoever waits no more; new numbers for the others."""
+def _keep_scheduled(simulator: Simulator, kept: NDArray, number: NDArray[np.int32]) -> None:
+    """Drop from the heap of requests that become overdue those that wait no more; new numbers for the others."""
     entries = simulator.expiry[0, : int(simulator.lane[0]["expiring"])].copy()
     entries["request"] = _renumber(entries["request"], number)
     entries = entries[entries["request"] != layout.NONE]

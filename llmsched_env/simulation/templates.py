@@ -52,14 +52,15 @@ def lane_row(config: SimConfig, track: bool) -> NDArray:
     lane = records(np.zeros(1, layout.LANE))
     values = {
         "num_bins": queueing.num_bins,
+        "rows": queueing.num_queues,
         "num_servers": len(config.servers),
         "max_batch": config.max_batch,
         "asked": layout.NONE,
         "free": len(config.servers),
         "keyed": queueing.discipline != "fifo",
-        "late_bin": queueing.overdue_factor is not None,
-        "late_factor": queueing.overdue_factor or 0.0,
-        "triage": queueing.overdue_batch_factor or 0.0,
+        "has_overdue": queueing.has_overdue,
+        "overdue_factor": queueing.overdue_factor or 0.0,
+        "overdue_batch_factor": queueing.overdue_batch_factor or 0.0,
         "release_own": config.release == "own",
         "track": track,
         "max_eta": config.max_eta,
@@ -93,9 +94,9 @@ def lane_row(config: SimConfig, track: bool) -> NDArray:
 
 
 def bin_rows(config: SimConfig, lane: NDArray) -> NDArray:
-    """The BIN rows (groups x bins + 1,): empty queues, controllers that have seen nothing."""
-    bins = records(np.zeros(config.groups * config.queueing.num_bins + 1, layout.BIN))
-    for name in ("head", "tail", "returned"):
+    """The BIN rows (groups x queues + 1,): empty queues, controllers that have seen nothing."""
+    bins = records(np.zeros(config.groups * config.queueing.num_queues + 1, layout.BIN))
+    for name in ("head", "tail", "last_preempted"):
         bins[name] = layout.NONE
     for k in range(len(bins)):
         reset_controller(lane[0], bins[k])
@@ -129,6 +130,6 @@ def server_rows(config: SimConfig) -> NDArray:
         row["low"], row["high"] = config.controller.b_min, config.max_batch
         for name in ("next_event", "end", "predicted_end"):
             row[name] = math.inf
-        for name in ("evict_head", "evict_tail", "drop", "batch", "prefill_head", "prefill_tail"):
+        for name in ("preempted_head", "preempted_tail", "drop", "batch", "prefill_head", "prefill_tail"):
             row[name] = layout.NONE
     return rows

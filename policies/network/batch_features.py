@@ -61,8 +61,8 @@ def is_open(choice, skips_overdue):
 def write_choice(image, at, waiting, is_any, out):
     """Write the inputs of a choice into ``out`` (CHOICE,): its entries ``image[at:]``, then DERIVED.
 
-    ``waiting`` is the number of requests that wait in all bins.  Returns (requests that wait there, requests in a full
-    batch, its service time, age of its first request), both times in T; the age of an overdue one is LARGEST_TIME.
+    ``waiting`` is the number of requests that wait and may be served.  Returns (requests that wait there, requests in a
+    full batch, its service time, age of its first request), both times in T; the age of an overdue one is LARGEST_TIME.
     """
     for j in range(OWN):
         out[j] = image[at + j]
@@ -85,14 +85,14 @@ def write_choice(image, at, waiting, is_any, out):
 
 @njit
 def write_choices(image, bins, skips_overdue, choices, facts):
-    """Write the inputs of every choice into ``choices`` (bins + 1, CHOICE), and what `write_choice` returns of it into
-    ``facts`` (bins + 1, 4)."""
+    """Write the inputs of every choice into ``choices`` (choices, CHOICE), and what `write_choice` returns of it into
+    ``facts`` (choices, 4).  The choices are ``bins`` bins, `any`, and the overdue queue where there is one."""
     waiting = 0.0
-    for k in range(bins):
+    for k in range(len(choices)):
         at = SHARED + k * OWN
-        if not (skips_overdue and image[at + OVERDUE] >= 1.0):
+        if k != bins and not (skips_overdue and image[at + OVERDUE] >= 1.0):
             waiting += decode_count(image[at])
-    for k in range(bins + 1):
+    for k in range(len(choices)):
         found = write_choice(image, SHARED + k * OWN, waiting, 1.0 if k == bins else 0.0, choices[k])
         facts[k, 0], facts[k, 1], facts[k, 2], facts[k, 3] = found
 
@@ -123,14 +123,14 @@ def write_size(size, is_target, count, full, time, age, out):
 @njit
 def write_context(image, bins, choices, skips_overdue, out):
     """Write what all choices share into ``out`` (CONTEXT,): the entries of ``image`` that exist once, then the largest
-    and the mean of every input of a choice, over the bins that hold requests (0 where none does)."""
+    and the mean of every input of a choice, over the bins, or the overdue queue, that hold requests."""
     for j in range(SHARED):
         out[j] = image[j]
     filled = 0
     for j in range(SHARED, CONTEXT):
         out[j] = 0.0
-    for k in range(bins):
-        if not is_open(choices[k], skips_overdue):
+    for k in range(len(choices)):
+        if k == bins or not is_open(choices[k], skips_overdue):
             continue
         filled += 1
         for j in range(CHOICE):

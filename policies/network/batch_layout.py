@@ -1,7 +1,7 @@
 """What the network of the engine `batch` reads, which weights it has, and what its scores mean.
 
-The network scores every choice (a bin, or `any`) with every batch size, and waiting.  T is the deadline of the SLO.
-The inputs are computed in llmsched.policies.network.batch_features.
+The network scores every choice (a bin, `any`, or the overdue queue) with every batch size, and waiting.  T is
+the deadline of the SLO.  The inputs are computed in llmsched.policies.network.batch_features.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ CHOICE = OWN + len(DERIVED)
 
 CONTEXT = SHARED + 2 * CHOICE
 """Inputs that all choices share: the entries that exist once, then the largest and the mean of each input of a choice,
-over the bins that hold requests."""
+over the bins, or the overdue queue, that hold requests."""
 
 SERVED = [name for name, *_ in PER_BIN].index("served")
 """Place, among the inputs of a choice, of the entry that is 1 when requests wait there."""
 
-OVERDUE = [name for name, *_ in PER_BIN].index("late")
+OVERDUE = [name for name, *_ in PER_BIN].index("overdue")
 """Place of the entry that is 1 for the overdue queue, and for `any` when it stands for the overdue queue."""
 
 LAYOUT: dict[str, Any] = {
@@ -62,7 +62,7 @@ LAYOUT: dict[str, Any] = {
     "per_bin": [f"{name} [{unit}] {scale}" for name, _, unit, scale in PER_BIN],
     "derived": list(DERIVED),
     "sized": list(SIZED),
-    "actions": "wait; then for every bin and for any: 1, 2, 4, ... below max_batch, max_batch, target",
+    "actions": "wait; then for every bin, any, the overdue queue: 1, 2, 4, ... below max_batch, max_batch, target",
 }
 """The description that a checkpoint carries in its JSON; a checkpoint with another one is refused."""
 

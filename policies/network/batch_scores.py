@@ -61,12 +61,13 @@ def score_waiting(weights, at, units, context):
 def score_actions(image, bins, max_batch, can_wait, weights, scores):
     """Write the score of every action of the ladder (spaces.ladder) into ``scores``; -inf: not allowed.
 
-    ``image`` is an observation for ``bins`` bins, ``weights`` (P,) are packed (layouts.Layout.pack).  A size above the
+    ``image`` is an observation for ``bins`` bins, with or without an overdue queue, ``weights`` (P,) are packed
+    (layouts.Layout.pack).  A size above the
     number of waiting requests is not allowed, except the smallest size that takes all of them.
     """
-    hidden = int(weights[0])
-    context, choices, sized = np.empty(CONTEXT), np.empty((bins + 1, CHOICE)), np.empty(SIZES)
-    facts = np.empty((bins + 1, 4))
+    hidden, total_choices = int(weights[0]), (len(image) - SHARED) // OWN
+    context, choices, sized = np.empty(CONTEXT), np.empty((total_choices, CHOICE)), np.empty(SIZES)
+    facts = np.empty((total_choices, 4))
     skips_overdue = image[SHARED + bins * OWN + OVERDUE] < 1.0  # `any` is not the overdue queue: other requests wait
     write_choices(image, bins, skips_overdue, choices, facts)
     write_context(image, bins, choices, skips_overdue, context)
@@ -83,8 +84,8 @@ def score_actions(image, bins, max_batch, can_wait, weights, scores):
     scores[:] = -np.inf
     if can_wait:
         scores[0] = score_waiting(weights, at, units, context)
-    rungs = (len(scores) - 1) // (bins + 1)
-    for k in range(bins + 1):
+    rungs = (len(scores) - 1) // total_choices
+    for k in range(total_choices):
         if not is_open(choices[k], skips_overdue):
             continue
         own[:] = shared
@@ -113,18 +114,19 @@ def score_actions(image, bins, max_batch, can_wait, weights, scores):
 
 @njit
 def choose_batch(record, weights):
-    """The answer (bin, batch size) of the network, size 0 for waiting."""
+    """The answer (choice, batch size) of the network, size 0 for waiting."""
     bins, cap = record.num_bins, record.max_batch
     scale_s = min(record.slo_ttft, record.slo_e2e)
     if scale_s == math.inf:
         scale_s = SCALE_S
-    image = np.empty(SHARED + (bins + 1) * OWN, np.float32)
+    choices = bins + 2 if record.overdue >= 0 else bins + 1
+    image = np.empty(SHARED + choices * OWN, np.float32)
     write_observation(record, image, scale_s, bins, np.empty(record.num_servers))
     rungs = 1
     while 1 << (rungs - 1) < cap:
         rungs += 1
     rungs += 1
-    scores = np.empty(1 + (bins + 1) * rungs)
+    scores = np.empty(1 + choices * rungs)
     score_actions(image, bins, cap, record.can_wait, weights, scores)
     best = 0
     for i in range(1, len(scores)):

@@ -31,7 +31,7 @@ def write_shared(record, out):
     ttft_s = TTFT_S if ttft_s == math.inf else ttft_s
     tpot_s = TPOT_S if record.slo_tpot == math.inf else record.slo_tpot
     mean = max(record.mean_tokens[any_], 1.0)
-    overdue = record.queue_length[record.late_bin] if record.late_bin >= 0 else 0
+    overdue = record.queue_length[record.overdue] if record.overdue >= 0 else 0
     out[1] = (record.running + 1.0) / record.max_batch
     out[2] = min(record.tau[any_] / tpot_s, 3.0)
     out[7] = squash(record.prefill_left / mean, 1.0)
@@ -43,10 +43,10 @@ def write_shared(record, out):
 
 @njit
 def write_head(record, k, ttft_s, tpot_s, mean, waiting, out):
-    """Write the inputs that belong to the head of bin ``k`` into ``out`` (INPUTS,)."""
+    """Write the inputs that belong to the head of choice ``k`` into ``out`` (INPUTS,)."""
     prompt, predicted = float(record.head_prompt[k]), max(float(record.head_predicted[k]), 1.0)
     target, members = max(record.target[record.num_bins], 1), record.running + 1.0
-    overdue = k == record.late_bin
+    overdue = k == record.overdue
     out[0] = max(1.0 - members / target, -2.0)
     out[3] = min(record.batch_time[k] / predicted / tpot_s, 3.0)
     out[4] = min((record.now - record.head_arrival[k]) / ttft_s, 3.0)

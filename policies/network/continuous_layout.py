@@ -20,8 +20,8 @@ FEATURES = (
     "memory",  # share of the KV memory held with the head's prompt, 0 without limit
     "memory_promised",  # the same once the whole running set has the head's predicted length, at most 3
     "waiting",  # requests per server that wait and are not overdue, x / (x + 4)
-    "late_waiting",  # overdue requests per server, x / (x + 4)
-    "late",  # 1 for the overdue queue
+    "overdue_waiting",  # overdue requests per server, x / (x + 4)
+    "overdue",  # 1 for the overdue queue
     "lost",  # 1 for the overdue queue when its head is past its deadline
     "rate",  # arrivals expected within the TTFT target, per server, x / (x + 8)
     "above_mean",  # (running set here - mean running set of all servers) / target, -1 to 1

@@ -1,4 +1,5 @@
-"""The network of the engine `continuous`: it scores the first request of every bin; the best one is admitted.
+"""The network of the engine `continuous`: it scores the first request of every bin, or of the overdue queue while all
+bins are empty; the best one is admitted.
 
 The server is asked again at the same instant, until no score is above 0.  One set of weights serves any number of bins
 and servers.  Its inputs are ratios to a target or to a mean, so it also serves any hardware.
@@ -39,13 +40,14 @@ def choose_admission(record, weights):
     """
     bins, inputs = record.num_bins, np.zeros(INPUTS)
     ttft_s, tpot_s, mean, waiting = write_shared(record, inputs)
-    only_overdue = record.late_bin >= 0 and record.queue_length[record.late_bin] == record.waiting
+    only_overdue = record.overdue >= 0 and record.queue_length[record.overdue] == record.waiting
     best, most = bins, 0.0
-    for k in range(bins):
-        if record.queue_length[k] == 0 or (k == record.late_bin and not only_overdue):
+    for queue in range(bins + only_overdue):
+        k = queue if queue < bins else record.overdue
+        if record.queue_length[k] == 0:
             continue
         write_head(record, k, ttft_s, tpot_s, mean, waiting, inputs)
         score = score_head(weights, inputs)
         if score > most:
             best, most = k, score
-    return (best, record.running + 1) if best < bins else (bins, 0)
+    return (best, record.running + 1) if best != bins else (bins, 0)

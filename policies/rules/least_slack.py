@@ -13,12 +13,15 @@ def least_slack(record: Record, params: Floats, memory: Floats, rng: np.random.G
     """The bin whose head would have the least slack in a batch launched now; size = its target (least laxity first).
 
     Slack = deadline of the head - now - predicted time of the batch.  Among equals, the older head comes first.
+    Overdue requests are served when all bins are empty.
     """
     best = -1
     for k in range(record.num_bins):
-        if record.queue_length[k] == 0 or (k == record.late_bin and record.queue_length[k] < record.waiting):
+        if record.queue_length[k] == 0:
             continue
         sooner = best < 0 or record.slack[k] < record.slack[best]
         if sooner or (record.slack[k] == record.slack[best] and record.head_number[k] < record.head_number[best]):
             best = k
+    if best < 0:
+        best = record.overdue
     return best, record.target[best]

@@ -16,7 +16,7 @@ def multibin_fixed(record: Record, params: Floats, memory: Floats, rng: np.rando
     of entries, the number of entries of every bin, then the ring.  While a server is free, every arrival leads to a
     decision, so the order is exact.  Of batches that formed while all servers were busy, those of a bin with fewer
     entries come first, then those with the older head.  Batches that find the ring full enter it later.  When no event
-    can come any more, the rest is served, oldest head first.
+    can come any more, the rest is served, oldest head first; overdue requests are served when all bins are empty.
     """
     bins, batch = record.num_bins, min(int(params[0]), record.max_batch)
     ring = 2 + bins
@@ -33,16 +33,17 @@ def multibin_fixed(record: Record, params: Floats, memory: Floats, rng: np.rando
         memory[ring + int(memory[0] + memory[1]) % room] = formed
         memory[1] += 1
         memory[2 + formed] += 1
-    if memory[1] > 0:
+    while memory[1] > 0:
         first = int(memory[ring + int(memory[0])])
         memory[0] = (memory[0] + 1) % room
         memory[1] -= 1
         memory[2 + first] -= 1
-        return first, batch
-    if record.can_wait:
-        return bins, 0
+        if record.queue_length[first] > 0:  # else its requests have become overdue
+            return first, batch
     oldest = -1
     for k in range(bins):
         if record.queue_length[k] > 0 and (oldest < 0 or record.head_number[k] < record.head_number[oldest]):
             oldest = k
-    return oldest, batch
+    if oldest < 0:
+        return record.overdue, batch
+    return (bins, 0) if record.can_wait else (oldest, batch)

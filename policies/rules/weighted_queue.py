@@ -20,13 +20,13 @@ def weighted_queue(record: Record, params: Floats, memory: Floats, rng: np.rando
     """The bin with most waiting requests x (time of its batch)^power; size = its target (a rule read off network).
 
     It serves bins of long requests more often, in smaller batches, than longest-queue does.  With power 0 it is
-    longest-queue.
+    longest-queue.  Overdue requests are served when all bins are empty.
     """
     best, most = 0, -1.0
     for k in range(record.num_bins):
-        if k == record.late_bin and record.queue_length[k] < record.waiting:
-            continue
         weight = float(record.queue_length[k]) * record.batch_time[k] ** params[0]
         if weight > most or (weight == most and record.head_number[k] < record.head_number[best]):
             best, most = k, weight
+    if record.queue_length[best] == 0:
+        best = record.overdue
     return best, record.target[best]

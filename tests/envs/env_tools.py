@@ -47,8 +47,8 @@ CASES: dict[str, dict[str, Any]] = {
     "own requests": {"workload": own_requests(), "bins": (0, 30, 90)},
     "until a time": {"requests": None, "duration_s": 40.0, "rate": 5.0},
     "the peer's controllers": {"controller": {"kind": "peer"}},
-    "late": {"overdue_factor": 1.0, "rate": 10.0, "slo": {"ttft": 6000, "e2el": 20_000}, "max_bins": 7},
-    "late and triage, own order": {
+    "overdue": {"overdue_factor": 1.0, "rate": 10.0, "slo": {"ttft": 6000, "e2el": 20_000}, "max_bins": 7},
+    "overdue also at launch, own order": {
         "overdue_batch_factor": 0.75,
         "overdue_factor": 1.5,
         "rate": 2.0,

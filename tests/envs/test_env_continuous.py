@@ -37,7 +37,7 @@ SCENARIOS: dict[str, tuple[SimConfig, float]] = {
         ),
         4.0,
     ),
-    "late, routed": (
+    "overdue, routed": (
         SimConfig(
             (Server(H100, 4000.0), Server(A100, 6000.0)),
             Queueing((80, 140), overdue_factor=1.0, hold_s=2.0),
@@ -67,7 +67,7 @@ SCENARIOS: dict[str, tuple[SimConfig, float]] = {
         (name, scenario)
         for name in names("continuous")
         for scenario in SCENARIOS
-        if name != "oracle-srpt" or scenario != "late, routed"  # which it refuses
+        if name != "oracle-srpt" or scenario != "overdue, routed"  # which it refuses
     ],
 )
 def test_environment_equals_compiled_run(name: str, scenario: str) -> None:
@@ -96,7 +96,7 @@ def some_actions(envs: gym.vector.VectorEnv, rng: np.random.Generator) -> np.nda
     return np.stack([scores.argmax(axis=1), rng.integers(1, 40, envs.num_envs)], axis=1)
 
 
-@pytest.mark.parametrize("more", [{}, {"overdue_factor": 1.0, "slo": {"e2el": 6000}}], ids=["", "late"])
+@pytest.mark.parametrize("more", [{}, {"overdue_factor": 1.0, "slo": {"e2el": 6000}}], ids=["", "overdue"])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_lane_equals_scalar(threads: int, more: dict) -> None:
     """Lane i is the scalar environment with seed + i, through the ends of episodes."""

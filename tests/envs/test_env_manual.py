@@ -86,7 +86,7 @@ def test_weights_and_metrics_are_those_of_the_code() -> None:
 def test_numbers_in_the_text() -> None:
     """The ladder's formula and the scales whose constants live elsewhere."""
     env = LLMSchedEnv(action="ladder")
-    assert discrete_of(env).n == 1 + (env._lanes.max_bins + 1) * len(ladder(128))
+    assert discrete_of(env).n == 1 + (env._lanes.limits.max_bins + 1) * len(ladder(128))
     assert "Discrete(1 + (max_bins + 1) * rungs)" in MANUAL
     assert math.log2(MAX_SERVERS) == 7.0 and "log2(x) / 7" in MANUAL
     assert env.observation_space.shape == (20 + 13 * 5,) and "20 + 13 (max_bins + 1) entries" in MANUAL

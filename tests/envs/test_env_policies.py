@@ -39,7 +39,7 @@ SCENARIOS: dict[str, tuple[SimConfig, float]] = {  # and the arrival rate, reque
         ),
         1.5,
     ),
-    "late, little memory": (
+    "overdue, little memory": (
         SimConfig(
             (Server(H100, 2600.0), Server(A100, 5000.0)),
             Queueing((80, 140), overdue_factor=1.0, overdue_batch_factor=0.75, hold_s=2.0),
@@ -52,8 +52,19 @@ SCENARIOS: dict[str, tuple[SimConfig, float]] = {  # and the arrival rate, reque
 
 OURS = {  # what the environment keeps beyond a plain run: the accounts of its rewards
     REQUEST: {"missed", "next"},
-    LANE: {"oldest", "final", "track", "met", "misses", "late_now", "late", "itl_count", "itl_sum", "itl_sum2"},
-    SERVER: {"late", "tpot_misses"},
+    LANE: {
+        "oldest",
+        "final",
+        "track",
+        "met",
+        "misses",
+        "past_deadline",
+        "tardiness",
+        "itl_count",
+        "itl_sum",
+        "itl_sum2",
+    },
+    SERVER: {"deadline_misses", "tpot_misses"},
     BIN: set(),
 }
 
@@ -118,8 +129,8 @@ def test_the_scenarios_have_corners() -> None:
         config, rate = SCENARIOS[name]
         env = drive(parse("timeout:batch=16"), config, draw(config, rate))
         seen[name] = env._lanes.simulator.lane[0].copy()
-    assert seen["little memory"]["evicted"] > 0 and seen["little memory"]["rejected"] > 0
+    assert seen["little memory"]["preempted"] > 0 and seen["little memory"]["rejected"] > 0
     assert seen["timers, own release, overhead"]["waits"] > 5
     assert seen["noise"]["noise_key"] > 0
-    assert seen["late, little memory"]["evicted"] > 0
+    assert seen["overdue, little memory"]["preempted"] > 0
     assert seen["alike"]["completed"] == 150

@@ -20,7 +20,7 @@ from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.simulator import finish_rows
 from tests.envs.env_tools import CASES, options_of, own_requests, rollout, valid_action
 
-WEIGHTS = {"miss": 2.0, "holding": 0.5, "late": 0.25}
+WEIGHTS = {"miss": 2.0, "holding": 0.5, "tardiness": 0.25}
 TBT = {"tbt_s": 0.06}
 """A time between tokens that the controllers can keep, whatever the TPOT target."""
 
@@ -41,7 +41,7 @@ def records_of(env: LLMSchedEnv) -> RunResult:
 
 def totals(steps: list[tuple]) -> dict[str, float]:
     """Sum of every reward term over an episode."""
-    return {name: math.fsum(s[4]["reward_terms"][name] for s in steps[1:]) for name in ("miss", "holding", "late")}
+    return {name: math.fsum(s[4]["reward_terms"][name] for s in steps[1:]) for name in ("miss", "holding", "tardiness")}
 
 
 def left_at(rows: NDArray) -> NDArray[np.float64]:
@@ -50,7 +50,7 @@ def left_at(rows: NDArray) -> NDArray[np.float64]:
     return np.where(rows["status"] == REJECTED, rows["arrival"], ended)
 
 
-def late_s(rows: NDArray, slos: tuple[SLO, ...], until: float = math.inf) -> float:
+def tardiness_s(rows: NDArray, slos: tuple[SLO, ...], until: float = math.inf) -> float:
     """Sum over requests of the time in the system after the first deadline that passed, one request at a time."""
     total = 0.0
     for row, left in zip(rows, left_at(rows), strict=True):
@@ -69,7 +69,7 @@ def late_s(rows: NDArray, slos: tuple[SLO, ...], until: float = math.inf) -> flo
 @pytest.mark.parametrize("action", ["multidiscrete", "ladder"])
 @pytest.mark.parametrize("name", DRAINED)
 def test_sums_of_the_terms(name: str, action: str) -> None:
-    """miss: - share of what metrics calls misses; holding: - mean time in the system; late: by brute force."""
+    """miss: - share of what metrics calls misses; holding: - mean time in the system; tardiness: by brute force."""
     env = LLMSchedEnv(**options_of(name, action=action, reward=WEIGHTS))
     for seed in range(3):
         steps = rollout(env, seed, masked=seed > 0)
@@ -79,7 +79,7 @@ def test_sums_of_the_terms(name: str, action: str) -> None:
         assert set(np.unique(rows["status"])) <= {COMPLETED, REJECTED, DROPPED}
         assert sums["miss"] == pytest.approx(-(~meets_slo(result)).sum() / n, rel=1e-12, abs=1e-12)
         assert sums["holding"] == pytest.approx(-(left_at(rows) - rows["arrival"]).sum() / n, rel=1e-9)
-        assert sums["late"] == pytest.approx(-late_s(rows, env.config.slos) / n, rel=1e-9, abs=1e-12)
+        assert sums["tardiness"] == pytest.approx(-tardiness_s(rows, env.config.slos) / n, rel=1e-9, abs=1e-12)
         for _, reward, _, _, info in steps[1:]:
             terms = info["reward_terms"]
             assert reward == pytest.approx(sum(WEIGHTS[term] * terms[term] for term in terms), rel=1e-12)
@@ -89,12 +89,12 @@ def test_sums_of_the_terms(name: str, action: str) -> None:
 
 
 def test_the_cases_have_corners() -> None:
-    """Rejections, drops, evictions and misses of every kind occur in the cases above."""
-    seen = dict.fromkeys(("rejected", "dropped", "evicted", "misses"), 0)
+    """Rejections, drops, preemptions and misses of every kind occur in the cases above."""
+    seen = dict.fromkeys(("rejected", "dropped", "preempted", "misses"), 0)
     for name in DRAINED:
         env = LLMSchedEnv(**options_of(name))
         metrics = rollout(env, 0)[-1][4]["episode_metrics"]
-        for key in ("rejected", "dropped", "evicted"):
+        for key in ("rejected", "dropped", "preempted"):
             seen[key] += metrics[key]
         seen["misses"] += metrics["slo_attainment"] < 1.0
     assert all(seen.values()), seen
@@ -136,7 +136,7 @@ def test_two_classes_of_requests() -> None:
     misses = ~meets_slo(result)
     assert misses[::2].any() and misses[1::2].any() and not misses.all()
     assert totals(steps)["miss"] == pytest.approx(-misses.mean(), rel=1e-12)
-    assert totals(steps)["late"] == pytest.approx(-late_s(result.requests, slos) / 200, rel=1e-9)
+    assert totals(steps)["tardiness"] == pytest.approx(-tardiness_s(result.requests, slos) / 200, rel=1e-9)
 
 
 def test_a_miss_is_charged_when_the_deadline_passes() -> None:
@@ -145,11 +145,11 @@ def test_a_miss_is_charged_when_the_deadline_passes() -> None:
     env = LLMSchedEnv(requests=4, bins=1, servers=1, slo={"e2el": 5000})
     env.reset(options={"requests": own})
     _, _, _, _, info = env.step((1, 0))
-    assert info["time_s"] == 1.5 and info["reward_terms"] == {"miss": 0.0, "holding": -0.5 / 4, "late": 0.0}
+    assert info["time_s"] == 1.5 and info["reward_terms"] == {"miss": 0.0, "holding": -0.5 / 4, "tardiness": 0.0}
     _, _, _, _, info = env.step((1, 0))
     assert info["time_s"] == 21.0 and info["reward_terms"]["miss"] == -2 / 4
     assert info["reward_terms"]["holding"] == pytest.approx(-2 * 19.5 / 4)
-    assert info["reward_terms"]["late"] == pytest.approx(-(15.0 + 14.5) / 4)
+    assert info["reward_terms"]["tardiness"] == pytest.approx(-(15.0 + 14.5) / 4)
 
 
 # Ends -----------------------------------------------------------------------------------------------------------
@@ -176,7 +176,9 @@ def test_truncation_at_a_time(slo: dict[str, float], kv_tokens: float | None) ->
         assert totals(steps)["miss"] == pytest.approx(-result.lane["misses"] / n, rel=1e-12)
         inside = np.minimum(np.nan_to_num(left_at(rows), nan=30.0), 30.0) - rows["arrival"]
         assert totals(steps)["holding"] == pytest.approx(-inside.sum() / n, rel=1e-9)
-        assert totals(steps)["late"] == pytest.approx(-late_s(rows, env.config.slos, 30.0) / n, rel=1e-9, abs=1e-12)
+        assert totals(steps)["tardiness"] == pytest.approx(
+            -tardiness_s(rows, env.config.slos, 30.0) / n, rel=1e-9, abs=1e-12
+        )
         assert result.lane["misses"] <= (~meets_slo(result)).sum()
         assert not (rows["status"] == PENDING).any()
 
@@ -258,7 +260,7 @@ def test_an_episode_in_which_nothing_fits() -> None:
     env.reset(options={"requests": own})
     _, _, terminated, truncated, info = env.step((1, 1))
     assert (terminated, truncated) == (True, False)
-    assert info["reward_terms"] == {"miss": -1.0, "holding": 0.0, "late": 0.0}
+    assert info["reward_terms"] == {"miss": -1.0, "holding": 0.0, "tardiness": 0.0}
     assert (
         info["episode_metrics"]["decisions"] == 0
         and info["episode_metrics"]["rejected"] == 2

@@ -46,11 +46,11 @@ def image_by_the_table(env: LLMSchedEnv) -> dict[str, float]:
     r, deadline = env.record, env.config.slos[0].deadline_s
     T = deadline if math.isfinite(deadline) else 30.0
     servers, cap, bins = int(r["num_servers"]), int(r["max_batch"]), int(r["num_bins"])
-    max_bins = (box_of(env).shape[0] - 20) // 13 - 1
+    overdue = int(r["overdue"])
+    max_bins = (box_of(env).shape[0] - 20) // 13 - 1 - (overdue >= 0)
     busy, now = r["busy"][:servers], float(r["now"])
-    late_bin = int(r["late_bin"])
-    given_up = int(r["queue_length"][late_bin]) if late_bin >= 0 else 0
-    hopeful = int(r["waiting"]) - given_up
+    past = int(r["queue_length"][overdue]) if overdue >= 0 else 0
+    in_time = int(r["waiting"]) - past
     raw = {
         "free": r["free_servers"] / servers,
         "servers": servers,
@@ -60,9 +60,9 @@ def image_by_the_table(env: LLMSchedEnv) -> dict[str, float]:
         "rate_fast": r["rate_fast"] * T / servers,
         "rate_slow": r["rate_slow"] * T / servers,
         "since_arrival": now - r["last_arrival"],
-        "oldest_wait": now - r["oldest_arrival"] if hopeful else 0.0,
-        "waiting": hopeful,
-        "waiting_per_server": hopeful / servers,
+        "oldest_wait": now - r["oldest_arrival"] if in_time else 0.0,
+        "waiting": in_time,
+        "waiting_per_server": in_time / servers,
         "in_service": r["in_service"] / (servers * cap),
         "tau": r["tau"][bins],
         "mean_batch": r["mean_batch"][bins] / cap,
@@ -71,8 +71,9 @@ def image_by_the_table(env: LLMSchedEnv) -> dict[str, float]:
     }
     common, per_bin = tables()
     image = {row[1]: scaled(raw[row[1]], row[4], T, cap) for row in common}
-    for owner, k in [*((f"bin{k}", k) for k in range(max_bins)), ("any", bins)]:
-        if owner != "any" and k >= bins:
+    choices = [*((f"bin{k}", k) for k in range(max_bins)), ("any", bins), *[("overdue", overdue)] * (overdue >= 0)]
+    for owner, k in choices:
+        if owner.startswith("bin") and k >= bins:
             image |= {f"{owner}.{row[1]}": 0.0 for row in per_bin}
             continue
         length = r["queue_length"][k]
@@ -89,7 +90,7 @@ def image_by_the_table(env: LLMSchedEnv) -> dict[str, float]:
             "high": r["high"][k] / cap,
             "mean_tokens": r["mean_tokens"][k],
             "served": float(length > 0),
-            "late": float(length > 0 and given_up > 0 and (hopeful == 0 if owner == "any" else k == late_bin)),
+            "overdue": float(past > 0 and (owner == "overdue" or (owner == "any" and in_time == 0))),
         }
         image |= {f"{owner}.{row[1]}": scaled(values[row[1]], row[4], T, cap) for row in per_bin}
     return image
@@ -114,7 +115,8 @@ def test_every_entry_is_what_the_table_says(name: str) -> None:
     env = LLMSchedEnv(**options_of(name))
     rng = np.random.default_rng(0)
     image, _ = env.reset(seed=2)
-    names = observation.names((len(image) - 20) // 13 - 1)
+    limits = env._lanes.limits
+    names = observation.names(limits.max_bins, limits.overdue)
     for _ in range(60):
         expected = image_by_the_table(env)
         assert list(expected) == names
@@ -130,9 +132,9 @@ def test_observations_stay_in_bounds(name: str) -> None:
     env = LLMSchedEnv(**options_of(name))
     for seed in range(4):
         for step in rollout(env, seed, masked=seed % 2 == 0):
-            assert env.observation_space.contains(step[0]), np.array(observation.names(env._lanes.max_bins))[
-                (step[0] < box_of(env).low) | (step[0] > box_of(env).high)
-            ]
+            assert env.observation_space.contains(step[0]), np.array(
+                observation.names(env._lanes.limits.max_bins, env._lanes.limits.overdue)
+            )[(step[0] < box_of(env).low) | (step[0] > box_of(env).high)]
 
 
 def test_one_layout_for_any_number_of_bins_and_servers() -> None:
@@ -158,7 +160,9 @@ def test_masks_are_what_the_record_says(name: str) -> None:
         mask, record = env.action_masks(), env.record
         assert mask.dtype == bool and mask.any()
         bins = int(record["num_bins"])
-        served = [k < bins and record["queue_length"][k] > 0 for k in range(env._lanes.max_bins)] + [True]
+        served = [k < bins and record["queue_length"][k] > 0 for k in range(env._lanes.limits.max_bins)] + [True]
+        if record["overdue"] >= 0:
+            served.append(0 < record["queue_length"][record["overdue"]] == record["waiting"])
         if isinstance(env.action_space, gym.spaces.Discrete):
             rungs = (env.action_space.n - 1) // len(served)
             expected = [bool(record["can_wait"]), *np.repeat(served, rungs)]
@@ -181,7 +185,7 @@ def test_masked_actions_mean_what_is_written(name: str) -> None:
     """An empty bin, or one that does not exist, is `any` and counted."""
     env = LLMSchedEnv(**options_of(name, requests=40))
     rng = np.random.default_rng(3)
-    any_bin, empty = env._lanes.max_bins, 0
+    any_bin, empty = env._lanes.limits.max_bins, 0
     for seed in range(3):
         env.reset(seed=seed)
         over = False
@@ -285,12 +289,22 @@ def test_masks_and_spaces_by_hand() -> None:
     """Two lanes, three bins of which two exist."""
     valid = np.array([[1, 0, 0, 1], [0, 1, 0, 0]], np.int8)
     np.testing.assert_array_equal(
-        spaces.action_masks("multidiscrete", valid, 2),
+        spaces.action_masks("multidiscrete", valid, spaces.Limits(3, 2)),
         np.array([[1, 0, 0, 1, 1, 1, 1], [0, 1, 0, 1, 0, 1, 1]], bool),
     )
     np.testing.assert_array_equal(
-        spaces.action_masks("ladder", valid, 2),
+        spaces.action_masks("ladder", valid, spaces.Limits(3, 2)),
         np.array([[1, *[1] * 3, *[0] * 6, *[1] * 3], [0, *[0] * 3, *[1] * 3, *[0] * 3, *[1] * 3]], bool),
+    )
+    overdue = spaces.Limits(2, 2, overdue=True)  # columns: two bins, only the overdue queue holds requests, wait
+    valid = np.array([[1, 0, 0, 1], [0, 0, 1, 0]], np.int8)
+    np.testing.assert_array_equal(
+        spaces.action_masks("multidiscrete", valid, overdue),
+        np.array([[1, 0, 1, 0, 1, 1, 1], [0, 0, 1, 1, 0, 1, 1]], bool),
+    )
+    np.testing.assert_array_equal(
+        spaces.action_masks("ladder", valid, overdue),
+        np.array([[1, *[1] * 3, *[0] * 3, *[1] * 3, *[0] * 3], [0, *[0] * 6, *[1] * 6]], bool),
     )
     assert spaces.ladder(6).tolist() == [1, 2, 4, 6, layout.NONE]
 

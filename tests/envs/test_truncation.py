@@ -79,7 +79,7 @@ def counted(rows: NDArray, slo: SLO, now: float, decisions: int, left_s: NDArray
         "rejected": rejected,
         "dropped": dropped,
         "unfinished": len(arrived) - completed - rejected - dropped,
-        "evicted": sum(int(row["evictions"]) for row, _ in arrived),
+        "preempted": sum(int(row["preemptions"]) for row, _ in arrived),
         "slo_attainment": sum(met(row, slo, now) for row, _ in arrived) / max(len(arrived), 1),
         "mean_e2e_s": in_system / max(len(arrived), 1),
         "decisions": decisions,
@@ -159,7 +159,7 @@ def first_ends(envs: Any, each: Any) -> dict[int, dict[str, Any]]:
         step += 1
         if envs.autoreset_mode == AutoresetMode.DISABLED and over.any():
             envs.reset(options={"reset_mask": over})
-        actions = np.tile([envs._lanes.max_bins, 1 + step % 7], (envs.num_envs, 1))
+        actions = np.tile([envs._lanes.limits.max_bins, 1 + step % 7], (envs.num_envs, 1))
         _, _, terminated, truncated, info = envs.step(actions)
         over = terminated | truncated
         said = info["final_info"] if envs.autoreset_mode == AutoresetMode.SAME_STEP and over.any() else info
@@ -246,4 +246,4 @@ def test_a_run_cut_off_is_the_beginning_of_the_whole_run(name: str) -> None:
         ended = (seen["status"] == DROPPED) & (result.requests["status"][: len(seen)] == DROPPED)
         assert summary["dropped"] == ended.sum()
         assert summary["unfinished"] == len(seen) - len(done) - lost - ended.sum() > 0
-        assert summary["preemptions"] == result.requests["evictions"].sum()
+        assert summary["preemptions"] == result.requests["preemptions"].sum()

@@ -48,7 +48,7 @@ def test_the_network_is_the_compiled_one(bins: int, max_batch: int) -> None:
     images = np.stack([random_image(rng, bins, max_batch) for _ in range(40)])
     scores = net(torch.as_tensor(images)).detach().numpy()
     for image, theirs in zip(images, scores, strict=True):
-        ours = np.empty(1 + (bins + 1) * len(ladder(max_batch)))
+        ours = np.empty(1 + (bins + 2) * len(ladder(max_batch)))
         batch_scores.score_actions(image, bins, max_batch, int(image[SHARED - 1] >= 0.5), packed, ours)
         assert np.array_equal(np.isneginf(ours), theirs == MASKED)
         np.testing.assert_allclose(ours[np.isfinite(ours)], theirs[theirs != MASKED], rtol=0, atol=1e-6)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from llmsched.policies import Bound, parse
 from llmsched.policies.network import batch_scores, checkpoint
-from llmsched.policies.network.batch_layout import CHOICE, DERIVED, LAYOUT, OWN, SHARED
+from llmsched.policies.network.batch_layout import CHOICE, DERIVED, LAYOUT, OVERDUE, OWN, SHARED
 from llmsched.policies.network.layouts import LAYOUTS
 from llmsched_env.config import SLO, Queueing, Server, SimConfig
 from llmsched_env.core.layout import RECORD
@@ -160,11 +160,12 @@ def plain_scores(
 ) -> NDArray[np.float64]:
     """What network.batch.score computes, written anew with arrays; the names of DERIVED and SIZED in order.
 
-    Who is late cannot be in time and is not due; while somebody else waits, the late bin is no choice and counts for
-    nothing.
+    An overdue request cannot be in time and is not due; while others wait, the overdue queue is no choice and counts
+    for nothing.
     """
     x = image.astype(np.float64)
-    own = x[SHARED:].reshape(bins + 1, OWN)
+    own = x[SHARED:].reshape(-1, OWN)
+    queues = [k for k in range(len(own)) if k != bins]
 
     def stretched(values: NDArray) -> NDArray:
         return np.clip(values / np.maximum(1.0 - np.abs(values), 1e-6), -99.0, 99.0)
@@ -175,11 +176,11 @@ def plain_scores(
     count = np.rint(2.0 ** (20.0 * own[:, 0]) - 1.0)
     full = count / np.maximum(1.0, stretched(own[:, 1]))
     age, time, slack = stretched(own[:, 2]), stretched(own[:, 5]), stretched(own[:, 6])
-    late, served = own[:, NAMES.index("late")] == 1.0, own[:, NAMES.index("served")] == 1.0
-    if not late[bins]:
-        served &= ~late
-    hope = np.where(late, 0.0, 1.0)
-    waiting = count[:-1][late[bins] | ~late[:-1]].sum()
+    overdue, served = own[:, NAMES.index("overdue")] == 1.0, own[:, NAMES.index("served")] == 1.0
+    if not overdue[bins]:
+        served &= ~overdue
+    hope = np.where(overdue, 0.0, 1.0)
+    waiting = count[queues][overdue[bins] | ~overdue[queues]].sum()
     on_time = hope * np.clip((1.0 - time) / np.maximum(age, 0.01), 0.0, 1.0)
     derived = [
         on_time,
@@ -190,17 +191,17 @@ def plain_scores(
         hope * logistic(40.0 * (0.1 - slack)),
         hope * logistic(15.0 * (0.3 - slack)),
         count / max(waiting, 1.0),
-        np.arange(bins + 1) == bins,
+        np.arange(len(own)) == bins,
     ]
     choices = np.concatenate([own, np.stack(derived, axis=1)], axis=1)
-    some = choices[:-1][served[:-1]]
+    some = choices[queues][served[queues]]
     pooled = [some.max(axis=0), some.mean(axis=0)] if len(some) else [np.zeros(CHOICE)] * 2
     context = np.concatenate([x[:SHARED], *pooled])
-    scores = np.full(1 + (bins + 1) * len(ladder(max_batch)), -np.inf)
+    scores = np.full(1 + len(own) * len(ladder(max_batch)), -np.inf)
     if can_wait:
         hidden = np.maximum(arrays["wait_bias"] + arrays["wait_context"] @ context, 0.0)
         scores[0] = arrays["wait_out"] @ hidden + arrays["wait_straight"] @ context + arrays["wait_offset"][0]
-    for k in range(bins + 1):
+    for k in range(len(own)):
         if not served[k]:
             continue
         target = max(1.0, float(np.rint(own[k, 7] * max_batch)))
@@ -234,23 +235,22 @@ def plain_scores(
 
 
 def random_image(rng: np.random.Generator, bins: int, max_batch: int) -> NDArray[np.float32]:
-    """An observation that could be one: queues that add up, empty bins without entries, mostly a late bin at the end,
-    which `any` leaves out unless it is all there is."""
-    image = rng.random(SHARED + (bins + 1) * OWN).astype(np.float32)
-    own = image[SHARED:].reshape(bins + 1, OWN)
+    """An observation that could be one: queues that add up, empty bins without entries, an overdue queue (empty in
+    some), which `any` leaves out unless it is all there is."""
+    image = rng.random(SHARED + (bins + 2) * OWN).astype(np.float32)
+    own = image[SHARED:].reshape(bins + 2, OWN)
     queues = rng.integers(0, 300, bins) * (rng.random(bins) < 0.7)
-    late = bins > 1 and rng.random() < 0.7
-    queues[:-1] *= not late or rng.random() < 0.8
-    queues[-1 if late else 0] += queues.sum() == 0
-    hopeful = queues[: bins - late].sum()
-    lengths = np.append(queues, hopeful if hopeful else queues.sum())
-    targets = rng.integers(1, max_batch + 1, bins + 1)
+    queues *= rng.random() < 0.8
+    overdue = int(rng.integers(1, 300) * (rng.random() < 0.7))
+    queues[0] += queues.sum() + overdue == 0
+    in_bins = queues.sum()
+    lengths = np.array([*queues, in_bins if in_bins else overdue, overdue])
+    targets = rng.integers(1, max_batch + 1, bins + 2)
     own[:, 0], own[:, 7], own[:, 11] = np.log2(1 + lengths) / 20, targets / max_batch, lengths > 0
     own[:, 1] = lengths / (lengths + targets)
-    own[:, 6] = rng.uniform(-1, 1, bins + 1)
-    own[:, 12] *= rng.random() < 0.5
+    own[:, 6] = rng.uniform(-1, 1, bins + 2)
     own[:, 12] = 0.0
-    own[bins - 1, 12], own[bins, 12] = late, late and hopeful == 0
+    own[bins, 12], own[bins + 1, 12] = in_bins == 0, overdue > 0
     own[lengths == 0] = 0.0
     return image
 
@@ -263,7 +263,7 @@ def test_the_compiled_network_is_the_plain_one(bins: int, max_batch: int) -> Non
     packed = checkpoint.Checkpoint(arrays, {}).packed
     for can_wait in (0, 1) * 15:
         image = random_image(rng, bins, max_batch)
-        found = np.empty(1 + (bins + 1) * len(ladder(max_batch)))
+        found = np.empty(1 + (bins + 2) * len(ladder(max_batch)))
         batch_scores.score_actions(image, bins, max_batch, can_wait, packed, found)
         np.testing.assert_allclose(found, plain_scores(image, bins, max_batch, bool(can_wait), arrays), atol=1e-9)
 
@@ -356,16 +356,16 @@ def test_decisions_are_those_of_the_environment(tmp_path: Path) -> None:
         action="ladder",
     )
     image, _ = env.reset(seed=0)
-    over, waits, late = False, 0, 0
+    over, waits, overdue = False, 0, 0
     while not over:
-        scores = plain_scores(image, 5, 128, bool(image[SHARED - 1]), arrays)
-        late += image[-1] == 1.0
+        scores = plain_scores(image, 4, 128, bool(image[SHARED - 1]), arrays)
+        overdue += image[SHARED + 4 * OWN + OVERDUE] == 1.0
         waits += int(np.argmax(scores) == 0)
         image, _, over, _, info = env.step(int(np.argmax(scores)))
     assert info["episode_metrics"]["decisions"] == int(result.lane["decisions"]) > 50
     assert info["time_s"] == float(result.lane["now"])
     assert waits == int(result.lane["waits"]) > 0
-    assert late > 0  # `any` was the late bin
+    assert overdue > 0  # `any` was the overdue queue
 
 
 def test_no_torch_is_loaded() -> None:

@@ -122,10 +122,10 @@ def plain_features(r: Any, k: int) -> list[float]:
     ttft = deadline if math.isfinite(deadline) else 30.0
     tpot = r.slo_tpot if math.isfinite(r.slo_tpot) else 0.1
     mean = max(float(r.mean_tokens[any_]), 1.0)
-    late = int(r.queue_length[r.late_bin]) if r.late_bin >= 0 else 0
-    on_time, servers = int(r.waiting) - late, int(r.num_servers)
+    overdue = int(r.queue_length[r.overdue]) if r.overdue >= 0 else 0
+    on_time, servers = int(r.waiting) - overdue, int(r.num_servers)
     prompt, predicted = int(r.head_prompt[k]), max(int(r.head_predicted[k]), 1)
-    target, is_late = max(int(r.target[any_]), 1), bool(k == r.late_bin)
+    target, is_overdue = max(int(r.target[any_]), 1), bool(k == r.overdue)
     bounds = float(r.low[k] + r.high[k]) / 2.0
     expected = float(r.rate_slow) * ttft / servers
     named = {
@@ -140,12 +140,12 @@ def plain_features(r: Any, k: int) -> list[float]:
         "memory": (float(r.kv_used) + prompt) / float(r.kv_tokens),
         "memory_promised": min((float(r.kv_used) + prompt + 0.5 * members * predicted) / float(r.kv_tokens), 3.0),
         "waiting": on_time / (on_time + 4.0 * servers),
-        "late_waiting": late / (late + 4.0 * servers),
-        "late": float(is_late),
-        "lost": float(is_late and r.head_deadline[k] < r.now),
+        "overdue_waiting": overdue / (overdue + 4.0 * servers),
+        "overdue": float(is_overdue),
+        "lost": float(is_overdue and r.head_deadline[k] < r.now),
         "rate": expected / (expected + 8.0),
         "above_mean": min(max((int(r.running) - int(r.in_service) / servers) / target, -1.0), 1.0),
-        "share": 0.0 if is_late else int(r.queue_length[k]) / max(on_time, 1),
+        "share": 0.0 if is_overdue else int(r.queue_length[k]) / max(on_time, 1),
         "room_for_tokens": max(1.0 - members / max(bounds, 1.0), -2.0),
         "first": float(r.head_number[k] == r.head_number[any_]),
     }
@@ -156,10 +156,10 @@ def plain_features(r: Any, k: int) -> list[float]:
 def plain_choice(r: Any, arrays: dict[str, NDArray[np.float64]]) -> tuple[int, int]:
     """What continuous_scores.choose_admission answers, with arrays."""
     bins = int(r.num_bins)
-    only_late = r.late_bin >= 0 and r.queue_length[r.late_bin] == r.waiting
+    only_overdue = bool(r.overdue >= 0) and r.queue_length[r.overdue] == r.waiting
     scores = {}
-    for k in range(bins):
-        if r.queue_length[k] > 0 and (k != r.late_bin or only_late):
+    for k in [*range(bins), *([bins + 1] if only_overdue else [])]:
+        if r.queue_length[k] > 0:
             inputs = np.array(plain_features(r, k))
             hidden = np.maximum(arrays["bias"] + arrays["features"] @ inputs, 0.0)
             scores[k] = arrays["out"] @ hidden + arrays["straight"] @ inputs + arrays["offset"][0]
@@ -168,28 +168,31 @@ def plain_choice(r: Any, arrays: dict[str, NDArray[np.float64]]) -> tuple[int, i
 
 
 def random_record(rng: np.random.Generator, bins: int) -> Any:
-    """A record that could be one: the last bin is late, queues add up."""
+    """A record that could be one: with an overdue queue, queues add up."""
     row = np.zeros(1, RECORD).view(np.recarray)
     r = row[0]
     endless = rng.random() < 0.3
-    r.now, r.num_bins, r.late_bin, r.num_servers, r.max_batch = 100.0, bins, bins - 1, rng.integers(1, 17), 256
+    r.now, r.num_bins, r.overdue, r.num_servers, r.max_batch = 100.0, bins, bins + 1, rng.integers(1, 17), 256
     r.slo_ttft, r.slo_tpot, r.slo_e2e = (math.inf,) * 3 if endless else (2.0, 0.1, 60.0)
     r.kv_tokens = math.inf if endless else 40_000.0
     r.running, r.in_service = rng.integers(0, 60), rng.integers(0, 300)
     r.rate_slow, r.kv_used, r.prefill_left = rng.uniform(0, 40), rng.uniform(0, 30_000), rng.uniform(0, 3_000)
     r.queue_length[:bins] = rng.integers(0, 9, bins) * (rng.random(bins) < 0.6)
     if rng.random() < 0.3:
-        r.queue_length[: bins - 1] = 0
-    r.waiting = r.queue_length[bins] = r.queue_length[:bins].sum()
+        r.queue_length[:bins] = 0
+    r.queue_length[bins + 1] = rng.integers(0, 9)
+    in_bins, overdue = r.queue_length[:bins].sum(), r.queue_length[bins + 1]
+    r.waiting, r.queue_length[bins] = in_bins + overdue, in_bins if in_bins else overdue
     r.head_number[:bins] = rng.permutation(bins)
     filled = [k for k in range(bins) if r.queue_length[k] > 0]
-    r.head_number[bins] = min((r.head_number[k] for k in filled), default=-1)
+    r.head_number[bins + 1] = bins if overdue else -1
+    r.head_number[bins] = min((r.head_number[k] for k in filled), default=r.head_number[bins + 1])
     for name, most in (("head_prompt", 5_000), ("head_predicted", 900), ("target", 90)):
-        r[name][: bins + 1] = rng.integers(0, most, bins + 1)
+        r[name][: bins + 2] = rng.integers(0, most, bins + 2)
     for name, low, high in (("low", 1, 60), ("high", 60, 256), ("mean_tokens", 0, 2_000), ("batch_time", 0, 60)):
-        r[name][: bins + 1] = rng.uniform(low, high, bins + 1)
-    r.tau[: bins + 1], r.head_arrival[: bins + 1] = rng.uniform(0, 0.2), rng.uniform(90, 100, bins + 1)
-    r.head_deadline[: bins + 1] = r.head_arrival[: bins + 1] + min(r.slo_ttft, 5.0)
+        r[name][: bins + 2] = rng.uniform(low, high, bins + 2)
+    r.tau[: bins + 2], r.head_arrival[: bins + 2] = rng.uniform(0, 0.2), rng.uniform(90, 100, bins + 2)
+    r.head_deadline[: bins + 2] = r.head_arrival[: bins + 2] + min(r.slo_ttft, 5.0)
     return r
 
 
@@ -202,7 +205,7 @@ def test_the_compiled_network_is_the_plain_one(bins: int) -> None:
         found = continuous_scores.choose_admission(record, checkpoint.Checkpoint(arrays, ABOUT).packed)
         assert found == plain_choice(record, arrays)
         answers.add(found[0])
-    assert answers == set(range(bins + 1))
+    assert answers == set(range(bins + 2))
 
 
 @pytest.mark.parametrize("bins", [2, 5])
@@ -211,7 +214,7 @@ def test_every_feature_is_the_plain_one(bins: int) -> None:
     for _ in range(60):
         record, inputs = random_record(rng, bins), np.zeros(INPUTS)
         ttft_s, tpot_s, mean, waiting = continuous_features.write_shared(record, inputs)
-        for k in range(bins):
+        for k in (*range(bins), bins + 1):
             continuous_features.write_head(record, k, ttft_s, tpot_s, mean, waiting, inputs)
             np.testing.assert_allclose(inputs, plain_features(record, k), atol=1e-12)
 

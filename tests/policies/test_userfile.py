@@ -159,7 +159,7 @@ def test_refused_files(tmp_path: Path, body: str, message: str) -> None:
 
 
 @COMPILED
-@pytest.mark.parametrize("index", ["memory[1]", "params[0]", "record.target[33]", "record.target[-34]"])
+@pytest.mark.parametrize("index", ["memory[1]", "params[0]", "record.target[34]", "record.target[-35]"])
 def test_a_wrong_index_is_an_error(tmp_path: Path, index: str) -> None:
     ask = Asked(f"{write(tmp_path, f'{DEF}0, int({index})')}:mine")
     with pytest.raises(IndexError):

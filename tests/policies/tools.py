@@ -39,7 +39,7 @@ class Asked:
         """The answer where bin k holds ``lengths[k]`` requests; heads get older from bin to bin unless given."""
         k = len(lengths)
         row = np.zeros(1, RECORD)
-        row["late_bin"] = -1
+        row["overdue"] = -1
         values = {
             "num_bins": k,
             "max_batch": 128,

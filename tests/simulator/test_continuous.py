@@ -77,7 +77,7 @@ def test_nothing_is_lost_and_memory_holds(name: str, routing: str) -> None:
     assert sum(ended.values()) == 600 and ended[COMPLETED] > 500 and ended[REJECTED] > 0
     assert (lane["completed"], lane["rejected"], lane["dropped"]) == tuple(ended.values())
     assert lane["waiting"] == lane["in_service"] == 0 and lane["free"] == 2
-    assert rows["evictions"].sum() == lane["evicted"]
+    assert rows["preemptions"].sum() == lane["preempted"]
     done = rows[rows["status"] == COMPLETED]
     assert (done["arrival"] <= done["dispatch"]).all() and (done["dispatch"] < done["first_token"]).all()
     assert (done["first_token"] <= done["last_token"]).all() and (done["last_token"] == done["completion"]).all()
@@ -94,8 +94,8 @@ def test_nothing_is_lost_and_memory_holds(name: str, routing: str) -> None:
 def test_preemption_happens_and_costs() -> None:
     """Tight memory and admission by the prompt: requests are preempted, keep their first token, and still end."""
     tight, roomy = (run(continuous(1, kv_tokens=k), azure_like(300, 4.0), "fcfs") for k in (5000.0, None))
-    assert tight.lane["evicted"] > 20 and roomy.lane["evicted"] == 0
-    hit = tight.requests[(tight.requests["evictions"] > 0) & (tight.requests["status"] == COMPLETED)]
+    assert tight.lane["preempted"] > 20 and roomy.lane["preempted"] == 0
+    hit = tight.requests[(tight.requests["preemptions"] > 0) & (tight.requests["status"] == COMPLETED)]
     assert (hit["generated"] > 0).any() and (hit["first_token"] < hit["last_token"]).all()
     assert summarize(tight)["mean_e2el_ms"] > summarize(roomy)["mean_e2el_ms"]
 
@@ -105,7 +105,7 @@ def test_oracle_reservations_are_never_preempted() -> None:
     requests = azure_like(400, 6.0)
     requests = dataclasses.replace(requests, predicted_tokens=requests.output_tokens)
     for name in ("static:batch=64", "dynamic", "multibin", "sjf"):
-        assert run(continuous(2, kv_tokens=6000.0), requests, name).lane["evicted"] == 0
+        assert run(continuous(2, kv_tokens=6000.0), requests, name).lane["preempted"] == 0
 
 
 def test_a_cut_off_run_counts_what_had_not_ended() -> None:
@@ -131,11 +131,11 @@ def test_chunks_equal_one_run(routing: str, discipline: str) -> None:
     )
     requests, ready = azure_like(1500, 8.0), parse("static:batch=64").ready(config)
     whole = simulate(config, requests, ready.decide, **ready.options)
-    assert whole.lane["evicted"] > 0
+    assert whole.lane["preempted"] > 0
     for size in (41, 700):
         parts = list(simulate_stream(config, pieces(requests, size), ready.decide, **ready.options))
         together = np.sort(np.concatenate([part.requests for part in parts]), order="arrival")
-        for stamp in (*STAMPS, "evictions", "status"):
+        for stamp in (*STAMPS, "preemptions", "status"):
             np.testing.assert_array_equal(together[stamp], whole.requests[stamp], err_msg=stamp)
         np.testing.assert_array_equal(parts[-1].itl_histogram, whole.itl_histogram)
 
@@ -172,7 +172,7 @@ def test_srpt_serves_the_short_first() -> None:
     for name in ("static:batch=1", "sjf:batch=1", "oracle-sjf:batch=1", "oracle-srpt:batch=1"):
         result = run(config, requests, name)
         mean[name] = float((result.requests["completion"] - result.requests["arrival"]).mean())
-        assert (result.lane["evicted"] > 0) == name.startswith("oracle-srpt")
+        assert (result.lane["preempted"] > 0) == name.startswith("oracle-srpt")
     order = [mean[name] for name in ("oracle-srpt:batch=1", "oracle-sjf:batch=1", "sjf:batch=1", "static:batch=1")]
     assert order == sorted(order) and order[0] < 0.9 * order[-1]
 
@@ -181,8 +181,8 @@ DIGEST = """
 import hashlib
 from tests.simulator.test_continuous import Continuous, Queueing, azure_like, continuous, run
 digest = hashlib.sha256()
-for name, late in (("fcfs", 1.0), ("sarathi:budget=64", None), ("oracle-srpt", None), ("least-slack", 1.0)):
-    queueing = Queueing((80, 140), overdue_factor=late)
+for name, overdue in (("fcfs", 1.0), ("sarathi:budget=64", None), ("oracle-srpt", None), ("least-slack", 1.0)):
+    queueing = Queueing((80, 140), overdue_factor=overdue)
     config = continuous(2, kv_tokens=4000.0, continuous=Continuous(routing="join-shortest-kv"), queueing=queueing)
     result = run(config, azure_like(50, 6.0), name)
     for stamp in ("dispatch", "first_token", "completion"):
@@ -317,6 +317,6 @@ def test_words_that_are_not_known(field: str) -> None:
 
 
 def test_srpt_belongs_to_the_engine_continuous() -> None:
-    """Run-to-completion batches cannot be evicted by choice."""
+    """Run-to-completion batches cannot be preempted by choice."""
     with pytest.raises(ValueError, match="preempts between iterations"):
         SimConfig((Server(H100),), Queueing(discipline="oracle-srpt"))

@@ -14,13 +14,14 @@ from tests.oracles import batch as reference
 
 
 def members(env: LLMSchedEnv, rows: Any, k: int, target: int) -> list[Any]:
-    """The requests that one batch of bin ``k`` (the last: any) would take, in plain words."""
+    """The requests that one batch of choice ``k`` would take, in plain words."""
     eta = env.config.servers[int(env.record["server"])].eta
     waiting = [as_request(env, rows, int(i)) for i in np.flatnonzero(rows["status"] == WAITING)]
-    if k == env.config.queueing.num_bins:
+    bins = env.config.queueing.num_bins
+    if k == bins:
         waiting = reference.in_order_of_any(waiting)
     else:
-        waiting = sorted((request for request in waiting if request.bin == k), key=reference.Request.order)
+        waiting = sorted((request for request in waiting if request.bin == min(k, bins)), key=reference.Request.order)
     taken: list[Any] = []
     reserved = 0.0
     for request in waiting[:target]:
@@ -41,18 +42,18 @@ def as_request(env: LLMSchedEnv, rows: Any, i: int) -> reference.Request:
         *facts[:2],
         int(row["output"]),
         *facts[2:],
-        bin=queueing.num_bins - 1 if row["late"] else int(row["bin"]),
+        bin=queueing.num_bins if row["overdue"] else int(row["bin"]),
         key=reference.discipline_key(config, *facts[:2], int(row["output"]), *facts[2:]),
-        late=int(row["late"]) and late_places(env)[i],
-        returned=row["evictions"] > 0,
+        overdue=int(row["overdue"]) and overdue_places(env)[i],
+        returned=row["preemptions"] > 0,
     )
 
 
-def late_places(env: LLMSchedEnv) -> dict[int, int]:
-    """Place of every waiting request of the late bin, from 1, as the list of the simulator has it."""
+def overdue_places(env: LLMSchedEnv) -> dict[int, int]:
+    """Place of every waiting request of the overdue queue, from 1, as the list of the simulator has it."""
     simulator = env._lanes.simulator
     places: dict[int, int] = {}
-    i = int(simulator.bins[0]["head"][env.config.queueing.num_bins - 1])
+    i = int(simulator.bins[0]["head"][env.config.queueing.num_bins])
     while i >= 0:
         places[i] = len(places) + 1
         i = int(simulator.requests[0]["next"][i])
@@ -84,8 +85,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "tiny memory": {"kv_tokens": 4000, "rate": 1.0},
     "memory for a few": {"kv_tokens": 8000, "rate": 2.0, "controller": {"eps_memory": 0.5}},
     "small batches": {"max_batch": 3, "rate": 8.0},
-    "late": {"overdue_factor": 1.0, "rate": 12.0, "slo": {"e2el": 15_000}},
-    "late, shortest first": {
+    "overdue": {"overdue_factor": 1.0, "rate": 12.0, "slo": {"e2el": 15_000}},
+    "overdue, shortest first": {
         "overdue_factor": 1.0,
         "rate": 2.0,
         "kv_tokens": 4000,
@@ -101,23 +102,25 @@ def test_predicted_times_of_the_head_batches(name: str) -> None:
     env = LLMSchedEnv(requests=120, **OPTIONS[name])
     env.reset(seed=3)
     rng, seen, short, over = np.random.default_rng(0), {True: 0, False: 0}, 0, False
-    urgent = {"late": 0, "any is late": 0}
+    overdue = {"seen": 0, "alone": 0}
     while not over:
         lanes, record = env._lanes.simulator, env.record
         rows = lanes.requests[0]
-        for k in range(env.config.queueing.num_bins + 1):
+        for k in range(env.config.queueing.num_queues + 1):
             taken = members(env, rows, k, int(record["target"][k]))
             assert record["batch_time"][k] == pytest.approx(predicted_s(env, taken) if taken else 0.0, rel=1e-9)
             check_head(env, taken, k)
-        late = int(record["queue_length"][record["late_bin"]]) if record["late_bin"] >= 0 else 0
-        urgent["late"] += late
-        urgent["any is late"] += late == record["waiting"] > 0
+        waiting = int(record["queue_length"][record["overdue"]]) if record["overdue"] >= 0 else 0
+        overdue["seen"] += waiting
+        overdue["alone"] += waiting == record["waiting"] > 0
+        k = int(record["num_bins"])
+        taken = members(env, rows, k, int(record["target"][k]))
         seen[len(taken) == record["queue_length"][k]] += 1
         short += len(taken) < record["queue_length"][k] <= record["target"][k]
         *_, terminated, truncated, _ = env.step(valid_action(env, rng))
         over = terminated or truncated
-    assert (urgent["late"] > 0) == ("late" in name), urgent
-    assert (urgent["any is late"] > 0) == ("late" in name)
+    assert (overdue["seen"] > 0) == ("overdue" in name), overdue
+    assert (overdue["alone"] > 0) == ("overdue" in name)
     assert seen[True] > 2
     assert seen[False] > 5 or name not in ("tiny memory", "small batches")
     assert short > 0 or name != "memory for a few"  # the target allows all that waits, the memory does not

@@ -43,7 +43,7 @@ NAN = math.nan
 PROFILE = Profile("made-up", "batch-length", {"a": 1.0, "beta": 1.0, "g": 0.0}, 100.0)
 SLOS = (SLO(ttft_s=1.0, tpot_s=0.5, e2e_s=5.0, share=0.5), SLO(e2e_s=20.0, share=0.5, name="patient"))
 
-# arrival, prompt, output, bin, class, status, dispatch, first token, last token, completion, evictions
+# arrival, prompt, output, bin, class, status, dispatch, first token, last token, completion, preemptions
 SIX = [
     (0.0, 10, 5, 0, 0, COMPLETED, 0.25, 1.0, 3.0, 4.0, 0),  # TTFT 1, TPOT 0.5, E2E 4: all at or under: met
     (1.0, 20, 1, 0, 0, COMPLETED, 1.0, 1.5, 1.5, 4.0, 0),  # one token: TPOT undefined, met
@@ -61,7 +61,7 @@ FIELDS = ["arrival", "prompt", "output", "bin", "slo_class", "status", "dispatch
 def made_up(rows: list[tuple], *, warmup: int = 0, gaps: tuple[float, ...] = ()) -> RunResult:
     """A run that ended at 16 s on one server, with these records and these gaps between tokens."""
     requests = np.zeros(len(rows), REQUEST)
-    for field, values in zip([*FIELDS, "completion", "evictions"], zip(*rows, strict=True), strict=True):
+    for field, values in zip([*FIELDS, "completion", "preemptions"], zip(*rows, strict=True), strict=True):
         requests[field] = values
     lane, servers = np.zeros(1, LANE)[0], np.zeros(1, SERVER)
     lane["now"], lane["decisions"], lane["launched"], lane["batches"] = 16.0, 7, 6, 4

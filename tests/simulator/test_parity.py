@@ -17,7 +17,7 @@ from llmsched_env.requests import Requests
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.simulator import simulate
 from tests.oracles import batch as reference
-from tests.oracles.continuous.cases import EXPERTS, LATE_BINS, profile
+from tests.oracles.continuous.cases import EXPERTS, OVERDUE_FACTORS, profile
 
 STAMPS = ("dispatch", "first_token", "last_token", "completion")
 
@@ -46,7 +46,8 @@ def multibin(record, params, memory, rng):
         if record.queue_length[k] > 0:
             memory[0] = k + 1
             return k, record.target[k]
-    return record.num_bins, 1
+    memory[0] = 0
+    return record.overdue, record.target[record.overdue]
 
 
 def timeout(record, params, memory, rng):
@@ -89,7 +90,7 @@ def assert_equal_runs(fast: RunResult, slow: reference.ReferenceResult, rtol: fl
     np.testing.assert_array_equal(
         np.where(rows["status"] < COMPLETED, 0, rows["status"]), np.where(unfinished, 0, slow.status)
     )
-    np.testing.assert_array_equal(rows["evictions"], slow.evictions)
+    np.testing.assert_array_equal(rows["preemptions"], slow.preemptions)
     assert lane["decisions"] == len(slow.decisions)
     assert lane["empty_choices"] == slow.empty_choices
     assert lane["completed"] == (slow.status == reference.COMPLETED).sum()
@@ -101,7 +102,9 @@ def assert_equal_runs(fast: RunResult, slow: reference.ReferenceResult, rtol: fl
         if not np.isnan(batch.end):
             np.testing.assert_allclose(row["end"], batch.end, rtol=rtol)
         np.testing.assert_allclose(row["kv_peak"], batch.peak_tokens, rtol=1e-12)
-    for row, state in zip(fast.bins, slow.controllers, strict=True):
+    controllers, any_ = list(slow.controllers), fast.config.queueing.num_bins
+    controllers.append(controllers.pop(any_))  # its row comes behind that of the overdue queue
+    for row, state in zip(fast.bins, controllers, strict=True):
         assert row["target"] == state.target
         for ours, theirs in (
             ("low", "low"),
@@ -141,18 +144,18 @@ def workloads(draw, lattice: bool = False) -> Requests:
 
 
 @st.composite
-def configs(draw, lattice: bool = False, evictions: bool = True) -> SimConfig:
+def configs(draw, lattice: bool = False, preemptions: bool = True) -> SimConfig:
     """Servers alike and unlike, with and without memory to run out of, every discipline and timer."""
-    etas = st.sampled_from([float("inf"), 90.0, 150.0, 400.0] if evictions else [float("inf")])
+    etas = st.sampled_from([float("inf"), 90.0, 150.0, 400.0] if preemptions else [float("inf")])
     forms = [LATTICE] if lattice else [SPLIT, AFFINE, FLOOR, TOKENS, OUTPUT, TOTAL, EXPERTS_PROFILE, TABLE]
     servers = tuple(Server(draw(st.sampled_from(forms)), draw(etas)) for _ in range(draw(st.integers(1, 4))))
     edges = tuple(sorted(draw(st.lists(st.integers(2, 40), max_size=4))))
-    late_bin = draw(st.sampled_from(LATE_BINS))
+    overdue = draw(st.sampled_from(OVERDUE_FACTORS))
     queueing = Queueing(
         edges,
         draw(st.sampled_from(["fifo", "fifo", "sjf", "oracle-sjf", "edf", "slack", "priority"])),
-        overdue_factor=late_bin,
-        overdue_batch_factor=None if late_bin is None else draw(st.sampled_from([None, 0.5, 0.75, 1.0, 2.0])),
+        overdue_factor=overdue,
+        overdue_batch_factor=None if overdue is None else draw(st.sampled_from([None, 0.5, 0.75, 1.0, 2.0])),
         hold_s=draw(st.sampled_from([float("inf"), 1.0, 3.0])),
         tick_s=draw(st.sampled_from([float("inf"), 2.0, 5.0])),
         max_tokens=draw(st.sampled_from([float("inf"), 60.0])),
@@ -171,7 +174,8 @@ def configs(draw, lattice: bool = False, evictions: bool = True) -> SimConfig:
 
 
 def script(draw, config: SimConfig) -> list[int]:
-    answers = st.tuples(st.integers(0, config.queueing.num_bins), st.integers(0, config.max_batch + 2))
+    last = config.queueing.num_bins + config.queueing.has_overdue
+    answers = st.tuples(st.integers(0, last), st.integers(0, config.max_batch + 2))
     return [value for pair in draw(st.lists(answers, min_size=1, max_size=30)) for value in pair]
 
 
@@ -189,7 +193,7 @@ def test_any_script_of_decisions(data) -> None:
 @settings(COMMON, max_examples=300)
 @given(st.data())
 def test_simultaneous_events(data) -> None:
-    """On a lattice of whole seconds completions, evictions, arrivals and timers coincide: equal bits."""
+    """On a lattice of whole seconds completions, preemptions, arrivals and timers coincide: equal bits."""
     config, requests = data.draw(configs(lattice=True)), data.draw(workloads(lattice=True))
     assert_equal_runs(*both(config, requests, "scripted", script(data.draw, config)), rtol=0)
 
@@ -205,11 +209,11 @@ def test_schedulers(name: str, data) -> None:
     assert_equal_runs(*both(config, requests, name, params), rtol=1e-9)
 
 
-@pytest.mark.parametrize("late_bin, triage", [(None, None), (0.5, None), (2.0, 0.75)])
+@pytest.mark.parametrize("overdue, at_launch", [(None, None), (0.5, None), (2.0, 0.75)])
 @pytest.mark.parametrize("discipline", ["fifo", "slack"])
 @pytest.mark.parametrize("name", ["static", "dynamic", "multibin"])
-def test_memory_scenario(name: str, discipline: str, late_bin: float | None, triage: float | None) -> None:
-    """A measured profile whose memory binds: thousands of requests, hundreds of evictions, one of them dropped."""
+def test_memory_scenario(name: str, discipline: str, overdue: float | None, at_launch: float | None) -> None:
+    """A measured profile whose memory binds: thousands of requests, hundreds of preemptions, one of them dropped."""
     rng = np.random.default_rng(5)
     n = 1500
     output = np.maximum(1, rng.lognormal(5.0, 0.9, n)).astype(int)
@@ -220,9 +224,9 @@ def test_memory_scenario(name: str, discipline: str, late_bin: float | None, tri
         np.maximum(1, np.rint(output * np.exp(0.3 * rng.standard_normal(n)))).astype(int),
     )
     servers = tuple(Server(load_profile("a100-80gb_bloom-176b_tp8"), eta) for eta in (7000.0, 9000.0))
-    queueing = Queueing((90, 150, 260), discipline, late_bin, triage)
+    queueing = Queueing((90, 150, 260), discipline, overdue, at_launch)
     config = SimConfig(servers, queueing, slos=(SLO(e2e_s=60.0),), controller=Controller(tbt_s=0.1))
     fast, slow = both(config, requests, name, [24.0])
-    assert fast.lane["evicted"] > 50 or name != "static"
+    assert fast.lane["preempted"] > 50 or name != "static"
     assert fast.lane["dropped"] + fast.lane["rejected"] > 0
     assert_equal_runs(fast, slow, rtol=1e-9)

@@ -13,7 +13,7 @@ from llmsched_env.simulation.simulator import simulate
 from llmsched_env.simulation.streaming import simulate_stream
 from tests.simulator.test_parity import COMPILED
 
-STAMPS = ("arrival", "dispatch", "first_token", "last_token", "completion", "evictions", "status")
+STAMPS = ("arrival", "dispatch", "first_token", "last_token", "completion", "preemptions", "status")
 
 
 def workload(n: int) -> Requests:
@@ -43,12 +43,12 @@ def pieces(requests: Requests, size: int):
 @pytest.mark.parametrize("name", ["static", "multibin"])
 @pytest.mark.parametrize("chunk", [37, 1000, 5000])
 def test_chunks_equal_one_run(name: str, discipline: str, chunk: int) -> None:
-    """Small memory (evictions under way at the seams), overload (a long queue at the seams), heaps and lists."""
+    """Small memory (preemptions under way at the seams), overload (a long queue at the seams), heaps and lists."""
     requests = workload(3000)
     servers = tuple(Server(load_profile("a100-80gb_bloom-176b_tp8"), eta) for eta in (4000.0, 6000.0))
     config = SimConfig(servers, Queueing((60, 120), discipline), controller=Controller(tbt_s=0.1))
     whole = simulate(config, requests, COMPILED[name], params=[24.0], memory_size=4, warmup=100)
-    assert whole.lane["evicted"] > 0
+    assert whole.lane["preempted"] > 0
     accumulator, parts = Accumulator(), []
     for part in simulate_stream(
         config, pieces(requests, chunk), COMPILED[name], params=[24.0], memory_size=4, warmup=100
@@ -68,13 +68,13 @@ def test_chunks_equal_one_run(name: str, discipline: str, chunk: int) -> None:
 
 @pytest.mark.parametrize("discipline", ["fifo", "sjf", "edf"])
 @pytest.mark.parametrize("engine, routing", [("batch", "pull"), ("continuous", "pull"), ("continuous", "round-robin")])
-@pytest.mark.parametrize("late_bin, triage", [(1.0, None), (2.0, 0.75)])
+@pytest.mark.parametrize("overdue, at_launch", [(1.0, None), (2.0, 0.75)])
 @pytest.mark.parametrize("chunk", [37, 400])
-def test_late_requests_at_the_seams(engine, routing, discipline, late_bin, triage, chunk) -> None:
-    """Lists, heaps with those that have left them, and who is still to become late."""
+def test_overdue_requests_at_the_seams(engine, routing, discipline, overdue, at_launch, chunk) -> None:
+    """Lists, heaps with those that have left them, and requests still to become overdue."""
     requests = workload(1000)
     servers = tuple(Server(load_profile("a100-80gb_bloom-176b_tp8"), eta) for eta in (4000.0, 6000.0))
-    queueing = Queueing((60, 120), discipline, late_bin, triage if engine == "batch" else None)
+    queueing = Queueing((60, 120), discipline, overdue, at_launch if engine == "batch" else None)
     config = SimConfig(
         servers,
         queueing,
@@ -84,15 +84,15 @@ def test_late_requests_at_the_seams(engine, routing, discipline, late_bin, triag
         continuous=Continuous(routing=routing),
     )
     whole = simulate(config, requests, COMPILED["multibin"], memory_size=4)
-    assert whole.requests["late"].sum() > 100
+    assert whole.requests["overdue"].sum() > 100
     parts = simulate_stream(config, pieces(requests, chunk), COMPILED["multibin"], memory_size=4)
     together = np.sort(np.concatenate([part.requests for part in parts]), order="arrival")
-    for stamp in (*STAMPS, "late"):
+    for stamp in (*STAMPS, "overdue"):
         np.testing.assert_array_equal(together[stamp], whole.requests[stamp], err_msg=stamp)
 
 
 def test_a_chunk_that_leaves_nobody() -> None:
-    """Everybody ended before becoming late, and the last of the chunk was rejected."""
+    """All requests ended before becoming overdue, and the last of the chunk was rejected."""
     config = SimConfig(
         (Server(load_profile("a100-80gb_bloom-176b_tp8"), 1000.0),),
         Queueing(overdue_factor=1.0),

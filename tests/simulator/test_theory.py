@@ -160,12 +160,12 @@ SMALL, SLOW = 2500.0, Controller(tbt_s=0.1)
         (
             SimConfig((Server(BLOOM, SMALL),) * 3, controller=SLOW),
             "static:batch=32",
-            ("evicted", "rejected", "dropped"),
+            ("preempted", "rejected", "dropped"),
         ),
         (
             SimConfig((Server(BLOOM, SMALL),), controller=SLOW, horizon_s=900.0),
             "sjf:batch=32",
-            ("evicted", "rejected", "unfinished"),
+            ("preempted", "rejected", "unfinished"),
         ),
         (SimConfig((Server(H100),) * 4), "timeout", ()),
     ],
@@ -176,7 +176,7 @@ def test_littles_law_and_utilisation_law(config: SimConfig, policy: str, sees: t
     result = run(config, LOADED.draw(3), policy)
     lane = result.lane
     counts = {"unfinished": int(lane["waiting"]) + int(lane["in_service"])}
-    for name in ("evicted", "rejected", "dropped"):
+    for name in ("preempted", "rejected", "dropped"):
         counts[name] = int(lane[name])
     for name in sees:
         assert counts[name] > 0, f"the case was meant to see {name} requests"

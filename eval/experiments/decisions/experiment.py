@@ -106,7 +106,7 @@ def maps_of(session: Session, entrants: Sequence[Entrant]) -> tuple[MapAxes, dic
     axes = axes_of(recordings, cells[0].scenario.config.slos[0].deadline_s)
     found = {}
     for cell, recording in zip(cells, recordings, strict=True):
-        bins = len(recording.result.config.queueing.edges) + 1  # a late bin has no map
+        bins = recording.result.config.queueing.num_bins  # the overdue queue has no map
         shown = np.unique(np.linspace(0, bins - 1, min(bins, MAPS)).round().astype(int))
         found[cell.label] = [map_of(cell.policy, recording, int(k), axes) for k in shown]
     return axes, found

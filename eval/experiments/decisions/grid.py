@@ -140,10 +140,8 @@ def _set_time(found: NDArray, k: int, length: NDArray | int, lines: NDArray) -> 
 
 def _set_any(found: NDArray, any_: int, facts: RunFacts) -> None:
     """Set the fields that exist once, and those of the choice `any`, from the bins."""
-    lengths, late = found["queue_length"][:, :any_].copy(), int(found["late_bin"][0])
-    found["waiting"] = lengths.sum(axis=1)
-    if late >= 0:  # it is `any` only while the others are empty
-        lengths[:, late] *= lengths.sum(axis=1) == lengths[:, late]
+    lengths, overdue = found["queue_length"][:, :any_], int(found["overdue"][0])
+    found["waiting"] = lengths.sum(axis=1) + (found["queue_length"][:, overdue] if overdue >= 0 else 0)
     _set_time(found, any_, lengths.sum(axis=1), facts.lines)
     keys = {"sjf": "head_predicted", "edf": "head_deadline"}
     key = np.where(lengths > 0, found[keys.get(facts.discipline, "head_arrival")][:, :any_], np.inf)
@@ -151,17 +149,19 @@ def _set_any(found: NDArray, any_: int, facts: RunFacts) -> None:
     for name in ("head_number", "head_arrival", "head_prompt", "head_predicted", "head_deadline"):
         found[name][:, any_] = found[name][row, first]
     found["slack"][:, any_] = found["head_deadline"][:, any_] - found["now"] - found["batch_time"][:, any_]
-    heads = found["head_arrival"][:, : any_ if late < 0 else late].min(axis=1)
+    heads = found["head_arrival"][:, :any_].min(axis=1)
     found["oldest_arrival"] = heads if facts.discipline == "fifo" else np.minimum(found["oldest_arrival"], heads)
 
 
 def answers(policy: ReadyPolicy, records: NDArray, memories: NDArray, seed: int = 0) -> NDArray[np.int64]:
-    """The answers of ``policy``, (D, 2): the choice (a bin, ANY or WAIT) and the number of requests taken."""
+    """The answers of ``policy``, (D, 2): the choice (a bin, K for the overdue queue, ANY or WAIT) and the number of
+    requests taken."""
     decide, params, rng = policy.decide, np.asarray(policy.params), np.random.default_rng(seed)
     found = np.empty((len(records), 2), np.int64)
     for i in range(len(records)):
         choice, size = decide(records[i], params, memories[i].copy(), rng)
-        what = WAIT if size == 0 else ANY if choice == records[i]["num_bins"] else choice
+        bins = records[i]["num_bins"]
+        what = WAIT if size == 0 else ANY if choice == bins else min(choice, bins)
         found[i] = what, min(size, records[i]["queue_length"][choice])
     return found
 

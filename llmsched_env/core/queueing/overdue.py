@@ -1,7 +1,7 @@
-"""Who goes to the late bin: requests that will hardly meet their deadline, or not at all.
+"""Which requests become overdue: those that will hardly meet their deadline, or not at all.
 
-The last start of a request is its deadline minus a factor times what it takes alone on server 0.  Who still waits then,
-and was never evicted, goes there, in order of (that time or the arrival, number).
+The last start of a request is its deadline minus a factor times what it takes alone on server 0.  A request that still
+waits then, and was never preempted, moves to the overdue queue, in order of (that time or the arrival, number).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from llmsched_env.compiler.parts import part
 from llmsched_env.core.latency import alone_s
 from llmsched_env.core.layout import WAITING
 from llmsched_env.core.queueing.heap import binary_heap
-from llmsched_env.core.queueing.queues import give_up
+from llmsched_env.core.queueing.queues import make_overdue
 
 
 @part
@@ -25,7 +25,7 @@ def margin(alone, factor, target):
 @part
 def last_start_s(state, request):
     """Latest time at which ``request`` may be started, by its predicted length; inf without a deadline."""
-    server, slo, factor = state.servers[0], state.slos[request.slo_class], state.lane.late_factor
+    server, slo, factor = state.servers[0], state.slos[request.slo_class], state.lane.overdue_factor
     prefill, decode = alone_s(server, request.prompt, request.predicted)
     return request.arrival + min(
         slo.ttft - margin(prefill, factor, slo.ttft), slo.e2e - margin(prefill + decode, factor, slo.e2e)
@@ -48,8 +48,8 @@ _rise, _sink = binary_heap(_before, _swap)
 
 
 @part
-def watch(state, i):
-    """Note when the arriving request ``i`` becomes late."""
+def schedule_overdue(state, i):
+    """Note when the arriving request ``i`` becomes overdue."""
     lane, request = state.lane, state.requests[i]
     due = max(request.arrival, last_start_s(state, request))
     if due == math.inf:
@@ -61,7 +61,7 @@ def watch(state, i):
 
 
 @part
-def _forget_first(state):
+def _remove_first(state):
     """Take the first entry off the heap."""
     lane = state.lane
     lane.expiring -= 1
@@ -70,12 +70,12 @@ def _forget_first(state):
 
 
 @part
-def retire(state):
-    """Give up everybody whose last start is over, after the events of an instant."""
+def move_overdue(state):
+    """Move all requests whose last start is over to the overdue queue, after the events of an instant."""
     lane = state.lane
     while lane.expiring > 0 and state.expiry[0].at <= lane.now:
         i = state.expiry[0].request
-        _forget_first(state)
+        _remove_first(state)
         request = state.requests[i]
-        if request.status == WAITING and request.evictions == 0 and not request.late:
-            give_up(state, i)
+        if request.status == WAITING and request.preemptions == 0 and not request.overdue:
+            make_overdue(state, i)

@@ -1,9 +1,11 @@
 """Bins: FIFO linked lists through the request records, or heaps by a static key; and their merge, `any`.
 
-Requests that were evicted and returned (``evictions`` > 0) stand before all others, by number; under `oracle-srpt` they
-stand by key among them.  Bin k of group g (a server's own bins where arrivals are routed) is row g K + k.
+Requests that were preempted and returned (``preemptions`` > 0) stand before all others, by number; under `oracle-srpt`
+they stand by key among them.
 
-The late bin, where there is one, is the last of a group: a list in the order in which its requests came there.
+A group of bins (a server's own where arrivals are routed, else there is one group) has R rows of State.bins: bin k of
+group g is row g R + k.  The overdue queue, where there is one, is the last row of its group, beside the bins: a list in
+the order in which its requests came there.  Behind all groups stands the row of the controller of `any`.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ def _less(requests, i, j):
 @part
 def precedes(state, i, j):
     """Whether waiting request ``i`` comes before ``j`` in the order of `any`."""
-    returned_i, returned_j = state.requests[i].evictions > 0, state.requests[j].evictions > 0
+    returned_i, returned_j = state.requests[i].preemptions > 0, state.requests[j].preemptions > 0
     if state.lane.preemptive:
         return _less(state.requests, i, j)
     if returned_i != returned_j:
@@ -65,17 +67,37 @@ def _heap_pop(state, k):
 
 
 @part
-def row_of(state, i):
-    """Row of the bin of request ``i``."""
-    request, bins = state.requests[i], state.lane.num_bins
-    return request.group * bins + (bins - 1 if request.late else request.bin)
+def overdue_row(lane, group):
+    """Row of the overdue queue of ``group``, where there is one."""
+    return group * lane.rows + lane.num_bins
+
+
+@part
+def any_row(lane):
+    """Row of the controller of `any`."""
+    return lane.groups * lane.rows
+
+
+@part
+def own_row(state, i):
+    """Row of the queue of request ``i``."""
+    lane, request = state.lane, state.requests[i]
+    return overdue_row(lane, request.group) if request.overdue else request.group * lane.rows + request.bin
+
+
+@part
+def controller_row(lane, choice):
+    """Row of the controller of ``choice``: those of group 0 serve all groups."""
+    if choice == lane.num_bins:
+        return any_row(lane)
+    return choice if choice < lane.num_bins else overdue_row(lane, 0)
 
 
 @part
 def in_heap(state, i):
     """Whether request ``i`` waits, or would, in a heap."""
     request = state.requests[i]
-    return state.lane.keyed and (state.lane.preemptive or not (request.late or request.evictions > 0))
+    return state.lane.keyed and (state.lane.preemptive or not (request.overdue or request.preemptions > 0))
 
 
 @part
@@ -99,8 +121,8 @@ def _unlink(state, k, i):
     """Take request ``i`` out of the list of row ``k``."""
     row, requests = state.bins[k], state.requests
     before, after = requests[i].prev, requests[i].next
-    if row.returned == i:
-        row.returned = before
+    if row.last_preempted == i:
+        row.last_preempted = before
     if before == NONE:
         row.head = after
     else:
@@ -125,7 +147,7 @@ def _count(state, row, i, change):
 @part
 def push(state, i):
     """Put the arriving request ``i`` into its bin."""
-    k = row_of(state, i)
+    k = own_row(state, i)
     row = state.bins[k]
     _count(state, row, i, 1)
     if state.lane.keyed:
@@ -135,10 +157,10 @@ def push(state, i):
 
 
 @part
-def push_returned(state, i):
-    """Put the evicted request ``i`` back into its bin, before the others, among the returned by number."""
+def push_preempted(state, i):
+    """Put the preempted request ``i`` back into its bin, before the others, among the returned by number."""
     requests = state.requests
-    k = row_of(state, i)
+    k = own_row(state, i)
     row = state.bins[k]
     _count(state, row, i, 1)
     state.lane.oldest = min(state.lane.oldest, i)
@@ -147,16 +169,16 @@ def push_returned(state, i):
         _heap_push(state, k, i)
         return
     before = NONE  # the returned request behind which it goes
-    if row.returned != NONE:
-        if row.returned < i:
-            before = row.returned
+    if row.last_preempted != NONE:
+        if row.last_preempted < i:
+            before = row.last_preempted
         elif row.head < i:
             before = row.head
             while requests[before].next < i:
                 before = requests[before].next
     _link(state, k, before, i)
-    if row.returned == before:
-        row.returned = i
+    if row.last_preempted == before:
+        row.last_preempted = i
 
 
 @part
@@ -166,31 +188,30 @@ def head(state, k):
     if row.head != NONE:
         return row.head
     while row.heap_size > 0:
-        if not state.requests[state.heap[k, 0]].late:
+        if not state.requests[state.heap[k, 0]].overdue:
             return state.heap[k, 0]
-        _heap_pop(state, k)  # it went to the late bin
+        _heap_pop(state, k)  # it went to the overdue queue
     return NONE
 
 
 @part
 def would_mix(state, i, n, first):
     """Whether request ``i`` stays out of a decision's admission, which has ``n`` members and began with ``first``:
-    the late and the others are not taken together."""
-    return n > 0 and state.requests[i].late != state.requests[first].late
+    overdue requests and others are not taken together."""
+    return n > 0 and state.requests[i].overdue != state.requests[first].overdue
 
 
 @part
 def merged(state, group):
-    """Rows (first, end) that `any` of ``group`` stands for: all but the late bin, or that one while the others are
-    empty."""
-    first = group * state.lane.num_bins
+    """Rows (first, end) that `any` of ``group`` stands for: its bins, or the overdue queue while they are empty."""
+    first = group * state.lane.rows
     end = first + state.lane.num_bins
-    if not state.lane.late_bin:
+    if not state.lane.has_overdue:
         return first, end
-    for k in range(first, end - 1):
+    for k in range(first, end):
         if state.bins[k].length > 0:
-            return first, end - 1
-    return end - 1, end
+            return first, end
+    return end, end + 1
 
 
 @part
@@ -204,8 +225,8 @@ def length_of_any(state, group):
 
 
 @part
-def first_bin(state, group):
-    """Row of the bin of ``group`` whose head is first in the order of `any`, or NONE when nothing waits in it."""
+def first_row(state, group):
+    """Row of ``group`` whose head is first in the order of `any`, or NONE when nothing waits there."""
     first, end = merged(state, group)
     if end == first + 1:
         return first if state.bins[first].length > 0 else NONE
@@ -215,6 +236,15 @@ def first_bin(state, group):
         if i != NONE and (best == NONE or precedes(state, i, best_head)):
             best, best_head = k, i
     return best
+
+
+@part
+def next_row(state, choice, group):
+    """Row of ``group`` that gives the next request of ``choice``; NONE for `any` when nothing waits there."""
+    lane = state.lane
+    if choice == lane.num_bins:
+        return first_row(state, group)
+    return group * lane.rows + choice if choice < lane.num_bins else overdue_row(lane, group)
 
 
 @part
@@ -233,54 +263,54 @@ def pop(state, k):
 @part
 def unpop(state, i):
     """Undo ``pop`` of request ``i`` where several were taken and are put back last first."""
-    if state.requests[i].evictions > 0:
-        push_returned(state, i)
+    if state.requests[i].preemptions > 0:
+        push_preempted(state, i)
         return
-    k = row_of(state, i)
+    k = own_row(state, i)
     row = state.bins[k]
     _count(state, row, i, 1)
     if in_heap(state, i):
         _heap_push(state, k, i)
     else:
-        _link(state, k, row.returned, i)
+        _link(state, k, row.last_preempted, i)
 
 
 @part
-def push_late(state, i):
-    """Put request ``i``, which is in no queue, at the end of the late bin."""
-    state.requests[i].late = 1
-    k = row_of(state, i)
+def push_overdue(state, i):
+    """Put request ``i``, which is in no queue, at the end of the overdue queue."""
+    state.requests[i].overdue = 1
+    k = own_row(state, i)
     _count(state, state.bins[k], i, 1)
     _link(state, k, state.bins[k].tail, i)
 
 
 @part
-def give_up(state, i):
-    """Request ``i``, which waits in its bin and was never evicted, goes to the late bin."""
-    k = row_of(state, i)
+def make_overdue(state, i):
+    """Request ``i``, which waits in its bin and was never preempted, moves to the overdue queue."""
+    k = own_row(state, i)
     _count(state, state.bins[k], i, -1)
     if not state.lane.keyed:
         _unlink(state, k, i)
-    push_late(state, i)
+    push_overdue(state, i)
 
 
 @part
 def oldest_waiting(state):
-    """Smallest number of a waiting request outside the late bin; NONE: there is none."""
+    """Smallest number of a waiting request that is not overdue; NONE: there is none."""
     lane = state.lane
-    late = 0
-    if lane.late_bin:
+    overdue = 0
+    if lane.has_overdue:
         for group in range(lane.groups):
-            late += state.bins[(group + 1) * lane.num_bins - 1].length
-    if lane.waiting == late:
+            overdue += state.bins[overdue_row(lane, group)].length
+    if lane.waiting == overdue:
         return NONE
-    if not lane.keyed and lane.groups == 1 and not lane.late_bin:
+    if not lane.keyed and lane.groups == 1 and not lane.has_overdue:
         oldest = np.int64(2**62)
         for k in range(lane.num_bins):
             i = state.bins[k].head
             if i != NONE:
                 oldest = min(oldest, i)
         return oldest
-    while state.requests[lane.oldest].status != WAITING or state.requests[lane.oldest].late:
+    while state.requests[lane.oldest].status != WAITING or state.requests[lane.oldest].overdue:
         lane.oldest += 1
     return lane.oldest

@@ -45,21 +45,21 @@ PER_BIN = (
     ("high", "upper bound of the SLA controller", "share of max_batch", "linear, clipped"),
     ("mean_tokens", "average prompt + output of what completed here", "tokens", "log2(1 + x) / 20"),
     ("served", "1 when this choice has something to serve", "0 or 1", "linear"),
-    ("late", "1 in the late bin", "0 or 1", "linear"),
+    ("overdue", "1 when this choice serves overdue requests", "0 or 1", "linear"),
 )
-"""Entries that exist for every bin up to ``max_bins`` and then for `any`."""
+"""Entries that exist for every bin up to ``max_bins``, for `any`, and for the overdue queue where there is one."""
 
 SLACK = [name for name, *_ in PER_BIN].index("slack")
 
 
-def size(max_bins: int) -> int:
-    """Number of entries that all engines share, for up to ``max_bins`` bins."""
-    return len(GLOBAL) + (max_bins + 1) * len(PER_BIN)
+def size(max_bins: int, overdue: bool = False) -> int:
+    """Number of entries that all engines share, for up to ``max_bins`` bins and perhaps an ``overdue`` queue."""
+    return len(GLOBAL) + (max_bins + 1 + overdue) * len(PER_BIN)
 
 
-def names(max_bins: int) -> list[str]:
-    """Name of every shared entry, in order: ``free``, ..., ``bin0.queue``, ..., ``any.served``."""
-    choices = [f"bin{k}" for k in range(max_bins)] + ["any"]
+def names(max_bins: int, overdue: bool = False) -> list[str]:
+    """Name of every shared entry, in order: ``free``, ..., ``bin0.queue``, ..., ``any.served``, ..."""
+    choices = [f"bin{k}" for k in range(max_bins)] + ["any"] + ["overdue"] * overdue
     return [name for name, *_ in GLOBAL] + [f"{choice}.{name}" for choice in choices for name, *_ in PER_BIN]
 
 
@@ -86,7 +86,7 @@ def write_observation(record, out, scale, max_bins, order):
     out[10] = squash_log(record.rate_slow * scale / servers, 12.0)
     out[11] = 1.0 if math.isnan(record.last_arrival) else squash(now - record.last_arrival, scale)
     out[12] = 0.0 if record.oldest_arrival == math.inf else squash(now - record.oldest_arrival, scale)
-    waiting = record.waiting - (record.queue_length[record.late_bin] if record.late_bin >= 0 else 0)
+    waiting = record.waiting - (record.queue_length[record.overdue] if record.overdue >= 0 else 0)
     out[13] = squash_log(float(waiting), 20.0)
     out[14] = waiting / (waiting + servers * cap)
     out[15] = min(record.in_service / (servers * cap), 1.0)
@@ -104,6 +104,8 @@ def write_observation(record, out, scale, max_bins, order):
             for j in range(len(PER_BIN)):
                 out[at + j] = 0.0
         at += len(PER_BIN)
+    if record.overdue >= 0:
+        _write_choice(record, record.overdue, out, at, scale)
 
 
 @part
@@ -131,7 +133,7 @@ def _write_servers(record, out, scale, order):
 
 @part
 def _write_choice(record, k, out, at, scale):
-    """The entries of one bin, or of `any`, from ``out[at]`` on."""
+    """The entries of one choice from ``out[at]`` on."""
     length, cap = float(record.queue_length[k]), float(record.max_batch)
     batches = length / max(record.target[k], 1)
     out[at] = squash_log(length, 20.0)
@@ -147,9 +149,7 @@ def _write_choice(record, k, out, at, scale):
     out[at + 9] = min(max(record.high[k] / cap, 0.0), 1.0)
     out[at + 10] = squash_log(record.mean_tokens[k], 20.0)
     out[at + 11] = 1.0 if length > 0 else 0.0
-    late = record.late_bin >= 0 and length > 0
-    if k == record.num_bins:  # `any` is the late bin while the others are empty
-        late = late and record.queue_length[record.late_bin] == record.waiting
-    else:
-        late = late and k == record.late_bin
-    out[at + 12] = 1.0 if late else 0.0
+    overdue = record.overdue >= 0 and length > 0 and k >= record.num_bins
+    if k == record.num_bins:  # `any` serves the overdue queue while the bins are empty
+        overdue = overdue and record.queue_length[record.overdue] == record.waiting
+    out[at + 12] = 1.0 if overdue else 0.0

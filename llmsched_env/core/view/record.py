@@ -23,7 +23,7 @@ def write_lane(state, record):
     server = state.servers[max(lane.asked, 0)]
     record.now = lane.now
     record.num_bins = lane.num_bins
-    record.late_bin = lane.num_bins - 1 if lane.late_bin else NONE
+    record.overdue = lane.num_bins + 1 if lane.has_overdue else NONE
     record.num_servers = lane.num_servers
     record.server = max(lane.asked, 0)
     record.max_batch = lane.max_batch
@@ -55,7 +55,7 @@ def write_lane(state, record):
 
 @part
 def write_bin(state, record, k, i, length):
-    """Queue ``k`` of the record: ``length`` requests wait there and ``i`` is the first, or NONE."""
+    """Choice ``k`` of the record: ``length`` requests wait there and ``i`` is the first, or NONE."""
     record.queue_length[k] = length
     record.head_number[k] = i
     if i == NONE:

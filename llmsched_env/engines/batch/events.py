@@ -5,25 +5,27 @@ from __future__ import annotations
 import math
 
 from llmsched_env.compiler.parts import part
-from llmsched_env.core.clock import clock, fits_somewhere, understood
+from llmsched_env.core.clock import clock, fits_somewhere, read_answer
 from llmsched_env.core.costs import drop
 from llmsched_env.core.layout import DECIDE, NONE, WAITING
-from llmsched_env.core.queueing.queues import push_returned
+from llmsched_env.core.queueing.queues import any_row, controller_row, overdue_row, push_preempted
 from llmsched_env.engines.batch.controllers import feed
 from llmsched_env.engines.batch.execution import launch
 
 
 @part
-def evict(state, server):
+def preempt(state, server):
     """The next member to leave the batch of ``server`` goes back to its bin."""
-    i = server.evict_head
-    server.evict_head = state.requests[i].next
+    i = server.preempted_head
+    server.preempted_head = state.requests[i].next
     state.requests[i].status = WAITING
-    state.requests[i].evictions += 1
+    state.requests[i].preemptions += 1
     state.lane.in_service -= 1
-    state.lane.evicted += 1
-    push_returned(state, i)
-    server.next_event = server.end if server.evict_head == NONE else state.requests[server.evict_head].last_token
+    state.lane.preempted += 1
+    push_preempted(state, i)
+    server.next_event = (
+        server.end if server.preempted_head == NONE else state.requests[server.preempted_head].last_token
+    )
 
 
 @part
@@ -33,15 +35,15 @@ def complete(state, server):
     lane.completed += server.completing
     lane.in_service -= server.completing
     if lane.track:
-        lane.late_now -= server.late
-        lane.met += server.completing - server.late - server.tpot_misses
+        lane.past_deadline -= server.deadline_misses
+        lane.met += server.completing - server.deadline_misses - server.tpot_misses
     lane.misses += server.tpot_misses
     if server.drop != NONE:
         drop(state, server.drop)
         lane.in_service -= 1
-    feed(lane, state.bins[lane.num_bins], server)
-    if server.choice < lane.num_bins:
-        feed(lane, state.bins[server.choice], server)
+    feed(lane, state.bins[any_row(lane)], server)
+    if server.choice != lane.num_bins:
+        feed(lane, state.bins[controller_row(lane, server.choice)], server)
     server.busy_s += server.end - server.start
     server.peak_ever = max(server.peak_ever, server.peak)
     server.batches += 1
@@ -57,10 +59,10 @@ def complete(state, server):
 
 @part
 def server_event(state, s):
-    """The next eviction or the completion of the batch of server ``s``."""
+    """The next preemption or the completion of the batch of server ``s``."""
     server = state.servers[s]
-    if server.evict_head != NONE:
-        evict(state, server)
+    if server.preempted_head != NONE:
+        preempt(state, server)
     else:
         complete(state, server)
     return True
@@ -97,15 +99,15 @@ advance = clock(
 def apply(state, choice, size):
     """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
     lane = state.lane
-    status, choice, size, waits = understood(state, choice, size, 0)
+    status, choice, size, waits = read_answer(state, choice, size, 0)
     if status != DECIDE:
         return status
     if waits:
         lane.turn = lane.num_servers
         return DECIDE
-    late = state.bins[lane.num_bins - 1].length
+    overdue = state.bins[overdue_row(lane, 0)].length  # of the row of `any` where there is no such queue: 0
     launched = launch(state, lane.asked, choice, size)
-    passed_over = lane.triage > 0.0 and state.bins[lane.num_bins - 1].length > late
-    if launched > 0 or not passed_over:  # else all were passed over, and the server is asked again
+    moved = state.bins[overdue_row(lane, 0)].length > overdue
+    if launched > 0 or not (lane.overdue_batch_factor > 0.0 and moved):  # else all became overdue: it is asked again
         lane.turn = lane.asked + 1
     return DECIDE

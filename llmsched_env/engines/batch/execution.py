@@ -45,7 +45,7 @@ def misses_tpot(state, i):
 def settle(state, server, n, end):
     """Stamp the release of the members that complete at ``end`` and keep their sums for the completion event."""
     lane = state.lane
-    server.completing = server.late = server.tpot_misses = 0
+    server.completing = server.deadline_misses = server.tpot_misses = 0
     server.sum_l = server.sum_l2 = server.worst_e2e = 0.0
     for m in range(n):
         i = state.members[m]
@@ -60,7 +60,7 @@ def settle(state, server, n, end):
         server.worst_e2e = max(server.worst_e2e, request.completion - request.arrival)
         if lane.track:
             if request.missed or misses_deadline(state, i):
-                server.late += 1
+                server.deadline_misses += 1
             elif misses_tpot(state, i):
                 request.missed = 1
                 server.tpot_misses += 1
@@ -139,15 +139,15 @@ def leave(state, server, i, tokens, time):
     request.predicted = request.generated + 1
     request.last_token = time  # so far; the event is due then
     request.next = NONE
-    if server.evict_head == NONE:
-        server.evict_head = i
+    if server.preempted_head == NONE:
+        server.preempted_head = i
     else:
-        state.requests[server.evict_tail].next = i
-    server.evict_tail = i
+        state.requests[server.preempted_tail].next = i
+    server.preempted_tail = i
 
 
 @part
-def run_with_evictions(state, server, n, factor, first, prompts, longest):
+def run_with_preemptions(state, server, n, factor, first, prompts, longest):
     """All steps of a batch that outgrows the memory; return its end.  Leavers become NONE in ``members``."""
     for m in range(n):
         if state.requests[state.members[m]].output - state.requests[state.members[m]].generated == 1:
@@ -206,15 +206,15 @@ def launch(state, s, choice, size):
         else:
             add_stall(state, state.members[m], first - request.last_token)
         request.batch = lane.batches
-    server.drop = server.evict_head = server.evict_tail = NONE
+    server.drop = server.preempted_head = server.preempted_tail = NONE
     if server.form != BATCH_LENGTH and prompts + float(n) * longest > server.eta:
-        end = run_with_evictions(state, server, n, factor, first, prompts, longest)
+        end = run_with_preemptions(state, server, n, factor, first, prompts, longest)
     else:
         end = run_through(state, server, n, factor, first, prompts, longest)
     settle(state, server, n, end)
     server.batch, server.choice, server.launched = lane.batches, choice, n
     server.start, server.end = lane.now, end
-    server.next_event = end if server.evict_head == NONE else state.requests[server.evict_head].last_token
+    server.next_event = end if server.preempted_head == NONE else state.requests[server.preempted_head].last_token
     lane.free -= 1
     lane.in_service += n
     lane.batches += 1
@@ -232,6 +232,6 @@ def log_batch(state, s, server, n):
     row = state.log[lane.logged]
     row["size"] = n  # as an attribute it would be the size of the NumPy scalar where nothing is compiled
     row.server, row.choice, row.start, row.end = s, server.choice, server.start, server.end
-    row.evictions = n - server.completing - (server.drop != NONE)
+    row.preemptions = n - server.completing - (server.drop != NONE)
     row.kv_peak = server.peak
     lane.logged += 1

@@ -1,4 +1,4 @@
-"""What would be served now: the predicted service time of the first batch of every bin and of `any`.
+"""What would be served now: the predicted service time of the first batch of every choice.
 
 The times of FIFO bins come from one walk along the queues, since an agent is asked for them at every decision.
 """
@@ -14,7 +14,7 @@ from llmsched_env.engines.batch.service_time import NO_WORK, add_work, batch_tim
 
 @part
 def head_batch_time(state, choice, size):
-    """Predicted service time on the asked server of the first ``size`` requests of bin ``choice`` (K: any), s."""
+    """Predicted service time on the asked server of the first ``size`` requests of ``choice``, s."""
     lane = state.lane
     server = state.servers[max(lane.asked, 0)]
     n = look_keyed(state, choice, size, server) if lane.keyed else look_fifo(state, choice, size, server)
@@ -23,7 +23,7 @@ def head_batch_time(state, choice, size):
 
 @part
 def fifo_batch_times(state, record):
-    """Write ``record.batch_time`` of every FIFO bin; return that of `any`, or -1.0 where it needs the merged order.
+    """Write ``record.batch_time`` of every FIFO queue; return that of `any`, or -1.0 where it needs the merged order.
 
     `any` takes all that wait when its target and the memory allow it: then the order does not matter.
     """
@@ -32,15 +32,16 @@ def fifo_batch_times(state, record):
     whole = record.queue_length[lane.num_bins] <= record.target[lane.num_bins]
     first_merged, end_merged = merged(state, 0)
     n_all, work_all, taken_all, need_all = 0, NO_WORK, NOTHING_TAKEN, 0
-    for k in range(lane.num_bins):
+    for row in range(lane.rows):
+        k = row if row < lane.num_bins else record.overdue
         n, work, taken, need, closed = 0, NO_WORK, NOTHING_TAKEN, 0, False
         record.batch_time[k] = 0.0
-        i = state.bins[k].head
+        i = state.bins[row].head
         while i != NONE:
             if not closed and (n == record.target[k] or not fits(state, server, i, n, taken)):
                 record.batch_time[k] = batch_time(state, server, n, work)
                 closed = True
-            if closed and not (whole and first_merged <= k < end_merged):
+            if closed and not (whole and first_merged <= row < end_merged):
                 break
             request = state.requests[i]
             n += 1
@@ -49,7 +50,7 @@ def fifo_batch_times(state, record):
             i = request.next
         if not closed:
             record.batch_time[k] = batch_time(state, server, n, work)
-        if not first_merged <= k < end_merged:
+        if not first_merged <= row < end_merged:
             continue
         n_all, need_all = n_all + n, max(need_all, need)
         taken_all = (taken_all[0] + taken[0], taken_all[1] + taken[1])

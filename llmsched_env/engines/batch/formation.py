@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import IN_SERVICE, NONE
-from llmsched_env.core.queueing.queues import first_bin, head, merged, pop, precedes, unpop, would_mix
-from llmsched_env.engines.batch.triage import others_wait, pass_over
+from llmsched_env.core.queueing.queues import head, merged, next_row, pop, precedes, unpop, would_mix
+from llmsched_env.engines.batch.overdue_at_launch import others_wait, remove_overdue
 
 NOTHING_TAKEN = (0.0, 0.0)
 """What a batch without members takes: (KV tokens reserved, predicted output tokens)."""
@@ -41,7 +41,7 @@ def add_to(taken, server, request):
 def formation(find: Callable, take: Callable) -> Callable:
     """The rule by which a batch is formed, over a way to look at the queues.
 
-    ``find(state, choice)``: (row, request) that comes next in bin ``choice`` (K: any), NONE when there is none;
+    ``find(state, choice)``: (row, request) that comes next in ``choice``, NONE when there is none;
     ``take(state, row, i)``: request i of that row joins.
     """
 
@@ -64,10 +64,10 @@ def formation(find: Callable, take: Callable) -> Callable:
 
 @part
 def find_head(state, choice):
-    """The first request of the chosen bin."""
+    """The first request of the choice."""
     if state.lane.waiting == 0:
         return NONE, NONE
-    row = first_bin(state, 0) if choice == state.lane.num_bins else choice
+    row = next_row(state, choice, 0)
     return row, head(state, row)
 
 
@@ -87,7 +87,7 @@ def take_for_a_look(state, row, i):
 @part
 def find_by_cursor(state, choice):
     """The first request of the chosen FIFO bin behind the cursors, which walk along the bins."""
-    first, end = bins_of(state, choice)
+    first, end = rows_of(state, choice)
     best = NONE
     for row in range(first, end):
         i = state.cursors[row]
@@ -103,11 +103,12 @@ def move_cursor(state, row, i):
 
 
 @part
-def bins_of(state, choice):
-    """Rows (first, end) of the bins that ``choice`` stands for."""
+def rows_of(state, choice):
+    """Rows (first, end) of the queues that ``choice`` stands for."""
     if choice == state.lane.num_bins:
         return merged(state, 0)
-    return choice, choice + 1
+    row = next_row(state, choice, 0)
+    return row, row + 1
 
 
 _admit = formation(find_head, take_into_service)
@@ -117,11 +118,11 @@ _walk = formation(find_by_cursor, move_cursor)
 
 @part
 def look_fifo(state, choice, size, server):
-    """Put the first requests of FIFO bin ``choice`` (K: any) that one batch would take into ``members``; how many.
+    """Put the first requests of a ``choice`` of FIFO queues that one batch would take into ``members``; how many.
 
     No request moves.
     """
-    first, end = bins_of(state, choice)
+    first, end = rows_of(state, choice)
     for row in range(first, end):
         state.cursors[row] = state.bins[row].head
     n, _ = _walk(state, server, choice, size, 0, NOTHING_TAKEN)
@@ -139,7 +140,7 @@ def look_keyed(state, choice, size, server):
 
 @part
 def admit(state, server, choice, size, n):
-    """Move requests from bin ``choice`` (K: any) to the ``n`` in ``state.members`` until there are ``size``; return how
+    """Move requests of ``choice`` to the ``n`` in ``state.members`` until there are ``size``; return how
     many there are."""
     taken = NOTHING_TAKEN
     for m in range(n):
@@ -153,10 +154,10 @@ def admit(state, server, choice, size, n):
 def form_batch(state, server, choice, size):
     """Put the members of the next batch into ``state.members``; return how many."""
     n = admit(state, server, choice, size, 0)
-    if state.lane.triage == 0.0:
+    if state.lane.overdue_batch_factor == 0.0:
         return n
     while n > 0:
-        kept = pass_over(state, server, n)
+        kept = remove_overdue(state, server, n)
         if kept == n:
             break
         n = admit(state, server, choice, size, kept) if others_wait(state, choice) else kept

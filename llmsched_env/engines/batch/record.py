@@ -7,7 +7,7 @@ import math
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.controllers import current_target
 from llmsched_env.core.layout import NONE
-from llmsched_env.core.queueing.queues import first_bin, head, length_of_any
+from llmsched_env.core.queueing.queues import any_row, first_row, head, length_of_any, overdue_row
 from llmsched_env.core.view.record import OVERDUE_S, write_bin, write_controller, write_lane
 from llmsched_env.engines.batch.forecast import fifo_batch_times, head_batch_time
 
@@ -24,10 +24,14 @@ def write_record(state, record, details):
     for k in range(lane.num_bins):
         write_bin(state, record, k, head(state, k), state.bins[k].length)
         write_controller(record, k, state.bins[k], current_target(lane, state.bins[k]), state.bins[k])
-    first = head(state, first_bin(state, 0)) if lane.waiting > 0 else NONE
-    k = lane.num_bins
+    first = head(state, first_row(state, 0)) if lane.waiting > 0 else NONE
+    k, row = lane.num_bins, any_row(lane)
     write_bin(state, record, k, first, length_of_any(state, 0))
-    write_controller(record, k, state.bins[k], current_target(lane, state.bins[k]), state.bins[k])
+    write_controller(record, k, state.bins[row], current_target(lane, state.bins[row]), state.bins[row])
+    if lane.has_overdue:
+        k, row = record.overdue, overdue_row(lane, 0)
+        write_bin(state, record, k, head(state, row), state.bins[row].length)
+        write_controller(record, k, state.bins[row], current_target(lane, state.bins[row]), state.bins[row])
     if details:
         write_details(state, record)
 
@@ -40,7 +44,7 @@ def write_details(state, record):
         server = state.servers[s]
         record.busy[s] = 0.0 if server.end == math.inf else max(server.predicted_end - lane.now, OVERDUE_S)
     of_any = -1.0 if lane.keyed else fifo_batch_times(state, record)
-    for k in range(lane.num_bins + 1):
+    for k in range(lane.num_bins + 1 + lane.has_overdue):
         if record.queue_length[k] == 0:
             record.batch_time[k] = 0.0
             record.slack[k] = math.inf

@@ -8,6 +8,7 @@ from numba import njit
 
 from llmsched_env.compiler.parts import fingerprint, part
 from llmsched_env.core.controllers import current_target
+from llmsched_env.core.queueing.queues import controller_row
 from llmsched_env.core.step import STEP_SIGNATURE, step_loop
 from llmsched_env.engines.batch.events import advance, apply
 from llmsched_env.engines.batch.record import write_record
@@ -15,8 +16,8 @@ from llmsched_env.engines.batch.record import write_record
 
 @part
 def batch_target(state, choice):
-    """The controllers' batch size of bin ``choice`` (K: any)."""
-    return current_target(state.lane, state.bins[choice])
+    """The controllers' batch size of ``choice``."""
+    return current_target(state.lane, state.bins[controller_row(state.lane, choice)])
 
 
 @part

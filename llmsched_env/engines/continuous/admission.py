@@ -6,7 +6,7 @@ import math
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import NONE
-from llmsched_env.core.queueing.queues import first_bin, head, pop, would_mix
+from llmsched_env.core.queueing.queues import head, next_row, pop, would_mix
 from llmsched_env.engines.continuous.iterations import cut
 from llmsched_env.engines.continuous.running_set import blocks_of, join, put_back, remove, reservation, to_prefill
 from llmsched_env.engines.continuous.segments import blocks_after
@@ -60,7 +60,7 @@ def verdict(state, s, i, size):
 
 
 @part
-def evict_longest(state, s, i):
+def preempt_longest(state, s, i):
     """Preempt the member that lacks most tokens, if it lacks more than request ``i``; whether one was."""
     server, slots = state.servers[s], state.slots[s]
     lacking = state.requests[i].output - state.requests[i].generated
@@ -79,24 +79,24 @@ def evict_longest(state, s, i):
     if longest == NONE:
         return False
     cut(state, s)
-    state.lane.tick_spent, state.lane.rung = 0, 1  # an event for the servers whose turn is still to come
+    state.lane.tick_spent, state.lane.woken = 0, 1  # an event for the servers whose turn is still to come
     put_back(state, s, longest, remove(state, s, at, longest))
     return True
 
 
 @part
 def admit(state, s, choice, size):
-    """Admit requests of bin ``choice`` (K: any) to server ``s`` up to ``size`` members; return how many."""
+    """Admit requests of ``choice`` to server ``s`` up to ``size`` members; return how many."""
     lane = state.lane
-    n, first, i0 = 0, group_of(lane, s) * lane.num_bins, NONE
+    n, i0 = 0, NONE
     while waiting_for(state, s) > 0:
-        k = first_bin(state, group_of(lane, s)) if choice == lane.num_bins else first + choice
+        k = next_row(state, choice, group_of(lane, s))
         i = head(state, k)
         if i == NONE or would_mix(state, i, n, i0):
             break
         found = verdict(state, s, i, size)
         if found != ADMITTED:
-            if found == NO_ROOM and lane.preemptive and evict_longest(state, s, i):
+            if found == NO_ROOM and lane.preemptive and preempt_longest(state, s, i):
                 continue
             break
         cut(state, s)

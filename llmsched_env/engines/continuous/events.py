@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmsched_env.compiler.parts import part
-from llmsched_env.core.clock import clock, understood
+from llmsched_env.core.clock import clock, read_answer
 from llmsched_env.core.layout import DECIDE, DECODING, IDLE
 from llmsched_env.engines.continuous.admission import admit, group_of, has_slot, waiting_for
 from llmsched_env.engines.continuous.iterations import finish_segment, pass_iterations
@@ -55,7 +55,7 @@ def may_ask(state, s):
     if server.seen >= lane.events or waiting_for(state, s) == 0 or not has_slot(lane, server):
         return False
     if server.running == 0:
-        return lane.rung == 1
+        return lane.woken == 1
     if server.kind == DECODING and not server.at_boundary:
         plan_question(state, s, 0)
         if server.next_event > lane.now:
@@ -116,7 +116,7 @@ advance = clock(
 def apply(state, choice, size):
     """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
     lane, s = state.lane, state.lane.asked
-    status, choice, size, waits = understood(state, choice, size, group_of(lane, s) * lane.num_bins)
+    status, choice, size, waits = read_answer(state, choice, size, group_of(lane, s))
     if status != DECIDE:
         return status
     admitted = 0 if waits else admit(state, s, choice, size)

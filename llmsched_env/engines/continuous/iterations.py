@@ -72,7 +72,7 @@ def log_segment(state, s, size):
     row = state.log[lane.logged]
     row["size"] = size
     row.server, row.choice, row.start, row.end = s, NONE, server.start, lane.now
-    row.evictions = 0
+    row.preemptions = 0
     row.kv_peak = BLOCK_TOKENS * blocks_after(server, server.planned)
     lane.logged += 1
 

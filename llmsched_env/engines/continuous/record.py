@@ -8,7 +8,7 @@ from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.latency import prefill_s, step_s
 from llmsched_env.core.layout import NONE
-from llmsched_env.core.queueing.queues import first_bin, head, length_of_any
+from llmsched_env.core.queueing.queues import any_row, first_row, head, length_of_any, overdue_row
 from llmsched_env.core.view.observation import squash_log
 from llmsched_env.core.view.record import OVERDUE_S, write_bin, write_controller, write_lane
 from llmsched_env.engines.continuous.admission import group_of, waiting_for
@@ -30,14 +30,18 @@ def write_record(state, record, details):
     record.kv_used = BLOCK_TOKENS * blocks_after(server, server.boundary)
     record.prefill_left = server.backlog
     group = group_of(lane, s)
-    row = group * lane.num_bins
+    row = group * lane.rows
     for k in range(lane.num_bins):
         write_bin(state, record, k, head(state, row + k), state.bins[row + k].length)
         write_controller(record, k, state.bins[k], server_target(lane, state.bins[k], server), server)
-    first = head(state, first_bin(state, group)) if record.waiting > 0 else NONE
+    first = head(state, first_row(state, group)) if record.waiting > 0 else NONE
     write_bin(state, record, lane.num_bins, first, length_of_any(state, group))
-    pooled = state.bins[lane.groups * lane.num_bins]
+    pooled = state.bins[any_row(lane)]
     write_controller(record, lane.num_bins, pooled, server_target(lane, pooled, server), server)
+    if lane.has_overdue:
+        overdue, own = overdue_row(lane, group), state.bins[overdue_row(lane, 0)]
+        write_bin(state, record, record.overdue, head(state, overdue), state.bins[overdue].length)
+        write_controller(record, record.overdue, own, server_target(lane, own, server), server)
     if details:
         write_details(state, record, server)
 
@@ -48,7 +52,7 @@ def write_details(state, record, server):
     lane = state.lane
     for s in range(lane.num_servers):
         record.busy[s] = busy_s(state.servers[s])
-    for k in range(lane.num_bins + 1):
+    for k in range(lane.num_bins + 1 + lane.has_overdue):
         if record.queue_length[k] == 0:
             record.batch_time[k] = 0.0
             record.slack[k] = math.inf

@@ -14,7 +14,7 @@ from llmsched_env.core.costs import charge, drop
 from llmsched_env.core.itl import add_stall
 from llmsched_env.core.layout import COMPLETED, IN_SERVICE, NONE, WAITING
 from llmsched_env.core.queueing.heap import binary_heap
-from llmsched_env.core.queueing.queues import push_returned
+from llmsched_env.core.queueing.queues import any_row, push_preempted
 from llmsched_env.engines.continuous.controllers import feed_completion
 from llmsched_env.engines.continuous.segments import need
 
@@ -167,7 +167,7 @@ def complete(state, s, i, tokens):
     server.last_e2e = lane.now - request.arrival
     if lane.track:
         if request.missed:
-            lane.late_now -= 1
+            lane.past_deadline -= 1
         elif request.output > 1:
             tpot = state.slos[request.slo_class].tpot
             if request.last_token - request.first_token > tpot * (request.output - 1):
@@ -175,7 +175,7 @@ def complete(state, s, i, tokens):
         lane.met += not request.missed
     length = float(request.prompt + request.output)
     feed_completion(lane, state.bins[request.bin], length, request.output)
-    feed_completion(lane, state.bins[lane.groups * lane.num_bins], length, request.output)
+    feed_completion(lane, state.bins[any_row(lane)], length, request.output)
 
 
 @part
@@ -187,10 +187,10 @@ def put_back(state, s, i, tokens):
     request.generated += tokens
     request.predicted = max(request.predicted, request.generated + 1)
     request.status = WAITING
-    request.evictions += 1
-    lane.evicted += 1
+    request.preemptions += 1
+    lane.preempted += 1
     lane.events += 1
-    push_returned(state, i)
+    push_preempted(state, i)
 
 
 @part

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from numba import njit
 
 from llmsched_env.compiler.parts import fingerprint, part
+from llmsched_env.core.queueing.queues import controller_row
 from llmsched_env.core.step import STEP_SIGNATURE, step_loop
 from llmsched_env.engines.continuous.controllers import server_target
 from llmsched_env.engines.continuous.events import advance, apply
@@ -15,10 +16,9 @@ from llmsched_env.engines.continuous.record import write_record, write_running
 
 @part
 def running_target(state, choice):
-    """The controllers' size of bin ``choice`` (K: any) on the asked server."""
+    """The controllers' size of ``choice`` on the asked server."""
     lane = state.lane
-    row = choice if choice < lane.num_bins else lane.groups * lane.num_bins
-    return server_target(lane, state.bins[row], state.servers[max(lane.asked, 0)])
+    return server_target(lane, state.bins[controller_row(lane, choice)], state.servers[max(lane.asked, 0)])
 
 
 _loop = step_loop(

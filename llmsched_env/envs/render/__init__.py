@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsched_env.core import layout
 from llmsched_env.envs.render.canvas import bin_colours
 from llmsched_env.envs.render.picture import bin_labels, draw_scene
 from llmsched_env.envs.render.scene import WINDOW_S, Scene, scene_at
@@ -42,7 +43,7 @@ def draw_rgb(
 def draw_ansi(lanes: Lanes, lane: int = 0, *, colour: bool = False) -> str:
     """A few lines of text: the clock, a bar per bin, a strip per server; ``colour`` with escape sequences."""
     scene = scene_at(lanes, lane)
-    bins = scene.config.queueing.num_bins
+    bins = scene.config.queueing.num_queues
     paint = _painter(bins) if colour else lambda text, k: text
     share = 100.0 * len(scene.misses) / max(scene.arrived, 1)
     lines = [
@@ -55,7 +56,8 @@ def draw_ansi(lanes: Lanes, lane: int = 0, *, colour: bool = False) -> str:
     for k in range(bins):
         length = -(-int(scene.waiting[k]) * COLUMNS // full)
         bar = paint(DIGITS[k] * length, k) + " " * (COLUMNS - length)
-        lines.append(f"bin {k:<3d} {labels[k]:>{wide}} |{bar}| {scene.waiting[k]}")
+        name = f"bin {k}" if k < scene.config.queueing.num_bins else "queue"
+        lines.append(f"{name:<7s} {labels[k]:>{wide}} |{bar}| {scene.waiting[k]}")
     lines.append(f"servers, last {WINDOW_S:.0f} s: the bin of every batch, * any, . free")
     for server, strip in enumerate(_strips(scene)):
         painted = "".join(paint(c, DIGITS.index(c)) if c in DIGITS else c for c in strip)
@@ -69,7 +71,7 @@ def _strips(scene: Scene) -> list[str]:
     strips = np.where(times < 0.0, " ", ".")[None].repeat(len(scene.config.servers), axis=0)
     for batch in scene.batches:
         inside = (times >= batch.start) & (times < batch.end)
-        strips[batch.server, inside] = DIGITS[batch.choice] if batch.choice < scene.config.queueing.num_bins else "*"
+        strips[batch.server, inside] = "*" if batch.queue == layout.NONE else DIGITS[batch.queue]
     return ["".join(row) for row in strips]
 
 

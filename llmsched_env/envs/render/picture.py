@@ -34,7 +34,7 @@ def draw_scene(scene: Scene, width: int = 1280, height: int = 720, title: str = 
     if width < 640 or height < 420:
         raise ValueError(f"a picture of {width} x {height} pixels is not allowed: give at least 640 x 420.")
     canvas = Canvas(width, height)
-    colours = bin_colours(scene.config.queueing.num_bins)
+    colours = bin_colours(scene.config.queueing.num_queues)
     side = 250 if width >= 1100 else 190
     left, right = PAD + side + 28 + GUTTER, width - PAD
     room = height - HEADER - 3 * CAPTION - 36
@@ -94,11 +94,11 @@ def _caption(canvas: Canvas, frame: Frame, words: str, more: str = "") -> None:
 
 def bin_labels(config: SimConfig) -> list[str]:
     """Predicted output tokens of every bin in words."""
-    edges, late = config.queueing.edges, ["late"] * (config.queueing.overdue_factor is not None)
+    edges, overdue = config.queueing.edges, ["overdue"] * config.queueing.has_overdue
     if not edges:
-        return ["all", *late]
+        return ["all", *overdue]
     middle = [f"{low}-{high - 1}" if high - 1 > low else f"{low}" for low, high in zip(edges, edges[1:], strict=False)]
-    return [f"< {edges[0]}", *middle, f">= {edges[-1]}", *late]
+    return [f"< {edges[0]}", *middle, f">= {edges[-1]}", *overdue]
 
 
 def _scale(most: float) -> float:
@@ -123,9 +123,9 @@ def _queues(canvas: Canvas, scene: Scene, colours: NDArray[np.uint8], frame: Fra
             canvas.text(right, y + 3, str(scene.waiting[k]), 11, TEXT, align="right", weight=BOLD)
         canvas.rectangle(left, bar_top, right, bar_top + bar, PANEL)
         wide = (right - left) * scene.waiting[k] / full
-        late = (right - left) * scene.overdue[k] / full
+        missed = (right - left) * scene.past_deadline[k] / full
         canvas.rectangle(left, bar_top, left + wide, bar_top + bar, colours[k])
-        canvas.rectangle(left, bar_top + bar - max(bar / 4, 1), left + late, bar_top + bar, MISS)
+        canvas.rectangle(left, bar_top + bar - max(bar / 4, 1), left + missed, bar_top + bar, MISS)
 
 
 def _x_of(times: NDArray[np.floating] | float, now: float, frame: Frame) -> NDArray[np.floating]:
@@ -199,7 +199,7 @@ def _block(canvas: Canvas, scene: Scene, batch: Batch, colours: NDArray[np.uint8
     level = np.cumsum(alive, axis=0) * (y1 - y0) / batch.size
     height = (y1 - np.arange(y0, y1) - 0.5)[:, None]
     place = (height[None] >= level[:, None, :]).sum(axis=0)  # number of the bin, or len(colours): padding
-    chosen = np.vstack([colours, ANY])[batch.choice]
+    chosen = np.vstack([colours, ANY])[batch.queue]  # the last colour: `any`
     table = np.vstack([colours, faint(chosen[None], FAINT)])
     canvas.pixels[y0:y1, x0:x1] = table[place]
     if not scene.of_batches:

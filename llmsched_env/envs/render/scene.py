@@ -26,7 +26,7 @@ class Batch:
     """
 
     server: int
-    choice: int  # bin that was chosen; number of bins: any
+    queue: int  # the bin that was chosen, behind the bins the overdue queue; NONE: any
     size: int
     start: float
     end: float
@@ -47,15 +47,15 @@ class Scene:
     done: int  # completed, rejected or dropped
     in_service: int
     asked: int  # server whose decision is pending, or NONE
-    waiting: NDArray[np.int64]  # by bin
-    overdue: NDArray[np.int64]  # of these the ones past their deadline
-    queued: list[tuple[NDArray[np.float64], NDArray[np.float64]]]  # by bin: sorted times of joining and of leaving
+    waiting: NDArray[np.int64]  # by queue: the bins, then the overdue queue where there is one
+    past_deadline: NDArray[np.int64]  # of these the ones past their deadline
+    queued: list[tuple[NDArray[np.float64], NDArray[np.float64]]]  # by queue: sorted times of joining and of leaving
     misses: NDArray[np.float64]  # times of all SLO misses so far, ascending
     batches: list[Batch]  # those seen in the window
     of_batches: bool  # they are batches that run to completion; otherwise running sets
 
     def waiting_at(self, times: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Waiting requests by bin at each of ``times`` up to now, (bins, len(times)); second waits of evicted
+        """Waiting requests by queue at each of ``times`` up to now, (queues, len(times)); second waits of preempted
         requests count while they last and are forgotten after."""
         count = [
             np.searchsorted(joined, times, side="right") - np.searchsorted(left, times, side="right")
@@ -78,10 +78,10 @@ def scene_at(lanes: Lanes, lane: int = 0, at_s: float | None = None) -> Scene:
     waits = ~rejected & (~dispatched | returned)
     dropped = (rows["status"] == layout.DROPPED) & (rows["last_token"] <= now)
     done = rejected | dropped | (rows["completion"] <= now)
-    number = config.queueing.num_bins
+    number = config.queueing.num_queues
     due = rows["arrival"] + np.array([slo.deadline_s for slo in config.slos])[rows["slo_class"]] <= now
     queued = []
-    place = np.where(rows["late"] == 1, number - 1, rows["bin"])  # of the late as if they had come there at once
+    place = np.where(rows["overdue"] == 1, number - 1, rows["bin"])  # of the overdue as if they had come there at once
     for k in range(number):
         mine = place == k
         first = mine & ~rejected
@@ -96,12 +96,12 @@ def scene_at(lanes: Lanes, lane: int = 0, at_s: float | None = None) -> Scene:
         in_service=int((dispatched & ~done & ~returned).sum()),
         asked=int(row["asked"]) if present else layout.NONE,
         waiting=np.bincount(place[waits], minlength=number),
-        overdue=np.bincount(place[waits & due], minlength=number),
+        past_deadline=np.bincount(place[waits & due], minlength=number),
         queued=queued,
         misses=miss_times(rows, config, now),
         batches=_running_sets(rows, config, now)
         if not lanes.engine.logs_batches
-        else _batches(rows, np.asarray(simulator.log[lane, : int(row["logged"])]), now),
+        else _batches(rows, np.asarray(simulator.log[lane, : int(row["logged"])]), config, now),
         of_batches=lanes.engine.logs_batches,
     )
 
@@ -122,7 +122,13 @@ def miss_times(rows: NDArray, config: SimConfig, now: float) -> NDArray[np.float
     return np.sort(when[when <= now])
 
 
-def _batches(rows: NDArray, log: NDArray, now: float) -> list[Batch]:
+def _queue_of(choice: int, config: SimConfig) -> int:
+    """The queue (see Batch) that a choice of the log means."""
+    bins = config.queueing.num_bins
+    return choice if choice < bins else layout.NONE if choice == bins else bins
+
+
+def _batches(rows: NDArray, log: NDArray, config: SimConfig, now: float) -> list[Batch]:
     """The logged batches that were running in the window; number i of the log is batch i."""
     seen = np.flatnonzero((log["start"] <= now) & (log["end"] > now - WINDOW_S))
     order = np.argsort(rows["batch"], kind="stable")
@@ -134,7 +140,7 @@ def _batches(rows: NDArray, log: NDArray, now: float) -> list[Batch]:
         batches.append(
             Batch(
                 server=int(log["server"][i]),
-                choice=int(log["choice"][i]),
+                queue=_queue_of(int(log["choice"][i]), config),
                 size=int(log["size"][i]),
                 start=float(log["start"][i]),
                 end=now if running else float(log["end"][i]),
@@ -161,7 +167,7 @@ def _running_sets(rows: NDArray, config: SimConfig, now: float) -> list[Batch]:
     ends = [gone[seen & (rows["batch"] == s)] for s in range(len(config.servers))]
     most = max((_most_at_once(mine["dispatch"], end) for mine, end in zip(sets, ends, strict=True)), default=0)
     return [
-        Batch(s, config.queueing.num_bins, max(most, 1), begin, now, True, mine["bin"], end, mine["dispatch"])
+        Batch(s, layout.NONE, max(most, 1), begin, now, True, mine["bin"], end, mine["dispatch"])
         for s, (mine, end) in enumerate(zip(sets, ends, strict=True))
     ]
 

@@ -34,7 +34,11 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
         "little memory": {"kv_tokens": 2500, "rate": 2.0, "requests": 60},
         "shortest first": {"kv_tokens": 1800, "rate": 1.0, "requests": 60, "discipline": "sjf"},
         "timers": {"hold_s": 2.0, "tick_s": 5.0, "servers": 2, "rate": 1.0, "requests": 60},
-        "every target": {"slo": {"ttft": 2000, "tpot": 45, "e2el": 25_000}, "reward": {"late": 0.1}, "requests": 60},
+        "every target": {
+            "slo": {"ttft": 2000, "tpot": 45, "e2el": 25_000},
+            "reward": {"tardiness": 0.1},
+            "requests": 60,
+        },
         "other workloads": {
             "workload": ["azure-code", "burstgpt", "mooncake-conv"],
             "bins": (0, 64, 256),

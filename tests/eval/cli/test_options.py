@@ -266,7 +266,7 @@ def test_the_overdue_queue_is_named_among_the_bins() -> None:
     """As many names as queues, in heading and figures."""
     scenario = scenario_of("--bins", "(0,64)", "--overdue-factor", "2")
     assert scenario.bin_names == ["[0, 64)", "[64, inf)", "overdue"]
-    assert len(scenario.bin_names) == scenario.config.queueing.num_bins
+    assert len(scenario.bin_names) == scenario.config.queueing.num_queues
     assert "2 bins [0, 64) [64, inf) and an overdue queue" in " ".join(heading(scenario, [0]).split())
 
 

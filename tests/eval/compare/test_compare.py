@@ -264,8 +264,8 @@ REFUSED = {
         "overdue_batch_factor=1.0",
         "give overdue_factor too",
     ),
-    "an overdue queue too many": (["--bins", "32", "--overdue-factor", "1"], "=33", "from 1 to 32"),
-    "late where members are evicted": (
+    "a bin too many": (["--bins", "33"], "33", "to 32"),
+    "overdue where members are preempted": (
         ["--engine", "continuous", "--policies", "oracle-srpt", "--overdue-factor", "1"],
         "overdue_factor",
         "drop one",

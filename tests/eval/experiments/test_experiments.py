@@ -357,7 +357,7 @@ def test_the_timeline_has_every_batch_where_it_was(tmp_path):
     assert names == ["static, seed 0", "multibin, seed 0"]
     for process in (1, 2):
         slices = [event for event in events if event["ph"] == "X" and event["pid"] == process]
-        assert sum(event["args"]["size"] for event in slices) == 400 + sum(e["args"]["evictions"] for e in slices)
+        assert sum(event["args"]["size"] for event in slices) == 400 + sum(e["args"]["preemptions"] for e in slices)
         for server in range(1, 5):
             own = sorted((e["ts"], e["ts"] + e["dur"]) for e in slices if e["tid"] == server)
             assert own and all(a[1] <= b[0] + 1 for a, b in zip(own, own[1:], strict=False))

@@ -19,12 +19,12 @@ def admitted(
     reserved = 0.0
     predicted = 0
     for request in queue:
-        if len(members) == size or bool(request.late) != kind:
+        if len(members) == size or bool(request.overdue) != kind:
             break
         if reserved + request.reservation(server.eta) > server.eta or request.context + 1 > server.eta:
             break
-        overdue = now >= request.arrival + queueing.max_wait_s
-        if members and predicted + request.predicted > queueing.max_tokens and not overdue:
+        waited = now >= request.arrival + queueing.max_wait_s
+        if members and predicted + request.predicted > queueing.max_tokens and not waited:
             break
         members.append(request)
         reserved += request.reservation(server.eta)
@@ -32,8 +32,8 @@ def admitted(
     return members
 
 
-def hopeless_members(config: SimConfig, server: Server, members: list[Request], now: float) -> list[Request]:
-    """Members that the triage passes over, in order of admission."""
+def overdue_members(config: SimConfig, server: Server, members: list[Request], now: float) -> list[Request]:
+    """Members that become overdue at launch, in order of admission."""
     share, overhead = config.queueing.overdue_batch_factor, config.overhead_s
     if share is None or not members:
         return []

@@ -17,7 +17,7 @@ class Run:
     first_token: float
     end: float = 0.0
     last_token: dict[int, float] = field(default_factory=dict)  # request number -> offset
-    evicted: list[tuple[float, int, int]] = field(default_factory=list)  # offset, request number, tokens produced
+    preempted: list[tuple[float, int, int]] = field(default_factory=list)  # offset, request number, tokens produced
     dropped: int | None = None
     decode_s: float = 0.0
     steps: int = 0
@@ -50,7 +50,7 @@ def play_batch(profile: Profile, eta: float, members: Sequence[Request], scale: 
             if not batch:
                 run.dropped = victim.number
             else:
-                run.evicted.append((clock, victim.number, tokens))
+                run.preempted.append((clock, victim.number, tokens))
         if not lacking:
             run.end = clock
             return run

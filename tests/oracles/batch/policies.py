@@ -24,6 +24,9 @@ def multibin(select: str = "roundrobin") -> Decide:
     def decide(view: View) -> tuple[int, int]:
         nonlocal pointer
         filled = [bin_ for bin_ in range(view.num_bins) if view.lengths[bin_]]
+        if not filled:  # the overdue queue, behind the last bin
+            pointer = -1
+            return view.num_bins + 1, view.targets[view.num_bins + 1]
         if select == "roundrobin":
             bin_ = min(filled, key=lambda b: (b - pointer - 1) % view.num_bins)
             pointer = bin_
@@ -45,9 +48,11 @@ def multibin_fixed(batch: int) -> Decide:
         full = [bin_ for bin_ in range(view.num_bins) if view.lengths[bin_] >= batch]
         if full:
             return min(full, key=lambda b: view.queues[b][batch - 1]), batch
+        filled = [bin_ for bin_ in range(view.num_bins) if view.lengths[bin_]]
+        if not filled:
+            return view.num_bins + 1, batch
         if view.can_wait:
             return view.any, 0
-        filled = [bin_ for bin_ in range(view.num_bins) if view.lengths[bin_]]
         return min(filled, key=lambda b: view.head_number[b]), batch
 
     return decide

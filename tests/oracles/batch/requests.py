@@ -28,15 +28,15 @@ class Request:
     output: int
     predicted: int
     slo_class: int
-    bin: int  # where it waits
+    bin: int  # where it waits: its bin, or number K, the overdue queue
     key: float  # static order inside the bin
-    due: float = math.inf  # when it becomes late
+    due: float = math.inf  # when it becomes overdue
     length_bin: int = -1  # the bin of its predicted length
-    late: int = 0  # how many were late when it was, itself included
+    overdue: int = 0  # how many were overdue when it became so, itself included
     generated: int = 0
     returned: bool = False
     status: int = WAITING
-    evictions: int = 0
+    preemptions: int = 0
     dispatch: float = math.nan
     first_token: float = math.nan
     last_token: float = math.nan
@@ -53,10 +53,10 @@ class Request:
         return self.output - self.generated
 
     def order(self) -> tuple[int, float, int]:
-        """Sort key in a bin: the evicted first, by number; the others by key, the late as they became it."""
+        """Sort key in a bin: the preempted first, by number; the others by key, or in the order of becoming overdue."""
         if self.returned:
             return (0, 0.0, self.number)
-        return (1, float(self.late) if self.late else self.key, self.number)
+        return (1, float(self.overdue) if self.overdue else self.key, self.number)
 
     def reservation(self, eta: float) -> float:
         """Tokens that it reserves on a server of capacity ``eta``."""
@@ -88,7 +88,7 @@ def discipline_key(
 
 
 def due(config: SimConfig, arrival: float, prompt: int, predicted: int, slo_class: int) -> float:
-    """When a request is due for the late bin: max(arrival, last start); inf where there is none."""
+    """When a request becomes overdue: max(arrival, last start); inf where there is no overdue queue."""
     factor = config.queueing.overdue_factor
     if factor is None:
         return math.inf
@@ -101,28 +101,28 @@ def due(config: SimConfig, arrival: float, prompt: int, predicted: int, slo_clas
     return max(arrival, arrival + min(left))
 
 
-def become_late(config: SimConfig, request: Request, others: Iterable[Request]) -> None:
-    """Put a request behind all of ``others`` that are late."""
-    request.late = 1 + max((other.late for other in others), default=0)
-    request.bin = config.queueing.num_bins - 1
+def make_overdue(config: SimConfig, request: Request, others: Iterable[Request]) -> None:
+    """Put a request behind all of ``others`` that are overdue."""
+    request.overdue = 1 + max((other.overdue for other in others), default=0)
+    request.bin = config.queueing.num_bins
 
 
-def change_the_due(config: SimConfig, waiting: Iterable[Request], everybody: Sequence[Request], now: float) -> bool:
-    """Make late whoever is due; whether anybody was."""
-    changed = [r for r in waiting if not r.returned and not r.late and r.due <= now]
+def move_overdue(config: SimConfig, waiting: Iterable[Request], everybody: Sequence[Request], now: float) -> bool:
+    """Make overdue all requests that are due; whether any was."""
+    changed = [r for r in waiting if not r.returned and not r.overdue and r.due <= now]
     for request in sorted(changed, key=lambda r: (r.due, r.number)):
-        become_late(config, request, everybody)
+        make_overdue(config, request, everybody)
     return bool(changed)
 
 
 def in_order_of_any(waiting: Iterable[Request]) -> list[Request]:
-    """What `any` offers: the merge of the bins that are not late; while those are empty, the late bin."""
+    """What `any` offers: the merge of the bins; while those are empty, the overdue queue."""
     everybody = sorted(waiting, key=Request.order)
-    return [request for request in everybody if not request.late] or everybody
+    return [request for request in everybody if not request.overdue] or everybody
 
 
 def load(config: SimConfig, requests: Requests) -> list[Request]:
-    """The requests as objects, with their bins, keys, and when they become late."""
+    """The requests as objects, with their bins, keys, and when they become overdue."""
     loaded = []
     for number in range(len(requests)):
         arrival = float(requests.arrival_s[number])
@@ -132,8 +132,8 @@ def load(config: SimConfig, requests: Requests) -> list[Request]:
         slo_class = int(requests.slo_class[number])
         bin_ = sum(1 for edge in config.queueing.edges if edge <= predicted)
         key = discipline_key(config, arrival, prompt, output, predicted, slo_class)
-        late = due(config, arrival, prompt, predicted, slo_class)
-        loaded.append(Request(number, arrival, prompt, output, predicted, slo_class, bin_, key, late, bin_))
+        overdue = due(config, arrival, prompt, predicted, slo_class)
+        loaded.append(Request(number, arrival, prompt, output, predicted, slo_class, bin_, key, overdue, bin_))
     return loaded
 
 

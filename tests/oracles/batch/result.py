@@ -60,7 +60,7 @@ class ReferenceResult:
     last_token: NDArray[np.float64]
     completion: NDArray[np.float64]
     status: NDArray[np.int64]
-    evictions: NDArray[np.int64]
+    preemptions: NDArray[np.int64]
     batches: list[Batch]
     decisions: list[Decision]
     empty_choices: int

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llmsched_env.config import SimConfig
 from llmsched_env.requests import Requests
-from tests.oracles.batch.admission import admitted, hopeless_members
+from tests.oracles.batch.admission import admitted, overdue_members
 from tests.oracles.batch.batches import play_batch
 from tests.oracles.batch.controllers import ChoiceControllers
 from tests.oracles.batch.latency import safe_tbt_s
@@ -23,16 +23,16 @@ from tests.oracles.batch.requests import (
     WAITING,
     Bin,
     Request,
-    become_late,
-    change_the_due,
     in_order_of_any,
     load,
+    make_overdue,
+    move_overdue,
 )
 from tests.oracles.batch.result import Batch, Decision, ReferenceResult, Server
 from tests.oracles.batch.view import Decide, LastBatch, View
 from tests.oracles.ticks import is_tick, next_tick
 
-EVICTION, COMPLETION = range(2)
+PREEMPTION, COMPLETION = range(2)
 
 
 class ReferenceSimulator:
@@ -56,10 +56,11 @@ class ReferenceSimulator:
         self.noise: Iterator[float] = iter(noise)
         self.requests = load(config, requests)
         self.num_bins = config.queueing.num_bins
-        self.bins = [Bin() for _ in range(self.num_bins)]
+        self.bins = [Bin() for _ in range(config.queueing.num_queues)]  # the last may be the overdue queue
         self.servers = [Server(i, server.profile, server.eta) for i, server in enumerate(config.servers)]
         tbt = safe_tbt_s(config) if tbt_s is None else tbt_s
-        self.controllers = [ChoiceControllers(config, tbt) for _ in range(self.num_bins + 1)]
+        self.choices = range(self.num_bins + 1 + config.queueing.has_overdue)  # bins, any, overdue
+        self.controllers = [ChoiceControllers(config, tbt) for _ in self.choices]
         self.now = 0.0
         self.next_arrival = 0
         # (time, server, order on that server, kind, request number, tokens): sorts as the contract says
@@ -82,7 +83,7 @@ class ReferenceSimulator:
             self._server_events()
             self._arrivals()
             self._timers()
-            self._change_the_due()
+            self._move_overdue()
             self._decide_all()
         if self.in_system:
             assert math.isfinite(horizon), "requests left and nothing to come"
@@ -119,9 +120,9 @@ class ReferenceSimulator:
         return time if time > self.now else math.inf
 
     def _oldest(self) -> Request | None:
-        """The waiting request of smallest number that is not given up, if any."""
-        hopeful = [request for request in self._waiting() if not request.late]
-        return min(hopeful, key=lambda request: request.number, default=None)
+        """The waiting request of smallest number that is not overdue, if any."""
+        in_time = [request for request in self._waiting() if not request.overdue]
+        return min(in_time, key=lambda request: request.number, default=None)
 
     def _tick_time(self) -> float:
         """The tick ahead, or inf: after one that woke the servers there is none until something happens."""
@@ -139,16 +140,16 @@ class ReferenceSimulator:
         while self.events and self.events[0][0] == self.now:
             _, server, _, kind, number, tokens = heapq.heappop(self.events)
             self.tick_armed = True
-            if kind == EVICTION:
-                self._evict(self.requests[number], tokens)
+            if kind == PREEMPTION:
+                self._preempt(self.requests[number], tokens)
             else:
                 self._complete(self.servers[server])
 
-    def _evict(self, request: Request, tokens: int) -> None:
+    def _preempt(self, request: Request, tokens: int) -> None:
         request.generated += tokens
         request.predicted = request.generated + 1
         request.returned = True
-        request.evictions += 1
+        request.preemptions += 1
         request.status = WAITING
         self.bins[request.bin].add(request)
 
@@ -197,9 +198,9 @@ class ReferenceSimulator:
 
     # ---- (4) decisions
 
-    def _change_the_due(self) -> None:
+    def _move_overdue(self) -> None:
         waiting = self._waiting()
-        if change_the_due(self.config, waiting, self.requests, self.now):
+        if move_overdue(self.config, waiting, self.requests, self.now):
             self._sort_anew(waiting)
 
     def _sort_anew(self, waiting: Iterable[Request]) -> None:
@@ -211,14 +212,14 @@ class ReferenceSimulator:
     def _decide_all(self) -> None:
         """Ask the free servers in number order; who cannot be served is parked until the next instant."""
         for server in self._free():
-            passed_over = True
-            while passed_over and server.batch is None:  # where all were passed over it is asked again
+            any_moved = True
+            while any_moved and server.batch is None:  # where all became overdue it is asked again
                 if not self._waiting():
                     return
                 bin_, size = self._ask(server)
                 if size == 0:
                     return
-                members, passed_over = self._triage(server, bin_, size)
+                members, any_moved = self._members_of(server, bin_, size)
                 if members:
                     self._launch(server, bin_, members)
 
@@ -226,9 +227,9 @@ class ReferenceSimulator:
         """What the policy wants for a server, after masks and clips; size 0 is wait."""
         view = self._view(server)
         bin_, size = (int(value) for value in self.decide(view))
-        if not 0 <= bin_ <= self.num_bins or size < 0:
+        if bin_ not in self.choices or size < 0:
             raise ValueError(f"decision ({bin_}, {size}) is not allowed")
-        self.decisions.append(Decision(self.now, server.number, bin_, size, view.lengths[:-1]))
+        self.decisions.append(Decision(self.now, server.number, bin_, size, view.lengths[: self.num_bins]))
         if size == 0:
             return (bin_, 0) if view.can_wait else (self.num_bins, self.config.max_batch)
         if view.lengths[bin_] == 0:
@@ -243,11 +244,13 @@ class ReferenceSimulator:
         return busy or arrivals or math.isfinite(self._hold_time()) or math.isfinite(self._tick_time())
 
     def _queue(self, bin_: int) -> list[Request]:
-        """What a choice admits from, in order; `any` offers the late only where nobody else waits."""
-        return in_order_of_any(self._waiting()) if bin_ == self.num_bins else list(self.bins[bin_].waiting)
+        """What a choice admits from, in order; `any` offers overdue requests only where no other waits."""
+        if bin_ == self.num_bins:
+            return in_order_of_any(self._waiting())
+        return list(self.bins[min(bin_, self.num_bins)].waiting)
 
     def _view(self, server: Server) -> View:
-        queues = [self._queue(bin_) for bin_ in range(self.num_bins + 1)]
+        queues = [self._queue(choice) for choice in self.choices]
         oldest = self._oldest()
         return View(
             now=self.now,
@@ -272,18 +275,18 @@ class ReferenceSimulator:
             last=server.last,
         )
 
-    def _triage(self, server: Server, bin_: int, size: int) -> tuple[list[Request], bool]:
-        """The members of the next batch after all who would be late in it are passed over, and whether any was."""
-        passed_over = False
-        kind = bool(self._queue(bin_)[0].late)
+    def _members_of(self, server: Server, bin_: int, size: int) -> tuple[list[Request], bool]:
+        """The members of the next batch after all that become overdue in it have left, and whether any had to."""
+        any_moved = False
+        kind = bool(self._queue(bin_)[0].overdue)
         while True:
             members = admitted(self.config, server, self._queue(bin_), size, kind, self.now)
-            hopeless = [] if kind else hopeless_members(self.config, server, members, self.now)
-            for request in hopeless:
-                become_late(self.config, request, self.requests)
-            if not hopeless:
-                return members, passed_over
-            passed_over = True
+            moved = [] if kind else overdue_members(self.config, server, members, self.now)
+            for request in moved:
+                make_overdue(self.config, request, self.requests)
+            if not moved:
+                return members, any_moved
+            any_moved = True
             self._sort_anew(self._waiting())
 
     def _launch(self, server: Server, bin_: int, members: list[Request]) -> None:
@@ -307,8 +310,8 @@ class ReferenceSimulator:
                 request.first_token = start + run.first_token
             if request.number in run.last_token:
                 request.last_token = start + run.last_token[request.number]
-        for offset, number, tokens in run.evicted:
-            self._schedule(start + offset, server, EVICTION, number, tokens)
+        for offset, number, tokens in run.preempted:
+            self._schedule(start + offset, server, PREEMPTION, number, tokens)
         self._schedule(end, server, COMPLETION, -1, 0)
 
     def _schedule(self, time: float, server: Server, kind: int, number: int, tokens: int) -> None:
@@ -334,7 +337,7 @@ class ReferenceSimulator:
             last_token=stamps("last_token"),
             completion=stamps("completion"),
             status=np.array([request.status for request in self.requests]),
-            evictions=np.array([request.evictions for request in self.requests]),
+            preemptions=np.array([request.preemptions for request in self.requests]),
             batches=self.batches,
             decisions=self.decisions,
             empty_choices=self.empty_choices,

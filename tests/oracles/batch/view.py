@@ -19,25 +19,26 @@ class LastBatch:
 
 @dataclass(frozen=True)
 class View:
-    """What a scheduler may know when a free server is asked; lists have an entry per bin, then one for `any`."""
+    """What a scheduler may know when a free server is asked; lists have an entry per bin, one for `any`, and one
+    for the overdue queue where there is one."""
 
     now: float
     server: int
     num_bins: int
     max_batch: int
-    lengths: tuple[int, ...]  # the last entry is what `any` offers
+    lengths: tuple[int, ...]  # entry K is what `any` offers
     head_number: tuple[int, ...]  # -1 where nothing waits
     head_arrival: tuple[float, ...]  # NaN where nothing waits
     head_prompt: tuple[int, ...]
     head_predicted: tuple[int, ...]
-    queues: tuple[tuple[int, ...], ...]  # request numbers in order of service; in `any` no late beside others
+    queues: tuple[tuple[int, ...], ...]  # request numbers in order of service; `any` mixes no overdue with others
     targets: tuple[int, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
     free_servers: int
     waiting: int
-    oldest_number: int  # smallest number that waits and is not late; -1: all are
-    oldest_arrival: float  # of that one; inf: all are late
+    oldest_number: int  # smallest number that waits and is not overdue; -1: all are
+    oldest_arrival: float  # of that one; inf: all are overdue
     can_wait: bool  # can any event come?
     tick: bool  # is now a multiple of the tick?
     last: LastBatch

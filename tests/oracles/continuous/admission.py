@@ -20,7 +20,7 @@ def watermark(server: Server, share: float) -> int:
 
 
 def has_free_slot(server: Server, options: Options, max_batch: int) -> bool:
-    """Whether a server may be asked; SRPT may evict from a full one."""
+    """Whether a server may be asked; SRPT may preempt from a full one."""
     if len(server.members) >= max_batch and not options.srpt:
         return False
     return options.prefill == "first" or _budget_is_left(server, options)

@@ -81,8 +81,8 @@ def latency(pick: Pick, lattice: bool) -> Profile:
 
 ETAS = ([250.0, 400.0], [160.0, 250.0], [90.0, 170.0, 400.0], [INF, 130.0], [17.0, 120.0], [800.0], [INF])
 DISCIPLINES = ("fifo", "fifo", "fifo", "srpt", "srpt", "sjf", "oracle-sjf", "edf", "slack", "priority")
-LATE_BINS = (*(None,) * 5, 0.0, 0.5, 1.0, 1.5, 2.0, 8.0, 16.0)
-"""Factors of the late bin; times on the lattice stay dyadic."""
+OVERDUE_FACTORS = (*(None,) * 5, 0.0, 0.5, 1.0, 1.5, 2.0, 8.0, 16.0)
+"""Factors of the overdue queue; times on the lattice stay dyadic."""
 EDGES = ((), (), (10,), (5, 20), (3, 3, 12, 30), (2, 8, 16, 40))
 
 
@@ -95,7 +95,7 @@ def make_case(pick: Pick, lattice: bool, drained: bool) -> Case:
     queueing = Queueing(
         pick(EDGES),
         "fifo" if discipline == "srpt" else discipline,
-        overdue_factor=None if discipline == "srpt" else pick(LATE_BINS),
+        overdue_factor=None if discipline == "srpt" else pick(OVERDUE_FACTORS),
         hold_s=pick(timers),
         tick_s=pick(timers),
     )
@@ -123,9 +123,10 @@ def make_case(pick: Pick, lattice: bool, drained: bool) -> Case:
 
 def make_script(pick: Pick, config: SimConfig) -> list[tuple[int, int]]:
     """Answers of all kinds: waits, empty bins, sizes below the running set and above the cap."""
-    bins, sizes = range(config.queueing.num_bins + 1), range(config.max_batch + 3)
+    choices = range(config.queueing.num_bins + 1 + config.queueing.has_overdue)
+    sizes = range(config.max_batch + 3)
     large = range(max(1, config.max_batch // 2), config.max_batch + 3)
-    return [(pick(bins), pick(pick([large, sizes]))) for _ in range(pick([1, 2, 3, 5, 10, 20]))]
+    return [(pick(choices), pick(pick([large, sizes]))) for _ in range(pick([1, 2, 3, 5, 10, 20]))]
 
 
 def chooser(draw: Callable) -> Pick:

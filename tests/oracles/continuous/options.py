@@ -10,7 +10,7 @@ from llmsched_env.requests import Requests
 from tests.oracles.batch.requests import Request, load
 
 SRPT = "oracle-srpt"
-"""The one discipline that evicts by choice."""
+"""The one discipline that preempts by choice."""
 
 
 @dataclass(frozen=True)

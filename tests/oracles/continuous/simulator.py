@@ -15,8 +15,8 @@ from tests.oracles.batch.requests import (
     REJECTED,
     WAITING,
     Request,
-    change_the_due,
     in_order_of_any,
+    move_overdue,
 )
 from tests.oracles.continuous.admission import broken_rules, has_free_slot, reservation
 from tests.oracles.continuous.durations import noise_factor
@@ -51,6 +51,7 @@ class ContinuousSimulator:
         self.noise_key = noise_key
         self.requests = load_requests(config, requests)
         self.num_bins = config.queueing.num_bins
+        self.choices = range(self.num_bins + 1 + config.queueing.has_overdue)  # bins, any, overdue
         self.servers = [
             Server(i, server.profile, server.eta if math.isinf(server.eta) else int(server.eta) // BLOCK)
             for i, server in enumerate(config.servers)
@@ -85,7 +86,7 @@ class ContinuousSimulator:
             self._arrivals()
             self._timers()
             if self.event_now or self.segment_over:
-                change_the_due(self.config, self.waiting, self.requests, self.now)
+                move_overdue(self.config, self.waiting, self.requests, self.now)
             for server in self.servers:
                 self._ask_while_it_admits(server)
             for server in self.servers:
@@ -196,7 +197,7 @@ class ContinuousSimulator:
         request.generated += member.tokens
         request.predicted = max(request.predicted, request.generated + 1)
         request.returned = True
-        request.evictions += 1
+        request.preemptions += 1
         request.status = WAITING
         self.waiting.append(request)
         self._event()
@@ -254,8 +255,10 @@ class ContinuousSimulator:
         return [request for request in self.waiting if self.home.get(request.number, server.number) == server.number]
 
     def _queue(self, server: Server, bin_: int) -> list[Request]:
-        """What a choice admits from, in order; `any` offers the late only where nobody else waits."""
-        queue = [request for request in self._waiting_for(server) if bin_ in (request.bin, self.num_bins)]
+        """What a choice admits from, in order; `any` offers overdue requests only where no other waits."""
+        queue = self._waiting_for(server)
+        if bin_ != self.num_bins:
+            queue = [request for request in queue if request.bin == min(bin_, self.num_bins)]
         if self.options.srpt:
             return sorted(queue, key=lambda request: (request.remaining, request.number))
         return in_order_of_any(queue) if bin_ == self.num_bins else sorted(queue, key=Request.order)
@@ -279,13 +282,13 @@ class ContinuousSimulator:
 
     def _ask(self, server: Server) -> tuple[int, ...]:
         """Put the question and admit; the numbers of the admitted."""
-        change_the_due(self.config, self.waiting, self.requests, self.now)
+        move_overdue(self.config, self.waiting, self.requests, self.now)
         view = self._view(server)
         bin_, size = answer = self.decide(view)
-        if not 0 <= bin_ <= self.num_bins or size < 0:
+        if bin_ not in self.choices or size < 0:
             raise ValueError(f"decision {answer} is not allowed")
         admitted: list[int] = []
-        evicted: list[int] = []
+        preempted: list[int] = []
         if size == 0 and view.can_wait:
             self.waits += 1
         else:
@@ -294,20 +297,20 @@ class ContinuousSimulator:
             elif view.queue_length[bin_] == 0:
                 self.empty_choices += 1
                 bin_ = self.num_bins
-            admitted, evicted = self._admit(server, bin_, min(size, self.config.max_batch))
-        self.decisions.append(Decision(self.now, server.number, *answer, tuple(admitted), tuple(evicted), view))
+            admitted, preempted = self._admit(server, bin_, min(size, self.config.max_batch))
+        self.decisions.append(Decision(self.now, server.number, *answer, tuple(admitted), tuple(preempted), view))
         return tuple(admitted)
 
     def _admit(self, server: Server, bin_: int, size: int) -> tuple[list[int], list[int]]:
-        """Admit the late, or others, in order until a rule is broken; who came, and who was evicted by choice."""
+        """Admit overdue requests, or others, in order until a rule is broken: (admitted, preempted for them)."""
         admitted: list[int] = []
-        evicted: list[int] = []
+        preempted: list[int] = []
         kind = None
         while queue := self._queue(server, bin_):
             head = queue[0]
-            if kind not in (None, bool(head.late)):
+            if kind not in (None, bool(head.overdue)):
                 break
-            kind = bool(head.late)
+            kind = bool(head.overdue)
             broken = broken_rules(server, head, size, self.options)
             while self.options.srpt and broken and broken <= {1, 3, 4}:
                 longest = max(server.members, key=lambda m: (m.missing, m.request.number), default=None)
@@ -315,14 +318,14 @@ class ContinuousSimulator:
                     break
                 self._end_segment(server)
                 self._preempt(server, longest)
-                evicted.append(longest.request.number)
+                preempted.append(longest.request.number)
                 broken = broken_rules(server, head, size, self.options)
             if broken:
                 break
             self._end_segment(server)
             self._start_stay(server, head)
             admitted.append(head.number)
-        return admitted, evicted
+        return admitted, preempted
 
     def _start_stay(self, server: Server, request: Request) -> None:
         self.waiting.remove(request)
@@ -332,11 +335,12 @@ class ContinuousSimulator:
         server.members.append(Member(request, request.context, request.remaining, reservation(server, request)))
 
     def _view(self, server: Server) -> View:
-        queues = [self._queue(server, bin_) for bin_ in range(self.num_bins + 1)]
+        queues = [self._queue(server, choice) for choice in self.choices]
         return View(
             now=self.now,
             server=server.number,
             num_bins=self.num_bins,
+            overdue=self.choices[-1] if len(self.choices) > self.num_bins + 1 else -1,
             num_servers=len(self.servers),
             max_batch=self.config.max_batch,
             can_wait=int(self._can_wait()),
@@ -347,7 +351,7 @@ class ContinuousSimulator:
             decoding=len(server.decoding),
             queue_length=tuple(len(queue) for queue in queues),
             head_number=tuple(queue[0].number if queue else -1 for queue in queues),
-            target=tuple(self.controllers.target(bin_, server) for bin_ in range(self.num_bins + 1)),
+            target=tuple(self.controllers.target(choice, server) for choice in self.choices),
         )
 
     # ---- (5) the next iteration

@@ -24,7 +24,8 @@ class Controllers:
         self.window_s = window_s
         self.max_batch = config.max_batch
         eta = min(server.eta for server in servers)
-        choices = config.queueing.num_bins + 1
+        self.any = config.queueing.num_bins
+        choices = self.any + 1 + config.queueing.has_overdue
         self.memory = [MemoryController(settings, eta, config.max_batch) for _ in range(choices)]
         self.fed = [0] * choices
         tbt = safe_tbt_s(config) if tbt_s is None else tbt_s
@@ -33,7 +34,7 @@ class Controllers:
 
     def completed(self, request: Request) -> None:
         """Feed the memory controllers of the bin of its length and of `any`."""
-        for choice in (request.length_bin, len(self.memory) - 1):
+        for choice in (request.length_bin, self.any):
             self.fed[choice] += 1
             memory = self.memory[choice]
             memory.m1.weight = memory.m2.weight = max(1 / self.fed[choice], self.settings.ema / 10)

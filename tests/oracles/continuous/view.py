@@ -14,7 +14,8 @@ from tests.oracles.batch.requests import IN_SERVICE, WAITING, Request
 
 @dataclass(frozen=True)
 class View:
-    """What a scheduler may know; tuples have an entry per bin, then one for `any`.
+    """What a scheduler may know; tuples have an entry per bin, one for `any`, and one for the overdue queue where
+    there is one.
 
     With push routing queues are those of the asked server.
     """
@@ -22,12 +23,13 @@ class View:
     now: float
     server: int
     num_bins: int
+    overdue: int  # the choice that means the overdue queue, or -1
     num_servers: int
     max_batch: int
     can_wait: int
     at_tick: int
     waiting: int
-    oldest_arrival: float  # of the waiting request of smallest number that is not late; inf: all are
+    oldest_arrival: float  # of the waiting request of smallest number that is not overdue; inf: all are
     running: int  # members of the asked server
     decoding: int
     queue_length: tuple[int, ...]
@@ -36,9 +38,9 @@ class View:
 
 
 def oldest_arrival(waiting: Iterable[Request]) -> float:
-    """Arrival of the request of smallest number that is not late; inf where there is none."""
-    hopeful = [request for request in waiting if not request.late]
-    return min(hopeful, key=lambda request: request.number).arrival if hopeful else math.inf
+    """Arrival of the request of smallest number that is not overdue; inf where there is none."""
+    in_time = [request for request in waiting if not request.overdue]
+    return min(in_time, key=lambda request: request.number).arrival if in_time else math.inf
 
 
 Decide = Callable[[View], tuple[int, int]]
@@ -53,7 +55,7 @@ class Decision:
     bin: int
     size: int
     admitted: tuple[int, ...]  # request numbers
-    evicted: tuple[int, ...]  # by choice
+    preempted: tuple[int, ...]  # by choice
     view: View
 
 
@@ -66,7 +68,7 @@ class ContinuousResult:
     last_token: NDArray[np.float64]
     completion: NDArray[np.float64]
     status: NDArray[np.int64]
-    evictions: NDArray[np.int64]
+    preemptions: NDArray[np.int64]
     predicted: NDArray[np.int64]
     generated: NDArray[np.int64]  # tokens of earlier stays
     decisions: list[Decision]
@@ -90,7 +92,7 @@ class ContinuousResult:
         return self.count(WAITING, IN_SERVICE)
 
 
-COLUMNS = ("dispatch", "first_token", "last_token", "completion", "status", "evictions", "predicted", "generated")
+COLUMNS = ("dispatch", "first_token", "last_token", "completion", "status", "preemptions", "predicted", "generated")
 """Attributes of a request of which the result has an array."""
 
 

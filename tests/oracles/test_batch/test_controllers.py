@@ -35,7 +35,7 @@ def test_controllers_are_fed_by_the_batches_of_their_choice() -> None:
 
 
 def test_controllers_count_only_what_completed_in_the_batch() -> None:
-    # request 1 is evicted from the first batch: mu = 5 + 8 from request 0 alone; then 5 + 8 again.
+    # request 1 is preempted from the first batch: mu = 5 + 8 from request 0 alone; then 5 + 8 again.
     # tau: 7 steps of 1 s; bbar: 4 steps with two and 3 with one = 11 / 7; then 2 steps with one
     result = simulate(static(2), [0, 0], [8, 8], **OVERFLOW)
     first, second = result.trace[1]

@@ -47,8 +47,8 @@ def test_bins_by_prediction() -> None:
     assert views[0].head_number == (0, -1, 2, 4, 0)
 
 
-def test_an_evicted_request_keeps_its_bin() -> None:
-    # predicted 2 (bin 0); evicted at 5 with prediction 6, beyond the edge 4: still bin 0
+def test_an_preempted_request_keeps_its_bin() -> None:
+    # predicted 2 (bin 0); preempted at 5 with prediction 6, beyond the edge 4: still bin 0
     views, decide = watch(static(2))
     simulate(decide, [0, 0], [8, 8], queueing=Queueing(edges=(4,)), **OVERFLOW)
     assert views[1].queues == ((1,), (), (1,))

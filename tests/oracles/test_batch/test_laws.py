@@ -68,10 +68,10 @@ def test_conservation(name: str, horizon: float) -> None:
         assert (result.unfinished == 0) == math.isinf(horizon)
         assert (np.isfinite(result.completion) == (result.status == COMPLETED)).all()
         assert sum(len(queue) for queue in simulator.bins) <= result.unfinished
-        # every launch of a request ends in completion, drop or eviction, or is still in service
+        # every launch of a request ends in completion, drop or preemption, or is still in service
         launches = np.bincount([m for batch in result.batches for m in batch.members], minlength=len(requests))
         ended = np.isin(result.status, (COMPLETED, DROPPED, IN_SERVICE))
-        equal(launches, result.evictions + ended)
+        equal(launches, result.preemptions + ended)
         # stamps are in order
         stamps = [requests.arrival_s, result.dispatch, result.first_token, result.last_token, result.completion]
         for before, after in zip(stamps, stamps[1:], strict=False):
@@ -96,7 +96,7 @@ def test_the_random_runs_see_everything() -> None:
     result = ReferenceSimulator(random_config(), requests, POLICIES["scripted"](), tbt_s=0.05).run()
     requests_long = Requests.checked([0], [600], [2000], [10])
     long = ReferenceSimulator(random_config(), requests_long, static(1), tbt_s=0.05).run()
-    assert result.evictions.sum() > 0
+    assert result.preemptions.sum() > 0
     assert result.empty_choices > 0
     assert any(decision.size == 0 for decision in result.decisions)
     assert long.count(DROPPED) == 1

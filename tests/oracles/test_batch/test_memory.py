@@ -19,7 +19,7 @@ def test_overflow_evicts_the_latest_and_it_returns() -> None:
     equal(result.first_token, [1, 1])
     equal(result.last_token, [8, 11])
     equal(result.completion, [8, 11])
-    equal(result.evictions, [0, 1])
+    equal(result.preemptions, [0, 1])
     assert [batch.peak_tokens for batch in result.batches] == [20, 13]
     assert views[1].head_predicted == (6, 6)
     assert views[1].last.peak_kv_share == 1
@@ -28,14 +28,14 @@ def test_overflow_evicts_the_latest_and_it_returns() -> None:
     assert (result.batches[0].run.steps, result.batches[0].run.member_steps) == (7, 11)
 
 
-def test_an_evicted_request_goes_to_a_free_server_at_once() -> None:
+def test_an_preempted_request_goes_to_a_free_server_at_once() -> None:
     # request 1 leaves server 0 at 5 and needs 3 more tokens: server 1 from 5 to 8
     result = simulate(static(2), [0, 0], [8, 8], prompt=5, predicted=[2, 2], etas=(20, 20))
     assert members(result) == [(0, 0, (0, 1)), (5, 1, (1,))]
     equal(result.completion, [8, 8])
 
 
-def test_steps_after_an_eviction_cost_what_the_smaller_batch_costs() -> None:
+def test_steps_after_an_preemption_cost_what_the_smaller_batch_costs() -> None:
     # prompts 5 and 5, eta 16: full at j = 3.  RICH: prefill 0.25 * 10 + 0.125 * 50 = 8.75;
     # steps with two: 2 + 0.125 * (12, 14) = 3.5, 3.75: t = 16; then request 0 alone with 8 tokens:
     # step 3: 1.5 + 0.125 * 8 = 2.5, so its fourth token comes at 18.5
@@ -53,7 +53,7 @@ def test_two_leave_before_one_step_and_return_in_number_order() -> None:
     result = simulate(static(4), [0] * 4, [2] * 4, predicted=[1] * 4, etas=(8, 8))
     assert members(result) == [(0, 0, (0, 1, 2, 3)), (1, 1, (2, 3))]
     equal(result.completion, [2, 2, 2, 2])
-    equal(result.evictions, [0, 0, 1, 1])
+    equal(result.preemptions, [0, 0, 1, 1])
 
 
 def test_when_the_last_that_lacks_tokens_leaves_the_batch_ends() -> None:
@@ -65,15 +65,15 @@ def test_when_the_last_that_lacks_tokens_leaves_the_batch_ends() -> None:
     assert members(result) == [(0, 0, (0, 1)), (5, 0, (1,))]
 
 
-def test_who_has_all_tokens_is_not_evicted() -> None:
+def test_who_has_all_tokens_is_not_preempted() -> None:
     # request 1 is the latest but complete: request 0 leaves at 5
     result = simulate(static(2), [0, 0], [8, 2], **OVERFLOW)
-    equal(result.evictions, [1, 0])
+    equal(result.preemptions, [1, 0])
     equal(result.completion, [8, 5])
 
 
-def test_evicted_requests_come_first_whatever_the_discipline() -> None:
-    # SJF; requests 0 and 1 predicted 2; request 1 is evicted at 5 and returns before request 2, predicted 1
+def test_preempted_requests_come_first_whatever_the_discipline() -> None:
+    # SJF; requests 0 and 1 predicted 2; request 1 is preempted at 5 and returns before request 2, predicted 1
     result = simulate(
         scripted([(1, 2), (1, 1), (1, 1)]), [0, 0, 4], [8, 8, 1], prompt=5, predicted=[2, 2, 1], etas=(20,),
         queueing=Queueing(discipline="sjf"),
@@ -88,7 +88,7 @@ def test_alone_and_too_long_is_dropped() -> None:
     equal(result.first_token, [1, 6])
     equal(result.last_token, [NAN, 10])
     equal(result.completion, [NAN, 10])
-    equal(result.evictions, [0, 0])
+    equal(result.preemptions, [0, 0])
     assert [batch.end for batch in result.batches] == [5, 10]
     assert [batch.peak_tokens for batch in result.batches] == [10, 10]
     assert result.in_system_integral == 15

@@ -27,7 +27,7 @@ def test_free_servers_are_asked_in_number_order() -> None:
     assert members(result)[2:] == [(3, 0, (2,)), (3, 1, (3,))]
 
 
-def test_eviction_and_completion_of_another_server() -> None:
+def test_preemption_and_completion_of_another_server() -> None:
     # Server 0: request 0 (5 tokens) to 5.  Server 1: 1 and 2, request 2 leaves at 5.
     # One question at 5, with request 2.
     result = simulate(
@@ -37,7 +37,7 @@ def test_eviction_and_completion_of_another_server() -> None:
     assert times(result) == [0, 0, 5]
 
 
-def test_eviction_and_completion_of_its_own_server() -> None:
+def test_preemption_and_completion_of_its_own_server() -> None:
     # at 5 request 1 leaves and the batch ends: it is asked once and sees request 1
     views, decide = watch(static(2))
     simulate(decide, [0, 0], [2, 8], **OVERFLOW)
@@ -47,7 +47,7 @@ def test_eviction_and_completion_of_its_own_server() -> None:
     ]
 
 
-def test_evictions_of_two_servers() -> None:
+def test_preemptions_of_two_servers() -> None:
     # pairs 0, 1 and 2, 3 overflow at 5 on servers 0 and 1; server 2 is asked once and takes 1 and 3 together
     result = simulate(static(2), [0] * 4, [8] * 4, prompt=5, predicted=[2] * 4, etas=(20, 20, 30))
     assert members(result)[2] == (5, 2, (1, 3))
@@ -60,7 +60,7 @@ def simultaneous(kind: str) -> tuple[list[float], list[int], dict[str, Any]]:
     return [0, 0], [8, 8], {"prompt": [5, 5], "predicted": [2, 2]}
 
 
-@pytest.mark.parametrize("kind", ["completion", "eviction"])
+@pytest.mark.parametrize("kind", ["completion", "preemption"])
 def test_server_events_come_before_arrivals(kind: str) -> None:
     # one question at 5; it sees what the server event did and the request that arrives at 5
     arrival, output, lengths = simultaneous(kind)
@@ -77,7 +77,7 @@ def test_server_events_come_before_arrivals(kind: str) -> None:
     assert members(result)[1][2] == views[1].queues[0]
 
 
-@pytest.mark.parametrize("kind", ["completion", "eviction"])
+@pytest.mark.parametrize("kind", ["completion", "preemption"])
 @pytest.mark.parametrize("timer", ["hold", "tick"])
 def test_server_events_come_before_timers(kind: str, timer: str) -> None:
     # A request that arrives at 1 waits: asked at 1 (server 1), then once at 5, where the timer (1 + 4, or 5) is due.

@@ -92,14 +92,14 @@ def test_a_tick_comes_again_only_after_something_happened() -> None:
     assert members(result) == [(4, 0, (0, 1))]
 
 
-def test_a_tick_comes_again_after_a_completion_and_after_an_eviction() -> None:
+def test_a_tick_comes_again_after_a_completion_and_after_an_preemption() -> None:
     # overhead 0.5: request 0 to 1.5.  Request 1 waits at 0.25 (server 1), at the tick 1, at 1.5 (completion) and at
     # the tick 2, where nothing can come any more
     queueing = Queueing(tick_s=1)
     script = scripted([(1, 1)] + [(1, 0)] * 9)
     result = simulate(script, [0, 0.25], [1, 1], etas=(INF, INF), queueing=queueing, overhead_s=0.5)
     assert [(d.time, d.server) for d in result.decisions] == [(0, 0), (0.25, 1), (1, 1), (1.5, 0), (2, 0)]
-    # request 1 is evicted at 5 and waits there, at the tick 6, at 8 (completion) and at the tick 9, the last
+    # request 1 is preempted at 5 and waits there, at the tick 6, at 8 (completion) and at the tick 9, the last
     script = scripted([(1, 2)] + [(1, 0)] * 9)
     queueing = Queueing(tick_s=3)
     result = simulate(script, [0, 0], [8, 8], prompt=5, predicted=[2, 2], etas=(20, 20), queueing=queueing)

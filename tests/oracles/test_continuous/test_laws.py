@@ -39,14 +39,14 @@ def test_everyone_ends_once_and_memory_holds(data) -> None:
 
 def test_laws_by_lot() -> None:
     """The same where memory is tight more often."""
-    evicted = 0
+    preempted = 0
     for seed in range(150):
         pick = dice(seed)
         case = make_case(pick, lattice=seed % 2 == 0, drained=True)
         result = simulate_case(case, scripted(make_script(pick, case.config)))
         assert_laws(case, result)
-        evicted += result.evictions.sum()
-    assert evicted > 200
+        preempted += result.preemptions.sum()
+    assert preempted > 200
 
 
 def assert_laws(case: Case, result: ContinuousResult) -> None:
@@ -63,7 +63,7 @@ def assert_laws(case: Case, result: ContinuousResult) -> None:
         assert len(result.gaps) == (case.requests.output_tokens[done] - 1).sum()
         prefilled = sum(row[3] for row in result.iterations)
         assert prefilled >= case.requests.prompt_tokens[done].sum()
-    if not result.evictions.any() and not result.count(DROPPED):
+    if not result.preemptions.any() and not result.count(DROPPED):
         assert sum(row[2] for row in result.iterations) == (case.requests.output_tokens[done] - 1).sum()
 
 

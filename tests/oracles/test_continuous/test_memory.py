@@ -38,7 +38,7 @@ def test_preemption_and_recompute() -> None:
     # It comes back at 3, when 0 is done, prefills 144 tokens to 4 (its second token) and ends at 5.
     views, policy = watch(cap(8))
     result = run(policy, [0, 0], [3, 3], prompt=[1439, 143], etas=(1600,), options=PROMPT)
-    equal(result.evictions, [0, 1])
+    equal(result.preemptions, [0, 1])
     equal(result.first_token, [1, 1])
     equal(result.completion, [3, 5])
     equal(result.dispatch, [0, 0])
@@ -88,12 +88,12 @@ def test_a_half_prefilled_member_leaves_and_stands_before_the_others() -> None:
     assert sum(row[3] for row in result.iterations if row[0] <= 32) == 31 + 17
     at_32 = [view for view in views if view.now == 32]
     assert [view.head_number for view in at_32] == [(1, 1)]
-    assert result.evictions[1] >= 1
+    assert result.preemptions[1] >= 1
     assert result.first_token[1] > 40
     equal(result.status, [COMPLETED] * 3)
 
 
-# ---- eviction by choice
+# ---- preemption by choice
 
 SRPT = Options(token_budget=INF, srpt=True)
 
@@ -101,7 +101,7 @@ SRPT = Options(token_budget=INF, srpt=True)
 def test_srpt_evicts_who_lacks_most() -> None:
     # at 2 request 0 lacks 8, the head 3: out it goes; it comes back at 5 and needs 8 more
     result = run(cap(1), [0, 1.5], [10, 3], options=SRPT, max_batch=2)
-    assert [(d.time, d.admitted, d.evicted) for d in result.decisions] == [
+    assert [(d.time, d.admitted, d.preempted) for d in result.decisions] == [
         (0, (0,), ()),
         (2, (1,), (0,)),
         (2, (), ()),
@@ -113,9 +113,9 @@ def test_srpt_evicts_who_lacks_most() -> None:
 
 
 def test_srpt_spares_equals_and_is_asked_when_full() -> None:
-    equal(run(cap(1), [0, 1.5], [10, 8], options=SRPT, max_batch=2).evictions, [0, 0])
+    equal(run(cap(1), [0, 1.5], [10, 8], options=SRPT, max_batch=2).preemptions, [0, 0])
     full = run(cap(1), [0, 1.5], [10, 3], options=SRPT, max_batch=1)
-    equal(full.evictions, [1, 0])
+    equal(full.preemptions, [1, 0])
     equal(full.completion, [13, 5])
 
 
@@ -126,10 +126,10 @@ def test_srpt_evicts_for_memory_but_not_for_who_cannot_come_anyway() -> None:
         "etas": (160,),
         "options": Options("prompt", token_budget=INF, srpt=True),
     }
-    equal(run(cap(8), [0, 1.5], [10, 3], **memory).evictions, [1, 0])
+    equal(run(cap(8), [0, 1.5], [10, 3], **memory).preemptions, [1, 0])
     # server 0 cannot hold the head: its member stays, and the head goes to server 1 at 2
     small = run(cap(1), [0, 0.5, 1], [10, 10, 3], prompt=[1, 1, 40], etas=(32, 64), options=SRPT, max_batch=2)
-    equal(small.evictions, [0, 1, 0])
+    equal(small.preemptions, [0, 1, 0])
     equal(small.dispatch, [0, 0.5, 1.5])
 
 

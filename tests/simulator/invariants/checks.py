@@ -79,7 +79,7 @@ def check_batches(result: RunResult) -> None:
     running = batches["end"] > now
     assert running.sum() == (result.servers["batch"] != NONE).sum()
     if not running.any():
-        assert lane["launched"] == lane["completed"] + lane["dropped"] + lane["evicted"]
+        assert lane["launched"] == lane["completed"] + lane["dropped"] + lane["preempted"]
 
 
 def check_order(result: RunResult) -> None:
@@ -91,33 +91,33 @@ def check_order(result: RunResult) -> None:
         assert (dispatch[1:] >= dispatch[:-1]).all()
 
 
-def check_late(result: RunResult) -> None:
-    """Nobody is late where there is no late bin; at the first dispatch nobody was due who was not late, and without
-    triage only who was due is."""
+def check_overdue(result: RunResult) -> None:
+    """No request is overdue where there is no such queue; at its first dispatch a request that was due is overdue, and
+    without the rule at launch no other is."""
     queueing, rows = result.config.queueing, result.requests[result.requests["status"] != REJECTED]
     started = rows[~np.isnan(rows["dispatch"])]
     if queueing.overdue_factor is None:
-        assert (rows["late"] == 0).all()
+        assert (rows["overdue"] == 0).all()
         return
     due = np.array([last_start_s(result.config, row, queueing.overdue_factor) for row in started])
     clear = np.abs(due - started["dispatch"]) > 1e-9
-    assert (started["late"] >= (due <= started["dispatch"]))[clear].all()
+    assert (started["overdue"] >= (due <= started["dispatch"]))[clear].all()
     if queueing.overdue_batch_factor is None:
-        assert (started["late"] == (due <= started["dispatch"]))[clear].all()
+        assert (started["overdue"] == (due <= started["dispatch"]))[clear].all()
 
 
 def last_start_s(config: SimConfig, row: np.void, factor: float) -> float:
     """Deadline minus what has to be left of it, from the service time alone on the first server, token by token."""
     profile, slo = config.servers[0].profile, config.slos[row["slo_class"]]
     prompt, length = int(row["prompt"]), int(row["predicted"])
-    if row["evictions"]:
+    if row["preemptions"]:
         return np.nan  # its prediction is another one now
     prefill = profile.prefill_ms([prompt]) / 1000
     if profile.form == "batch-length":
         decode = profile.decode_step_ms(1, 0.0) / 1000 * (length if profile.length == "output" else prompt + length)
     else:
         kv: Any = prompt + np.arange(1, length)  # the law takes arrays too
-        decode = np.sum(profile.decode_step_ms(1, kv)) / 1000
+        decode = sum(profile.decode_step_ms(1, float(tokens)) for tokens in kv) / 1000
     alone = np.array([prefill, prefill + decode])
     targets = np.array([slo.ttft_s, slo.e2e_s])
     return float(row["arrival"] + np.min(targets - np.minimum(factor * alone, np.maximum(alone, targets / 2))))
@@ -148,4 +148,4 @@ def check_all(result: RunResult) -> None:
     check_batches(result)
     if result.config.queueing.discipline == "fifo" and result.config.queueing.overdue_factor is None:
         check_order(result)
-    check_late(result)
+    check_overdue(result)

@@ -38,16 +38,16 @@ def test_one_bin_of_multibin_is_dynamic(config: SimConfig, select: str) -> None:
         assert one.bins[0][name] == one.bins[1][name] == single.bins[1][name], name
 
 
-@pytest.mark.parametrize("late_bin", [None, 2.0])
+@pytest.mark.parametrize("overdue", [None, 2.0])
 @pytest.mark.parametrize("config", SETTINGS, ids=SETTING_NAMES)
 @pytest.mark.parametrize("policy", ["static:batch=32", "dynamic", "sjf", "timeout", "window"])
-def test_many_bins_read_through_any_are_one_queue(config: SimConfig, policy: str, late_bin: float | None) -> None:
-    """The merge of K bins by the order of one queue is that queue, also beside a late bin."""
+def test_many_bins_read_through_any_are_one_queue(config: SimConfig, policy: str, overdue: float | None) -> None:
+    """The merge of K bins by the order of one queue is that queue, also beside an overdue queue."""
     requests, edges = loaded(6)
-    config = dataclasses.replace(config, queueing=Queueing(overdue_factor=late_bin))
+    config = dataclasses.replace(config, queueing=Queueing(overdue_factor=overdue))
     one = run(config, requests, policy)
-    many = run(dataclasses.replace(config, queueing=Queueing(edges, overdue_factor=late_bin)), requests, policy)
-    plain = {"lane": ("num_bins",), "batches": ("choice",), "servers": ("choice",)}
+    many = run(dataclasses.replace(config, queueing=Queueing(edges, overdue_factor=overdue)), requests, policy)
+    plain = {"lane": ("num_bins", "rows"), "batches": ("choice",), "servers": ("choice",)}
     assert_equal_bytes(zeroed(one, **plain), zeroed(many, **plain), but=("bin", "next", "prev"), bins=False)
     assert packed(one.bins[-1]) == packed(many.bins[-1])
     assert len(np.unique(many.requests["bin"])) == 4

@@ -19,7 +19,7 @@ from tests.simulator.test_parity import configs, script, workloads
 @settings(COMMON, max_examples=250)
 @given(st.data())
 def test_whatever_is_decided(data: st.DataObject) -> None:
-    """Random decisions in random systems: waits, empty bins, evictions, drops, horizons."""
+    """Random decisions in random systems: waits, empty bins, preemptions, drops, horizons."""
     config, requests = data.draw(configs()), data.draw(workloads())
     check_all(run_script(config, requests, script(data.draw, config)))
 
@@ -52,7 +52,7 @@ def test_the_memory_scenario_has_every_fate() -> None:
     """What the tests above are about does happen in them."""
     requests, edges = loaded()
     result = run(dataclasses.replace(MEMORY, queueing=Queueing(edges)), requests, "static:batch=64")
-    for name, least in (("completed", 10_000), ("evicted", 500), ("rejected", 10), ("dropped", 1)):
+    for name, least in (("completed", 10_000), ("preempted", 500), ("rejected", 10), ("dropped", 1)):
         assert result.lane[name] >= least, name
     assert (result.servers["peak_ever"] > [5990.0, 7990.0]).all()
 
@@ -62,7 +62,7 @@ def test_the_memory_scenario_has_every_fate() -> None:
 @given(st.data())
 def test_static_is_work_conserving(lattice: bool, data: st.DataObject) -> None:
     """Without a memory limit a free server takes what waits, at once; also where arrivals and ends coincide."""
-    config, requests = data.draw(configs(lattice, evictions=False)), data.draw(workloads(lattice))
+    config, requests = data.draw(configs(lattice, preemptions=False)), data.draw(workloads(lattice))
     config = dataclasses.replace(config, horizon_s=np.inf)
     check_work_conservation(run(config, requests, "static:batch=2"))
 

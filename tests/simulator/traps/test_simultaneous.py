@@ -141,17 +141,17 @@ PAIR: dict[str, Any] = {"prompt": 5, "predicted": [2, 2], "etas": (20.0, 20.0)}
 """Two requests of 8 tokens on a server of 20: 10 + 2 * 5 fits, so the later one leaves at 5 s."""
 
 
-def test_eviction_and_arrival() -> None:
+def test_preemption_and_arrival() -> None:
     """At 5 request 1 comes back and request 2 arrives: the other server sees both, the returned one first."""
     pair: dict[str, Any] = {**PAIR, "predicted": [2, 2, 1], "etas": (20.0, 30.0)}
     seen, rows = watch([0, 0, 5], [8, 8, 1], answers=[(1, 2)], **pair)
     assert [(s.now, s.server, s.waiting, s.head) for s in seen] == [(0, 0, 2, 0), (5, 1, 2, 1)]
-    assert rows["evictions"].tolist() == [0, 1, 0]
+    assert rows["preemptions"].tolist() == [0, 1, 0]
     assert rows["batch"][1] == rows["batch"][2]
 
 
 @pytest.mark.parametrize("timer", [Queueing(hold_s=4.0), Queueing(tick_s=5.0)], ids=["hold", "tick"])
-def test_eviction_and_timer(timer: Queueing) -> None:
+def test_preemption_and_timer(timer: Queueing) -> None:
     """At 5 request 1 comes back and the timer of request 2 (waiting since 1) is due: one question shows both."""
     pair: dict[str, Any] = {**PAIR, "predicted": [2, 2, 1]}
     seen, _ = watch([0, 0, 1], [8, 8, 1], answers=[(1, 2), (1, 0), (1, 2)], queueing=timer, **pair)
@@ -160,21 +160,21 @@ def test_eviction_and_timer(timer: Queueing) -> None:
     assert all(s.now > 5 for s in seen[3:])
 
 
-def test_eviction_and_completion_of_the_same_server() -> None:
+def test_preemption_and_completion_of_the_same_server() -> None:
     """Member 0 has its two tokens when member 1 must leave: at 5 the batch ends, and the server is asked once."""
     seen, rows = watch([0, 0], [2, 8], answers=[(1, 2)], **{**PAIR, "etas": (20.0,)})
     assert [(s.now, s.waiting, s.head, s.server_batches) for s in seen] == [(0, 2, 0, 0), (5, 1, 1, 1)]
     assert rows["completion"][0] == 5
 
 
-def test_eviction_and_completion_of_another_server() -> None:
+def test_preemption_and_completion_of_another_server() -> None:
     """At 5 server 0 ends and request 2 leaves server 1: server 0 is asked once, with request 2 waiting."""
     answers = [(1, 1), (1, 2)]
     seen, _ = watch([0, 0, 0], [5, 8, 8], answers=answers, **{**PAIR, "predicted": [2, 2, 2]})
     assert [(s.now, s.server, s.waiting, s.head) for s in seen] == [(0, 0, 3, 0), (0, 1, 2, 1), (5, 0, 1, 2)]
 
 
-def test_eviction_and_eviction() -> None:
+def test_preemption_and_preemption() -> None:
     """Pairs on servers 0 and 1 overflow at 5: the third server sees both that left, in order of number."""
     pair: dict[str, Any] = {**PAIR, "predicted": [2] * 4, "etas": (20.0, 20.0, 30.0)}
     seen, rows = watch([0] * 4, [8] * 4, answers=[(1, 2)], **pair)

@@ -1,0 +1,43 @@
+"""Requests that become overdue at launch: they would miss their deadline in the batch being formed (engine `batch`)."""
+
+from __future__ import annotations
+
+from llmsched_env.compiler.parts import part
+from llmsched_env.core.latency import prefill_s
+from llmsched_env.core.layout import NONE, WAITING
+from llmsched_env.core.queueing.queues import head, next_row, push_overdue
+from llmsched_env.engines.batch.service_time import batch_time, work_of
+
+
+@part
+def remove_overdue(state, server, n):
+    """Move those of the ``n`` in ``state.members`` that become overdue to the overdue queue; return how many stay.
+
+    A request becomes overdue when its deadline comes before now + ``overdue_batch_factor`` x the predicted time to it.
+    Requests that were preempted, and those that are overdue already, stay.
+    """
+    lane = state.lane
+    work = work_of(state, n)
+    end = lane.now + lane.overdue_batch_factor * batch_time(state, server, n, work)
+    first = lane.now + lane.overdue_batch_factor * (lane.overhead + prefill_s(server, work[0], work[1]))
+    kept = 0
+    for m in range(n):
+        i = state.members[m]
+        request = state.requests[i]
+        slo = state.slos[request.slo_class]
+        misses = request.arrival + slo.e2e < end or request.arrival + slo.ttft < first
+        if misses and not request.overdue and request.preemptions == 0:
+            request.status = WAITING
+            push_overdue(state, i)
+        else:
+            state.members[kept] = i
+            kept += 1
+    return kept
+
+
+@part
+def others_wait(state, choice):
+    """Whether a request that is not overdue waits in ``choice``."""
+    row = next_row(state, choice, 0)
+    i = NONE if row == NONE else head(state, row)
+    return i != NONE and not state.requests[i].overdue

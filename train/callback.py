@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import io
 import pickle
 import sys
 import time
@@ -22,6 +22,7 @@ from llmsched.policies.network.layouts import LAYOUTS
 from llmsched.train.many_systems import LOAD_BANDS, ManySystems
 from llmsched.train.validation import ScoredRun, WeightScore, misses_by_load, score_weights
 from llmsched_env.envs.spaces import ladder
+from llmsched_env.files.writing import write_bytes
 
 STATE = "resume.pt"
 SMALL_BATCH = 8
@@ -114,9 +115,9 @@ class TrainingCallback(BaseCallback):
 
     def save(self) -> None:
         """Write the state to resume from; a kill in between leaves the previous state whole."""
-        fresh = self.folder / (STATE + ".new")
-        torch.save(self.state(), fresh)
-        os.replace(fresh, self.folder / STATE)
+        content = io.BytesIO()
+        torch.save(self.state(), content)
+        write_bytes(self.folder / STATE, content.getvalue())
 
     def finish(self) -> None:
         """Evaluate once more, and save the present weights as ``last``."""
@@ -153,7 +154,7 @@ def decision_mix(actions: NDArray[np.int64], bins: int, max_batch: int) -> list[
 def restore(model: OnPolicyAlgorithm, callback: TrainingCallback, folder: Path) -> None:
     """Put ``model`` and ``callback`` back to the last state saved in ``folder``.
 
-    The file is unpickled, so it must be one that this program wrote.
+    The file is unpickled, which runs whatever is in it: the caller was told so by ``--unpickle``.
     """
     path = folder / STATE
     if not path.is_file():

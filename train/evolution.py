@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
 import json
-import os
-import pickle
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -23,11 +22,20 @@ from numpy.typing import NDArray
 
 from llmsched.policies.network import checkpoint
 from llmsched.policies.network.layouts import LAYOUTS
-from llmsched.train.arguments import add_flags, add_resume, command_line, first_line, given_values, setting
+from llmsched.train.arguments import TYPES, add_flags, add_resume, command_line, first_line, given_values, setting
 from llmsched.train.systems import TRAINING_SEED, TrainingSystem
 from llmsched.train.validation import ScoredRun, make_runs, misses_by_load, score_weights
+from llmsched_env.files.arrays import read_arrays
+from llmsched_env.files.reading import CannotReadError, read_json
+from llmsched_env.files.writing import make_folder, write_bytes, write_text
 
-STATE = "resume.pkl"
+STATE = "losses.npz"
+OLD_STATE = "resume.pkl"
+"""The state of earlier versions, which would run code when it is read."""
+
+MOST_BYTES = 2**28
+"""Most bytes of a state."""
+
 CURVE = "curve.csv"
 
 SAVE_EVERY = 10
@@ -75,49 +83,97 @@ class SearchProblem:
         return make_runs(self.systems, seeds, requests, self.loads, self.rivals)
 
 
-def start_curve(path: Path, done: int) -> None:
-    """Write the heading of the curve; where the search continues, drop all rows after generation ``done``."""
-    lines = path.read_text(encoding="utf-8").splitlines()[1:] if path.is_file() else []
-    kept = [line for line in lines if int(line.split(",")[0]) <= done]
-    path.write_text("\n".join(["generation,mean,best,sigma", *kept, ""]), encoding="utf-8")
+class Search:
+    """CMA-ES, which tells everything that it has done by its losses: the same losses lead to the same state.
+
+    So what is kept of a search is an array of numbers, and nothing has to be unpickled to continue it.
+    """
+
+    def __init__(self, settings: SearchSettings, problem: SearchProblem, pool: int) -> None:
+        about = {"popsize": settings.population, "seed": settings.seed + 1, "verbose": -9}
+        self.strategy = cma.CMAEvolutionStrategy(problem.start, settings.sigma, about)
+        self.losses: list[list[float]] = []  # a row per generation
+        self._settings, self._pool = settings, pool
+        self._rng = np.random.default_rng(settings.seed)
+
+    def next_generation(self) -> tuple[list[int], list[NDArray[np.float64]]]:
+        """The places in the pool of the runs that are drawn, and the points (D,) to try."""
+        count = min(self._settings.runs, self._pool)
+        drawn = self._rng.choice(self._pool, count, replace=False).tolist()
+        return drawn, self.strategy.ask()
+
+    def tell(self, points: Sequence[NDArray[np.float64]], losses: Sequence[float]) -> None:
+        """The losses of these points."""
+        self.strategy.tell(points, losses)
+        self.losses.append([float(loss) for loss in losses])
+
+    @property
+    def curve(self) -> str:
+        """The row of the curve for the last generation."""
+        losses = self.losses[-1]
+        return f"{len(self.losses)},{np.mean(losses):.6g},{min(losses):.6g},{self.strategy.sigma:.6g}"
 
 
-def load_or_begin(
-    settings: SearchSettings, start: NDArray[np.float64], folder: Path
-) -> tuple[Any, np.random.Generator, int]:
-    """(search, generator that draws the runs, generations done), as kept in ``folder``, or new."""
-    if (folder / STATE).is_file():
-        return pickle.loads((folder / STATE).read_bytes())
-    about = {"popsize": settings.population, "seed": settings.seed + 1, "verbose": -9}
-    return cma.CMAEvolutionStrategy(start, settings.sigma, about), np.random.default_rng(settings.seed), 0
+def read_losses(file: Path, settings: SearchSettings) -> NDArray[np.float64]:
+    """The losses (G, population) of an earlier start; `ValueError` in one line where ``file`` is not that."""
+    if not file.exists():
+        if file.with_name(OLD_STATE).exists():
+            raise ValueError(f"{file.with_name(OLD_STATE)} is of an earlier version and is not read: begin anew.")
+        return np.zeros((0, settings.population))
+    try:
+        found = read_arrays(file, MOST_BYTES).get("losses")
+    except CannotReadError as error:
+        raise ValueError(f"{file}: {error}: delete it to begin anew.") from None
+    wanted = f"losses of {settings.population} points a generation"
+    if found is None or found.dtype != np.float64 or found.ndim != 2 or found.shape[1] != settings.population:
+        raise ValueError(f"{file}: it does not hold {wanted}: delete it to begin anew.")
+    if not np.isfinite(found).all() or len(found) > settings.generations:
+        raise ValueError(f"{file}: it does not hold finite {wanted}, at most {settings.generations} generations.")
+    return found
 
 
 def evolve(settings: SearchSettings, problem: SearchProblem, folder: Path, command: str) -> None:
-    """Search, keep the state after every generation, and save the centre of the search as ``folder``/best."""
+    """Search, keep the losses of every generation, and save the centre of the search as ``folder``/best."""
+    kept = read_losses(folder / STATE, settings)
     pool = problem.runs(range(FIRST_SEED, FIRST_SEED + settings.pool), settings.requests)
-    search, rng, done = load_or_begin(settings, problem.start, folder)
-    layout, about = LAYOUTS[problem.engine], {"engine": problem.engine, "command": command}
+    search, layout = Search(settings, problem, len(pool)), LAYOUTS[problem.engine]
+    about = {"engine": problem.engine, "command": command}
     checkpoint.save(folder / "start", layout.unpack(problem.pack(problem.start)), about)
-    start_curve(folder / CURVE, done)
-    began, first = time.monotonic(), done
-    for generation in range(done + 1, settings.generations + 1):
-        drawn = [pool[i] for i in rng.choice(len(pool), min(settings.runs, len(pool)), replace=False)]
-        points = search.ask()
-        losses = [score_weights(drawn, problem.pack(x)).mean for x in points]
+    rows, began, centre = ["generation,mean,best,sigma"], time.monotonic(), None
+    for generation in range(1, settings.generations + 1):
+        drawn, points = search.next_generation()
+        again = generation <= len(kept)
+        runs = [pool[place] for place in drawn]
+        losses = kept[generation - 1] if again else [score_weights(runs, problem.pack(x)).mean for x in points]
         search.tell(points, losses)
-        with (folder / CURVE).open("a", encoding="utf-8") as curve:
-            curve.write(f"{generation},{np.mean(losses):.6g},{min(losses):.6g},{search.sigma:.6g}\n")
-        fresh = folder / (STATE + ".new")
-        fresh.write_bytes(pickle.dumps((search, rng, generation)))
-        os.replace(fresh, folder / STATE)
-        left_s = (time.monotonic() - began) / (generation - first) * (settings.generations - generation)
-        line = f"generation {generation}: log ratio {np.mean(losses):+.3f} on average, {min(losses):+.3f} at best"
-        print(f"{line}, {left_s:.0f} s left", file=sys.stderr)
+        rows.append(search.curve)
         if generation % SAVE_EVERY == 0 or generation == settings.generations:
             trained = {"arguments": dataclasses.asdict(settings), "generation": generation}
-            checkpoint.save(folder / "best", layout.unpack(problem.pack(search.mean)), {**about, **trained})
+            centre = layout.unpack(problem.pack(search.strategy.mean)), {**about, **trained}
+        if again and generation < len(kept):
+            continue
+        write_state(folder, search, rows)
+        if centre is not None:  # after a restart too: a kill may have come between the two files
+            checkpoint.save(folder / "best", *centre)
+            centre = None
+        say_generation(generation, losses, (time.monotonic() - began) / (generation - len(kept) or 1), settings)
     best = checkpoint.load(folder / "best").packed
     report_validation(problem.runs(problem.validation_seeds, settings.requests), best)
+
+
+def write_state(folder: Path, search: Search, rows: Sequence[str]) -> None:
+    """Keep the losses, then the curve, which follows from them."""
+    content = io.BytesIO()
+    np.savez(content, losses=np.array(search.losses))
+    write_bytes(folder / STATE, content.getvalue())
+    write_text(folder / CURVE, "\n".join([*rows, ""]))
+
+
+def say_generation(generation: int, losses: Sequence[float], seconds: float, settings: SearchSettings) -> None:
+    """A line on standard error; ``seconds``: what a generation takes."""
+    left_s = seconds * (settings.generations - generation)
+    line = f"generation {generation}: log ratio {np.mean(losses):+.3f} on average, {min(losses):+.3f} at best"
+    print(f"{line}, {left_s:.0f} s left", file=sys.stderr)
 
 
 def report_validation(runs: Sequence[ScoredRun], params: NDArray[np.float64]) -> None:
@@ -126,6 +182,23 @@ def report_validation(runs: Sequence[ScoredRun], params: NDArray[np.float64]) ->
     print(f"validation: log ratio {final.mean:+.3f}")
     for load, (misses, best) in misses_by_load(final).items():
         print(f"load {load:g}: {100 * misses:.2f} % missed, {100 * best:.2f} % by the best heuristic of every run")
+
+
+def read_settings(parser: argparse.ArgumentParser, config: Path, kind: type[SearchSettings]) -> SearchSettings:
+    """The settings that a run was started with; exit 2 with one line where the file is damaged."""
+    try:
+        found = read_json(config)
+        known = {field.name: TYPES[str(field.type)] for field in dataclasses.fields(kind)}
+        if not isinstance(found, dict) or found.keys() != known.keys():
+            raise CannotReadError(f"it does not hold {', '.join(known)}")
+        for name, value in found.items():
+            if isinstance(value, bool) or not isinstance(
+                value, (known[name], int) if known[name] is float else known[name]
+            ):
+                raise CannotReadError(f"{name}={value!r} is no {known[name].__name__}")
+    except CannotReadError as error:
+        parser.error(f"{config}: {error}: write it again, or begin a new run with another --out.")
+    return kind(**found)
 
 
 def run_command(
@@ -149,11 +222,11 @@ def run_command(
     if resume and not config.exists():
         parser.error(f"{folder} holds no run to continue: drop --resume, or give the --out of a run.")
     if resume:
-        settings = kind(**json.loads(config.read_text(encoding="utf-8")))
+        settings = read_settings(parser, config, kind)
     try:
         problem = make_problem(settings)
-        folder.mkdir(parents=True, exist_ok=True)
-        config.write_text(json.dumps(dataclasses.asdict(settings), indent=1) + "\n", encoding="utf-8")
+        make_folder(folder)
+        write_text(config, json.dumps(dataclasses.asdict(settings), indent=1) + "\n")
         evolve(settings, problem, folder, command_line(program, settings))
     except ValueError as error:
         print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -1,10 +1,11 @@
 """Train the network of the engine `batch` with PPO: ``python train/ppo.py --out runs/first``.
 
-PPO or MaskablePPO of Stable-Baselines3, on native lanes of many systems at once (train/systems.py).  It starts from the
-shipped weights, which an evolution strategy found (train/search.py), from a checkpoint, or from nothing.  ``--resume``
-continues a run that was stopped.  The folder of ``--out`` holds all there is to know: config.json (arguments, versions,
-seeds, git commit, threads), TensorBoard curves, progress.csv, resume.pt, and best.npz with best.json, which
-``network:path=FOLDER/best`` runs in every experiment.
+PPO or MaskablePPO of Stable-Baselines3, on native lanes of many systems at once (train/systems.py).  It starts from
+the shipped weights, which an evolution strategy found (train/search.py), from a checkpoint, or from nothing.
+``--resume --unpickle`` continues a run that was stopped: the state of Stable-Baselines3 is a pickle, which runs what
+is in it.  The folder of ``--out`` holds all there is to know: config.json (arguments, versions, seeds, git commit,
+threads), TensorBoard curves, progress.csv, resume.pt, and best.npz with best.json, which ``network:path=FOLDER/best``
+runs in every experiment.
 """
 
 from __future__ import annotations
@@ -35,11 +36,13 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 
 from llmsched.policies.network import checkpoint
 from llmsched.train.arguments import add_flags, add_resume, first_line, given_values, setting
-from llmsched.train.callback import TrainingCallback, restore
+from llmsched.train.callback import STATE, TrainingCallback, restore
 from llmsched.train.many_systems import ManySystems, make_many_systems
 from llmsched.train.network import MaskableSchedulerPolicy, SchedulerPolicy
 from llmsched.train.systems import TrainingSystem, training_systems
 from llmsched.train.validation import make_runs
+from llmsched_env.files.reading import read_json
+from llmsched_env.files.writing import write_text
 
 PROGRAM = "ppo.py"
 HYPERPARAMS = Path(__file__).parent / "hyperparams" / "scheduler.toml"
@@ -84,14 +87,23 @@ def parse_arguments(argv: Sequence[str] | None) -> tuple[PPOArguments, bool]:
     """
     parser = argparse.ArgumentParser(prog=PROGRAM, description=first_line(__doc__), allow_abbrev=False)
     add_resume(parser)
+    text = (
+        f"allow --resume to unpickle {STATE}, which runs whatever is in it: only for a folder that this program wrote"
+    )
+    parser.add_argument("--unpickle", action="store_true", help=text)
     parser.add_argument("--hyperparams", default=str(HYPERPARAMS), metavar="FILE", help="TOML file of arguments")
     add_flags(parser, PPOArguments)
     given = given_values(parser.parse_args(argv))
-    resume, file = given.pop("resume"), Path(given.pop("hyperparams"))
+    resume, file, unpickle = given.pop("resume"), Path(given.pop("hyperparams")), given.pop("unpickle")
     try:
+        if resume and not unpickle:
+            raise ValueError(
+                f"--resume reads {STATE} by unpickling it, which runs whatever is in it: give --unpickle too, for "
+                f"a folder that this program wrote and nobody else could write to."
+            )
         if resume:
             folder = Path(given.get("out", PPOArguments().out))
-            kept = json.loads((folder / "config.json").read_text(encoding="utf-8"))["arguments"]
+            kept = read_json(folder / "config.json")["arguments"]
             return check_arguments(PPOArguments(**kept)), True
         values = {**tomllib.loads(file.read_text(encoding="utf-8")), **given}
         return check_arguments(PPOArguments(**values)), False
@@ -189,8 +201,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
         document = describe_run(arguments, " ".join(["python train/ppo.py", *words]))
-        (folder / "config.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    document = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        write_text(folder / "config.json", json.dumps(document, indent=1) + "\n")
+    document = read_json(folder / "config.json")
     model.set_logger(configure(str(folder), ["csv", "tensorboard"]))
     runs = make_runs(systems, range(arguments.evaluation_seeds), arguments.evaluation_requests)
     callback = TrainingCallback(folder, document, runs, arguments)

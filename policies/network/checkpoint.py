@@ -8,8 +8,9 @@ whatever the trainer adds) and what they hash to.  Nothing in either file runs c
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import zipfile
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +21,18 @@ from numpy.typing import NDArray
 
 import llmsched_env
 from llmsched.policies.network.layouts import LAYOUTS, Arrays
+from llmsched_env.files.arrays import read_arrays
+from llmsched_env.files.reading import CannotReadError, read_json
+from llmsched_env.files.showing import shortened
+from llmsched_env.files.writing import make_folder, write_bytes, write_text
 
 FORMAT = "llmsched-policy/v1"
 """Format of the JSON, its first field."""
+
+MOST_BYTES = 2**26
+"""Most bytes of a checkpoint's file."""
+
+MOST_HIDDEN = 2**16
 
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = {"batch": WEIGHTS / "network-batch", "continuous": WEIGHTS / "network-continuous"}
@@ -76,9 +86,11 @@ def save(path: str | Path, arrays: Mapping[str, NDArray[np.float64]], about: Map
         "layout": LAYOUTS[about.get("engine", "batch")].description,
         **about,
     }
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(stem.with_name(stem.name + ".npz"), **kept)  # type: ignore[arg-type]
-    stem.with_name(stem.name + ".json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    content = io.BytesIO()
+    np.savez(content, **kept)  # type: ignore[arg-type]
+    make_folder(stem.parent)
+    write_bytes(stem.with_name(stem.name + ".npz"), content.getvalue())
+    write_text(stem.with_name(stem.name + ".json"), json.dumps(document, indent=1) + "\n")
 
 
 def load_shipped(engine: str) -> Checkpoint:
@@ -95,17 +107,21 @@ def load(path: str | Path) -> Checkpoint:
     about = _document(stem)
     if about.get("format") != FORMAT:
         raise ValueError(f"{stem}.json: format {about.get('format')!r} is not known: give a {FORMAT} checkpoint.")
-    layout = LAYOUTS.get(about.get("engine", "batch"))
+    engine = about.get("engine", "batch")
+    layout = LAYOUTS.get(engine) if isinstance(engine, str) else None
     if layout is None:
         raise ValueError(f"{stem}.json: engine {about['engine']!r} is not known: give one for {' or '.join(LAYOUTS)}.")
     _check_layout(stem, about.get("layout", {}), layout.description)
     arrays = _arrays(stem)
     hidden = about.get("hidden")
-    wanted = layout.shapes(hidden) if isinstance(hidden, int) and hidden > 0 else {}
+    wanted = {}
+    if isinstance(hidden, int) and not isinstance(hidden, bool) and 0 < hidden <= MOST_HIDDEN:
+        wanted = layout.shapes(hidden)
     found = {name: array.shape for name, array in arrays.items()}
     if not wanted or found != wanted or any(array.dtype != np.float64 for array in arrays.values()):
         raise ValueError(
-            f"{stem}.npz: its arrays are not those of a network of {hidden} hidden units: export it again."
+            f"{stem}.npz: its arrays are not those of a network of {shortened(str(hidden), 20)} hidden units: "
+            f"export it again."
         )
     if digest(arrays) != about.get("sha256"):
         raise ValueError(f"{stem}.npz: its hash is not the one in {stem.name}.json: take both files of one checkpoint.")
@@ -128,14 +144,12 @@ def _document(stem: Path) -> dict[str, Any]:
             f"{path.with_suffix('.zip')} is a file of Stable-Baselines3, which runs code when loaded: give the "
             f"checkpoint that training wrote beside it (.npz and .json)."
         )
+    if not os.path.lexists(path):
+        raise ValueError(f"{path}: there is no such checkpoint. Give one that train/search.py or train/ppo.py wrote.")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(
-            f"{path}: there is no such checkpoint. Give one that train/search.py or train/ppo.py wrote."
-        ) from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read as JSON ({' '.join(str(error).split())}).") from None
+        found = read_json(path, MOST_BYTES)
+    except CannotReadError as error:
+        raise ValueError(f"{path}: cannot be read as JSON ({error}).") from None
     if not isinstance(found, dict):
         raise ValueError(f"{path}: holds no JSON object: give the .json of a checkpoint.")
     return found
@@ -143,13 +157,12 @@ def _document(stem: Path) -> dict[str, Any]:
 
 def _arrays(stem: Path) -> dict[str, NDArray]:
     path = stem.with_name(stem.name + ".npz")
+    if not os.path.lexists(path):
+        raise ValueError(f"{path}: the weights are missing: put the .npz beside the .json.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise ValueError(f"{path}: the weights are missing: put the .npz beside the .json.") from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: cannot be read as plain arrays ({' '.join(str(error).split())}).") from None
+        return read_arrays(path, MOST_BYTES)
+    except CannotReadError as error:
+        raise ValueError(f"{path}: {error}.") from None
 
 
 def _check_layout(stem: Path, layout: Any, known: Mapping[str, Any]) -> None:

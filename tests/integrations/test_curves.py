@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import importlib
-import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +19,6 @@ from llmsched.train.callback import decision_mix
 from llmsched_env.envs.spaces import ladder
 
 ROOT = Path(__file__).resolve().parents[2]
-SEARCH = "--generations 4 --population 4 --systems 1 --requests 40 --pool 1 --runs 2 --hidden 2"
 
 
 def logged(folder: Path, steps: range, add: float = 0.0) -> Path:
@@ -118,40 +113,3 @@ def test_the_decision_mix_names_what_was_done() -> None:
     assert dict(decision_mix(np.zeros(3, np.int64), 2, 64))["wait"] == 1.0
     lines = {line.curve for panel in curves.TRAINING for line in panel.lines}
     assert {f"decisions/{name}" for name in mix} <= lines
-
-
-class KilledError(Exception):
-    """Somebody pulled the plug."""
-
-
-@pytest.mark.parametrize("program", ["search", "search_continuous"])
-def test_a_killed_search_goes_on(program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Killed between the line and the state: the generation is done again, stands there once, and ends the same."""
-    pytest.importorskip("cma")
-    from llmsched.policies.network import checkpoint
-    from llmsched.train import evolution
-
-    search = importlib.import_module(f"llmsched.train.{program}")
-    assert search.main(["--out", str(tmp_path / "whole"), *SEARCH.split()]) == 0
-    whole = (tmp_path / "whole" / "curve.csv").read_text()
-    rows = list(csv.DictReader(whole.splitlines()))
-    assert [row["generation"] for row in rows] == ["1", "2", "3", "4"]
-    assert all(float(row["best"]) <= float(row["mean"]) and float(row["sigma"]) > 0 for row in rows)
-    saved: list[Path] = []
-
-    def pulled(source: Path, target: Path) -> None:
-        if len(saved) == 2:
-            raise KilledError
-        saved.append(source)
-        os.replace(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(evolution, "os", SimpleNamespace(replace=pulled))
-        with pytest.raises(KilledError):
-            search.main(["--out", str(tmp_path / "cut"), *SEARCH.split()])
-    cut = tmp_path / "cut" / "curve.csv"
-    assert len(cut.read_text().splitlines()) == 4  # heading and three, of which two are kept
-    assert search.main(["--out", str(tmp_path / "cut"), "--resume"]) == 0
-    assert cut.read_text() == whole
-    weights = [checkpoint.load(tmp_path / run / "best").packed.tolist() for run in ("whole", "cut")]
-    assert weights[0] == weights[1]

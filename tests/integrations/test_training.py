@@ -86,7 +86,7 @@ def test_a_killed_run_goes_on_bit_for_bit(
         with pytest.raises(KilledError):
             training.main(["--out", str(tmp_path / "cut"), *arguments])
     assert not (tmp_path / "cut" / "last.npz").exists()
-    assert training.main(["--out", str(tmp_path / "cut"), "--resume"]) == 0
+    assert training.main(["--out", str(tmp_path / "cut"), "--resume", "--unpickle"]) == 0
     resumed = checkpoint.load(tmp_path / "cut" / "last")
     assert all(np.array_equal(whole.arrays[name], resumed.arrays[name]) for name in whole.arrays)
 
@@ -118,7 +118,8 @@ def test_a_run_is_self_contained_and_its_weights_compare(tiny: list[str], tmp_pa
     [
         (["--algorithm", "dqn"], "choose ppo or maskable"),
         (["--steps", "0"], "steps=0 is not allowed"),
-        (["--resume"], "config.json"),
+        (["--resume", "--unpickle"], "config.json"),
+        (["--resume"], "--unpickle"),
         (["--hyperparams", "nowhere.toml"], "nowhere.toml"),
     ],
 )

@@ -1,0 +1,184 @@
+"""The engine `continuous` beside vLLM's own scheduler, stamp for stamp: ``python eval/vllm_parity.py SYSTEMS STAMPS``
+
+Every system is run by the compiled engine with vLLM's rules; its stamps are held against those that vLLM's scheduler
+classes gave in virtual time (docs/results/vllm_parity.md).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmsched.eval.cli.findings import Findings
+from llmsched.eval.cli.frame import Experiment, Session, plain_parser
+from llmsched.eval.cli.progress import Progress
+from llmsched.eval.reality.vllm_systems import COEFFICIENTS, Stamps, System, read_stamps, read_systems
+from llmsched.policies import parse
+from llmsched_env.config import SLO, Continuous, Server, SimConfig
+from llmsched_env.core.constants import BLOCK_TOKENS
+from llmsched_env.profiles import Profile
+from llmsched_env.requests import Requests
+from llmsched_env.simulation.simulator import simulate
+
+TOLERANCE = 1e-9
+"""Seconds by which equal stamps may differ, or the share of a stamp above one second: the sums are made in another
+order."""
+
+SCHEDULINGS = ("sync", "async")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The two files, and how vLLM was run."""
+    add = parser.add_argument
+    add("systems", type=Path, metavar="SYSTEMS", help="JSON list of systems (also .gz)")
+    add("stamps", type=Path, metavar="STAMPS", help="JSON list of vLLM's stamps, one for each system (also .gz)")
+    add("--scheduling", choices=SCHEDULINGS, required=True, help="how vLLM was run")
+    add("--prefix-cache", action="store_true", help="vLLM was run with its prefix cache")
+    add("--json", action="store_true", help="print systems, equal and the first divergence as JSON and nothing else")
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The earliest stamp that differs in a system: of which request, which one, and what both say."""
+
+    system: int
+    request: int
+    stamp: str
+    vllm: float | None
+    engine: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        """As ``--json`` prints it."""
+        return dict(vars(self))
+
+    def text(self) -> str:
+        """In a sentence."""
+        seen = f"{_said(self.vllm)} in vLLM, {_said(self.engine)} here"
+        return f"First divergence: system {self.system}, request {self.request}, {self.stamp!r}: {seen}."
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityFindings(Findings):
+    """How many systems were run, how many are equal in every stamp, and where the first differs."""
+
+    systems: int
+    equal: int
+    first: Divergence | None
+
+    def text(self, notes: Sequence[str]) -> str:
+        """Three lines."""
+        lines = [f"systems {self.systems:,}", f"equal   {self.equal:,}"]
+        return "\n".join([*lines, "No divergence." if self.first is None else self.first.text(), *notes])
+
+    def summary(self, experiment: str, seeds: Sequence[int], notes: Sequence[str]) -> Mapping[str, Any]:
+        """``systems``, ``equal``, ``first_divergence`` (null: none)."""
+        first = None if self.first is None else self.first.as_json()
+        return {"systems": self.systems, "equal": self.equal, "first_divergence": first}
+
+
+def find(session: Session) -> Findings:
+    """Read, run, compare."""
+    options = session.options
+    check_simulated(options.scheduling, options.prefix_cache)
+    systems = read_systems(options.systems)
+    stamps = read_stamps(options.stamps, systems)
+    found: list[Divergence | None] = []
+    with Progress("vllm_parity", len(systems), float(len(systems))) as progress:
+        for place, (system, expected) in enumerate(zip(systems, stamps, strict=True)):
+            found.append(divergence(place, system, expected, run(place, admissible(system))))
+            progress.step(f"system {place}", 1.0)
+    different = [one for one in found if one is not None]
+    return ParityFindings(
+        heading="vllm_parity",
+        systems=len(systems),
+        equal=len(systems) - len(different),
+        first=different[0] if different else None,
+    )
+
+
+def check_simulated(scheduling: str, prefix_cache: bool) -> None:
+    """``ValueError`` for what vLLM does and the engine does not."""
+    if scheduling != "sync":
+        raise ValueError("--scheduling async: the engine has no asynchronous scheduling yet: give sync.")
+    if prefix_cache:
+        raise ValueError("--prefix-cache: the engine has no prefix cache yet: give stamps of vLLM without it.")
+
+
+def admissible(system: System) -> System:
+    """The system up to the first request whose prompt fits into no memory: in vLLM it stands at the head for ever and
+    keeps all later ones out, while the engine rejects it."""
+    room = BLOCK_TOKENS * system.blocks
+    n = next((i for i, tokens in enumerate(system.prompt) if tokens > room), len(system.prompt))
+    rows = {name: getattr(system, name)[:n] for name in ("arrival", "prompt", "output")}
+    return System(system.blocks, system.seqs, system.budget, system.coef_ms, **rows)
+
+
+def run(place: int, system: System) -> Stamps:
+    """The stamps of the engine; ``place`` names the system in a ``ValueError``."""
+    if not system.arrival:
+        return Stamps((), (), ())
+    try:
+        coefficients = dict(zip(COEFFICIENTS, system.coef_ms, strict=True))
+        profile = Profile("system", "split", coefficients, float(BLOCK_TOKENS * system.blocks))
+        config = SimConfig(
+            servers=(Server(profile),),
+            max_batch=system.seqs,
+            slos=(SLO(),),
+            engine="continuous",
+            continuous=Continuous(token_budget=system.budget, watermark=0.0),
+        )
+        requests = Requests.checked(system.arrival, system.prompt, system.output)
+        ready = parse("sarathi").ready(config)
+    except ValueError as error:
+        raise ValueError(f"system {place}: {error}") from None
+    rows = simulate(ready.config, requests, ready.decide, **ready.options).requests
+    return Stamps(_times(rows["first_token"]), _times(rows["completion"]), tuple(map(int, rows["preemptions"])))
+
+
+def _times(column: Any) -> tuple[float | None, ...]:
+    return tuple(None if math.isnan(time) else float(time) for time in column)
+
+
+def divergence(place: int, system: System, vllm: Stamps, engine: Stamps) -> Divergence | None:
+    """The earliest difference; None: equal.
+
+    A request that does not fit alone stands still in vLLM for ever, and with it all that come later; the engine drops
+    it.  In a system with such a request only what vLLM finished is compared.
+    """
+    room = BLOCK_TOKENS * system.blocks
+    blocked = any(p + o - 1 > room for p, o in zip(system.prompt, system.output, strict=True))
+    found: list[tuple[float, Divergence]] = []
+    for i in range(len(engine.first)):
+        for stamp in ("first", "done"):
+            theirs, ours = getattr(vllm, stamp)[i], getattr(engine, stamp)[i]
+            if (theirs is None and blocked) or _equal(theirs, ours):
+                continue
+            when = min(time for time in (theirs, ours) if time is not None)
+            found.append((when, Divergence(place, i, stamp, theirs, ours)))
+        counts = vllm.preempted[i], engine.preempted[i]
+        if counts[0] != counts[1] and not (blocked and vllm.done[i] is None):
+            found.append((math.inf, Divergence(place, i, "preempted", *counts)))
+    return min(found, key=lambda one: one[0])[1] if found else None
+
+
+def _equal(a: float | None, b: float | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return abs(a - b) <= TOLERANCE * max(1.0, abs(a))
+
+
+def _said(value: float | None) -> str:
+    return "never" if value is None else f"{value:.12g}"
+
+
+EXPERIMENT = Experiment(
+    "vllm_parity.py",
+    "Run systems through the engine continuous and compare every stamp with those of vLLM's own scheduler.",
+    add_options,
+    find,
+    plain_parser,
+)

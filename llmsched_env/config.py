@@ -7,7 +7,7 @@ defaults and checks from there.  What is checked here is how options go together
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llmsched_env import engines
 from llmsched_env.core.constants import MAX_BINS, MAX_SERVERS
@@ -60,6 +60,9 @@ class Controller:
     def __post_init__(self) -> None:
         check_fields("controller", self)
 
+
+LEAST_S = 1e-9
+"""A target on the clock of the servers that no request meets, where the client alone waits longer than its target."""
 
 DEFAULT_TBT_S = 0.050
 """D of the SLA controller where no TPOT target is given."""
@@ -168,6 +171,22 @@ class SimConfig:
     def usable_eta(self, server: Server) -> float:
         """KV capacity of ``server`` that its engine can use, tokens."""
         return engines.get(self.engine).usable_tokens(server.eta)
+
+    @property
+    def client_offset_s(self) -> float:
+        """Time by which clients see tokens later than the servers give them, s: of unlike servers the longest."""
+        return max(server.profile.client_offset_s for server in self.servers)
+
+    @property
+    def server_slos(self) -> tuple[SLO, ...]:
+        """The SLO classes on the clock of the servers: TTFT and E2E targets less what the client waits besides."""
+        offset = self.client_offset_s
+        if offset == 0.0:
+            return self.slos
+        return tuple(
+            replace(slo, ttft_s=max(slo.ttft_s - offset, LEAST_S), e2e_s=max(slo.e2e_s - offset, LEAST_S))
+            for slo in self.slos
+        )
 
     @property
     def groups(self) -> int:

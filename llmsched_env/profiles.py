@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from llmsched_env import datafiles
+from llmsched_env import atlas, datafiles
 from llmsched_env.files.reading import CannotReadError, read_json
 from llmsched_env.files.showing import shortened
 from llmsched_env.grids import Grids
@@ -90,6 +91,12 @@ class Profile:
         if self.length not in LENGTHS:
             raise ValueError(f"length={self.length!r} is not known: choose one of {', '.join(LENGTHS)}.")
         _check("noise_sigma", self.noise_sigma, 0.0, 1.0, "a number from 0 to 1")
+        _check("client_offset_ms", self.meta.get("client_offset_ms", 0.0), 0.0, 1e6, "ms from 0 to 1e6")
+
+    @property
+    def client_offset_s(self) -> float:
+        """Time by which a client sees every token later than the server gives it, s; 0 where it was not fitted."""
+        return float(self.meta.get("client_offset_ms", 0.0)) / 1000.0
 
     def prefill_ms(self, prompts: ArrayLike) -> float:
         """Time in ms to prefill one batch, given the prompt lengths of its members (tokens)."""
@@ -120,26 +127,33 @@ class Profile:
 
 
 def shipped_profiles() -> list[str]:
-    """Names of the profiles that come with the package, sorted."""
-    return list(datafiles.shipped("profiles"))
+    """Names of the profiles that come with the package: those with a file of their own, then the atlas; each sorted."""
+    return [*datafiles.shipped("profiles"), *sorted(atlas.entries())]
 
 
 def load_profile(name_or_path: str | Path) -> Profile:
-    """Read a shipped profile by name, or any profile by the path of its JSON file.
+    """Read a shipped profile by name (of the atlas by the beginning of it), or any by the path of its JSON file.
 
     Raises ``ValueError`` with one line that names the file, the field and what is allowed.
     """
     text = str(name_or_path)
-    known = shipped_profiles()
+    known = datafiles.shipped("profiles")
     if text in known:
         return _read(datafiles.data_dir("profiles") / f"{text}.json")
     path = Path(text)
     if os.path.lexists(path):
         return _read(path)
-    if path.suffix == ".json" or len(path.parts) > 1:
+    found = atlas.find(text)
+    if found is not None:
+        return from_json({**found, "schema": SCHEMA})
+    if path.suffix == ".json" or (len(path.parts) > 1 and not atlas.nearest(text)):
         raise ValueError(f"profile {text!r}: there is no such file.")
-    close = did_you_mean(text, known)
-    raise ValueError(f"profile {text!r} is not known.{close} Shipped: {', '.join(known)}; or give a JSON file.")
+    near = atlas.nearest(text)
+    close = f" Did you mean {', '.join(near)}?" if near else did_you_mean(text, known)
+    raise ValueError(
+        f"profile {text!r} is not known.{close} Shipped: {', '.join(known)}, and {len(atlas.entries())} more such as "
+        "h100/llama-3.1-70b/vllm, which eval/profiles.py lists; or give a JSON file."
+    )
 
 
 def _read(path: Path) -> Profile:
@@ -155,7 +169,7 @@ def _read(path: Path) -> Profile:
         raise ValueError(f"profile {path}: {error}") from error
 
 
-def from_json(raw: dict[str, Any]) -> Profile:
+def from_json(raw: Mapping[str, Any]) -> Profile:
     """The profile in the object ``raw`` of a JSON file; ``ValueError`` names the field and what is allowed."""
     for name in _REQUIRED:
         if name not in raw:

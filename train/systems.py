@@ -21,7 +21,7 @@ from llmsched_env.core.layout import DECIDE
 from llmsched_env.profiles import load_profile
 from llmsched_env.requests import Requests
 from llmsched_env.servers import parse_servers
-from llmsched_env.simulation.metrics import measure, targets_of
+from llmsched_env.simulation.metrics import seen_by_clients
 from llmsched_env.simulation.simulator import Simulator
 from llmsched_env.simulation.threshold import RateSearch, run_alone
 from llmsched_env.workload.bins import bin_edges
@@ -141,7 +141,7 @@ class ReusedSimulator:
     def misses(self, policy: Bound, requests: Requests, params: NDArray[np.float64] | None = None) -> float:
         """Share of ``requests`` that missed a target."""
         rows = self.run(policy, requests, params)
-        _, met = measure(rows, targets_of(self.config.slos))
+        _, met = seen_by_clients(rows, self.config)
         return 1.0 - float(np.mean(met))
 
 

@@ -211,7 +211,7 @@ class TraceSimulation:
     """One trace under one discipline of the bins, which is simulated many times."""
 
     def __init__(self, config: SimConfig, order: str, requests: Requests, noise_key: int = 0) -> None:
-        slo = config.slos[0]
+        slo = config.server_slos[0]
         if len(config.slos) > 1 or config.engine != "batch" or min(slo.ttft_s, slo.tpot_s) < math.inf:
             raise ValueError("a search in hindsight needs the engine batch and an E2E target alone.")
         self._config = replace(config, queueing=replace(config.queueing, discipline=order))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmsched_env.files.reading import CannotReadError, read_json
 from llmsched_env.options.suggest import did_you_mean
 
 
@@ -97,9 +97,9 @@ OTHER_ATTENTION = ("kv_lora_rank", "linear_num_key_heads", "ssm_state_size")
 def read_config(path: Path) -> ModelShape:
     """The sizes of the model of a Hugging Face ``config.json``; ``ValueError`` with one line."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not readable as JSON ({error}).") from error
+        raw = read_json(path)
+    except CannotReadError as error:
+        raise ValueError(f"{path}: {error}.") from None
     if type(raw) is not dict:
         raise ValueError(f"{path}: not a JSON object but {type(raw).__name__}.")
     raw = raw.get("text_config", raw)

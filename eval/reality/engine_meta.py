@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from llmsched_env.files.reading import CannotReadError, read_json
 
 GIB = 2**30
 MEMORY_GIB = {
@@ -53,9 +54,9 @@ class EngineMeta:
 def read_meta(path: Path) -> EngineMeta:
     """The settings in ``path``; ``ValueError`` with one line that names the field and what is allowed."""
     try:
-        raw = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"--engine {str(path)!r}: not readable as JSON ({error}).") from error
+        raw = read_json(path)
+    except CannotReadError as error:
+        raise ValueError(f"--engine {str(path)!r}: {error}.") from None
     if type(raw) is not dict or type(raw.get("engine_kwargs")) is not dict:
         raise ValueError(f"--engine {str(path)!r}: no object 'engine_kwargs' with the settings of the engine.")
     given, cache, hardware = raw["engine_kwargs"], raw.get("kv_cache") or {}, raw.get("hardware") or {}

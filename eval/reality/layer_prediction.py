@@ -206,7 +206,12 @@ def profile_document(profile: Profile, tables: LayerTables, meta: EngineMeta, en
         "measured": True,
         "source": f"layers of {tables.folder.name}, vLLM {tables.about.get('vllm_version', '?')}, predict_log.py",
         "not_included": "time of the host; exchange between GPUs as a link of stated speed",
-        "engine_settings": asdict(engine) | {"admission": "prompt", "prefill": "chunked"},
+        "engine_settings": {
+            "max_seqs": engine.max_seqs,
+            "token_budget": engine.token_budget,
+            "watermark": engine.watermark,
+        }
+        | {"admission": "prompt", "prefill": "chunked"},
         "caveats": ["Summed from layers measured apart, not measured as a whole"],
     }
 

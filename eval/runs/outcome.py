@@ -47,7 +47,7 @@ def outcome_of(policy: str, seed: int, result: RunResult, *, timeline: bool = Fa
     scored = result.requests[result.warmup : end]
     done = scored[scored["status"] == COMPLETED]
     counts = np.zeros(ITL_BINS, np.int64)
-    count_log_bins(done["completion"] - done["arrival"], counts)
+    count_log_bins(done["completion"] - done["arrival"] + result.config.client_offset_s, counts)
     summary = summarize(result) if end is None or end >= len(result.requests) else summary_until(result, end)
     return Outcome(policy, seed, summary, counts, timeline_of(result) if timeline else None)
 

@@ -12,7 +12,7 @@ from llmsched.eval.runs.runner import Cell
 from llmsched_env.config import SimConfig
 from llmsched_env.core.layout import BAD_BIN, BAD_SIZE, DECIDE, RECORD
 from llmsched_env.requests import Requests
-from llmsched_env.simulation.metrics import measure, targets_of
+from llmsched_env.simulation.metrics import seen_by_clients
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.simulator import Simulator, log_rows, policy_failure
 from llmsched_env.workload.streams import streams
@@ -112,7 +112,7 @@ def batch_weights(result: RunResult) -> NDArray[np.float64]:
 def missed_by_length(result: RunResult) -> NDArray[np.float64]:
     """The share of the scored requests of every bin of predicted length that missed their SLO, (num_bins,)."""
     scored = result.requests[result.warmup :]
-    _, met = measure(scored, targets_of(result.config.slos))
+    _, met = seen_by_clients(scored, result.config)
     queueing = result.config.queueing
     place = np.searchsorted(np.asarray(queueing.edges), scored["predicted"], side="right")
     arrived = np.bincount(place, minlength=queueing.num_bins)

@@ -9,6 +9,7 @@ from typing import Any
 
 from llmsched.eval.cli.options import FLAGS
 from llmsched.eval.cli.readers import TARGETS, slo_of
+from llmsched.eval.scenarios.hardware import engine_settings, warn_about_hardware
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched_env.config import Continuous, Controller, Queueing, SimConfig
 from llmsched_env.files.showing import visible
@@ -70,6 +71,8 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
     Raises ``ValueError`` with a line for the user.
     """
     values = _merged(options)
+    brought = _brought(options, values)
+    values |= brought
     classes = values.get("slo_classes") or [slo_of(values["goodput"])]
     names = [slo.name for slo in classes]
     for name in names:
@@ -93,6 +96,7 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
         continuous=Continuous(**settings("continuous", named)),
         **settings("", named),
     )
+    warn_about_hardware(config, workload, brought)
     return Scenario(
         name=options.scenario,
         config=config,
@@ -103,6 +107,13 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
         load=values.get("load"),
         tune_tbt=tune_tbt,
     )
+
+
+def _brought(options: argparse.Namespace, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that nobody gave and that the profile brings: the settings of the engine that it was fitted with."""
+    if values["engine"] != "continuous" or options.profile is None:
+        return {}
+    return {name: value for name, value in engine_settings(values["profile"]).items() if getattr(options, name) is None}
 
 
 def _check_engine(options: argparse.Namespace, engine: str) -> None:

@@ -59,7 +59,12 @@ class Scenario:
             f"{_tokens(kind.eta)} KV tokens each"
             for kind, count in kinds.items()
         ]
-        return f"{' + '.join(parts)} = {self.gpus} GPU{'s' * (self.gpus > 1)}{self._engine}"
+        return f"{' + '.join(parts)} = {self.gpus} GPU{'s' * (self.gpus > 1)}{self._engine}{self._client}"
+
+    @property
+    def _client(self) -> str:
+        offset = self.config.client_offset_s
+        return f", clients see every token {1000 * offset:.3g} ms later" if offset else ""
 
     @property
     def _engine(self) -> str:

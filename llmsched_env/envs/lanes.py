@@ -60,7 +60,7 @@ class Lanes:
         self.steps = np.zeros(lanes, np.int64)
         self._ladder = spaces.ladder(self.config.max_batch) if options.action == "ladder" else np.zeros(0, np.int64)
         self._order = [np.zeros(len(self.config.servers)) for _ in range(threads)]
-        deadline = self.config.slos[0].deadline_s
+        deadline = self.config.server_slos[0].deadline_s
         self.scale_s = deadline if math.isfinite(deadline) else DEFAULT_SCALE_S
         self._connect()
 

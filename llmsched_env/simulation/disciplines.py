@@ -26,7 +26,7 @@ def alone_s(profile: Profile, prompt: NDArray, output: NDArray) -> NDArray[np.fl
 
 def deadlines(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
     """Deadline of each request, (N,) s: arrival + the smaller of its class's TTFT and E2E targets; inf without them."""
-    return requests.arrival_s + np.array([slo.deadline_s for slo in config.slos])[requests.slo_class]
+    return requests.arrival_s + np.array([slo.deadline_s for slo in config.server_slos])[requests.slo_class]
 
 
 def keys(config: SimConfig, requests: Requests) -> NDArray[np.float64]:

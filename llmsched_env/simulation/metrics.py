@@ -15,7 +15,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from llmsched_env.compiler.parts import fingerprint
-from llmsched_env.config import SLO
+from llmsched_env.config import SLO, SimConfig
 from llmsched_env.core.itl import gap_bin, gap_edges
 from llmsched_env.core.layout import COMPLETED, DROPPED, ITL_BINS, ITL_LOW_S, ITL_RATIO, PENDING, REJECTED
 from llmsched_env.simulation.result import RunResult
@@ -175,9 +175,16 @@ def _order_statistic(counts: NDArray[np.int64], below: NDArray[np.int64], k: int
     return ITL_LOW_S * ITL_RATIO ** (place - 1 + float(inside))
 
 
+def seen_by_clients(requests: NDArray, config: SimConfig) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """``measure`` as the clients see it: tokens come later by the client offset that a profile may have."""
+    latency, met = measure(requests, targets_of(config.server_slos))
+    latency[[_TTFT, _E2EL]] += config.client_offset_s
+    return latency, met
+
+
 def meets_slo(result: RunResult) -> NDArray[np.bool_]:
     """Whether request i completed and met every target of its class (N,), the warm-up included."""
-    return measure(result.requests, targets_of(result.config.slos))[1]
+    return seen_by_clients(result.requests, result.config)[1]
 
 
 def jain_index(values: NDArray[np.float64]) -> float:
@@ -209,7 +216,7 @@ class Accumulator:
         if self._last is None:
             self._per_bin = np.zeros((2, result.config.queueing.num_bins), np.int64)
         scored = result.requests[result.warmup :]
-        latency, met = measure(scored, targets_of(result.config.slos))
+        latency, met = seen_by_clients(scored, result.config)
         _tally(scored, met, float(result.lane["now"]), self._sums, self._per_bin)
         for row, values in enumerate(latency):
             self._merge(row, *count_log_bins(values, self.histograms[row]))
@@ -302,7 +309,7 @@ def summarize(result: RunResult) -> dict:
     """The metrics of one run (KEYS), over the requests from ``result.warmup`` on; exact percentiles."""
     totals = Accumulator()
     totals.add(result)
-    latency, _ = measure(result.requests[result.warmup :], targets_of(result.config.slos))
+    latency, _ = seen_by_clients(result.requests[result.warmup :], result.config)
     return totals._summary(lambda row: _exact_statistics(latency[row]))
 
 

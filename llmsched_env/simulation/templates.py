@@ -106,7 +106,7 @@ def bin_rows(config: SimConfig, lane: NDArray) -> NDArray:
 def slo_rows(config: SimConfig) -> NDArray:
     """The SLO_ROW rows (classes,)."""
     slos = np.zeros(len(config.slos), layout.SLO_ROW)
-    for row, slo in zip(slos, config.slos, strict=True):
+    for row, slo in zip(slos, config.server_slos, strict=True):
         row["ttft"], row["tpot"], row["e2e"] = slo.ttft_s, slo.tpot_s, slo.e2e_s
     return slos
 

@@ -49,7 +49,7 @@ def test_the_shipped_profiles_are_the_promised_ones():
     assert load_profile("ideal").kv_tokens == load_profile("synthetic").kv_tokens == math.inf
     assert not load_profile("peer-qwen3-1.7b-rtx4080").meta["measured"]
     assert "NOT MEASURED" in load_profile("peer-qwen3-1.7b-rtx4080").meta["caveats"][0]
-    fitted_elsewhere = {"floor", "experts", "table"}  # to logs, and to tables that are not shipped
+    fitted_elsewhere = {"floor", "table"}  # to logs, and to tables that are not shipped
     assert {load_profile(name).form for name in shipped_profiles()} == set(FORMS) - fitted_elsewhere
 
 

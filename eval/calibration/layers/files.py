@@ -6,6 +6,7 @@ dense.csv (layer, tokens), per_sequence.csv (layer, sequences), moe.csv (tokens,
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,12 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+from llmsched_env.files.reading import CannotReadError, read_bytes
+
 Floats = NDArray[np.float64]
+MOST_BYTES = 2**30
+"""Most bytes of a file."""
+
 TIME = "time_us"
 KEYS = {
     "attention.csv": ("prefill_chunk", "kv_prefill", "n_decode", "kv_decode"),
@@ -94,8 +100,8 @@ def read_layers(folder: Path) -> LayerTables:
 
 def _read_about(path: Path) -> Mapping[str, Any]:
     try:
-        about = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        about = yaml.safe_load(read_bytes(path, MOST_BYTES).decode("utf-8-sig"))
+    except (CannotReadError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(about, dict):
         raise ValueError(f"{path}: not a mapping of names and values.")
@@ -106,8 +112,9 @@ def _read(path: Path) -> pd.DataFrame:
     """A table whose numbers are finite, whose times are above 0, and whose points are there once."""
     keys = KEYS[path.name]
     try:
-        frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        content = io.BytesIO(read_bytes(path, MOST_BYTES))
+        frame = pd.read_csv(content, encoding="utf-8-sig", skipinitialspace=True)
+    except (CannotReadError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{path}: not readable as CSV ({str(error).strip().splitlines()[0]}).") from error
     frame.columns = frame.columns.str.strip()
     missing = [name for name in (*keys, TIME) if name not in frame]

@@ -79,7 +79,7 @@ def scene_at(lanes: Lanes, lane: int = 0, at_s: float | None = None) -> Scene:
     dropped = (rows["status"] == layout.DROPPED) & (rows["last_token"] <= now)
     done = rejected | dropped | (rows["completion"] <= now)
     number = config.queueing.num_queues
-    due = rows["arrival"] + np.array([slo.deadline_s for slo in config.slos])[rows["slo_class"]] <= now
+    due = rows["arrival"] + np.array([slo.deadline_s for slo in config.server_slos])[rows["slo_class"]] <= now
     queued = []
     place = np.where(rows["overdue"] == 1, number - 1, rows["bin"])  # of the overdue as if they had come there at once
     for k in range(number):
@@ -108,7 +108,7 @@ def scene_at(lanes: Lanes, lane: int = 0, at_s: float | None = None) -> Scene:
 
 def miss_times(rows: NDArray, config: SimConfig, now: float) -> NDArray[np.float64]:
     """Instants up to ``now`` at which arrived requests missed their SLO (docs/reference/semantics.md), ascending."""
-    targets = np.array([(slo.ttft_s, slo.tpot_s, slo.e2e_s) for slo in config.slos])[rows["slo_class"]]
+    targets = np.array([(slo.ttft_s, slo.tpot_s, slo.e2e_s) for slo in config.server_slos])[rows["slo_class"]]
     first, last, completion = rows["first_token"], rows["last_token"], rows["completion"]
     when = np.full(len(rows), np.inf)
     for stamp, target in ((first, targets[:, 0]), (completion, targets[:, 2])):

@@ -147,18 +147,24 @@ def prepare(session: Session) -> Comparison:
     entrants = resolve(policies, scenario, session.crew)
     choices = [f"Chosen: {entrant.choice}." for entrant in entrants if entrant.choice]
     if scenario.workload.trace is not None:
-        session.notes.append(trace_note(scenario, on_same_rows=bool(session.notes or choices)))
+        note = trace_note(scenario, session.seeds[0], on_same_rows=bool(session.notes or choices))
+        session.notes.append(note)
     session.notes += choices
     return Comparison(scenario, entrants, session.seeds)
 
 
-def trace_note(scenario: Scenario, *, on_same_rows: bool) -> str:
-    """What a result on a recorded trace covers; ``on_same_rows``: something was chosen by runs on the trace too."""
+def trace_note(scenario: Scenario, seed: int, *, on_same_rows: bool) -> str:
+    """What a result on a recorded trace covers, and the rate at which the scored requests of ``seed`` come;
+    ``on_same_rows``: something was chosen by runs on the trace too."""
     trace = scenario.workload.trace
     assert trace is not None
+    times = scenario.draw(seed).arrival_s[scenario.workload.warmup :]
+    span = float(times[-1] - times[0])
+    rate = f"{(len(times) - 1) / span:.4g} requests/s" if span > 0 else "one instant"
     about = [
         f"each seed starts it at another row, so intervals do not cover other traces; the first "
         f"{scenario.workload.warmup:,} requests of a run, from which bins may be cut, are simulated and not scored",
+        f"the scored ones of seed {seed} come at {rate}",
         *(["what was chosen was chosen on the same rows, started elsewhere"] if on_same_rows else []),
         *trace.notes,
     ]

@@ -17,6 +17,11 @@ def calibration_rows(trace: Trace) -> int:
     return min(max(1, len(trace) // CALIBRATION_SHARE), len(trace) - 1)
 
 
+def replayed_gap_s(trace: Trace) -> float:
+    """Mean time between the arrivals that are replayed, in seconds: the rate of a trace is one over it."""
+    return trace.gap_from(calibration_rows(trace))
+
+
 class Replay:
     """An endless stream of requests: ``warmup`` rows of the set-aside part, then the rest of the trace.
 
@@ -29,7 +34,7 @@ class Replay:
         self._lengths = (trace.prompt_tokens, trace.output_tokens)
         self._times = trace.arrival_s
         self._first, self._rest = first, len(trace) - first
-        self._gap = trace.mean_gap_s
+        self._gap = replayed_gap_s(trace)
         self._turn = float(trace.arrival_s[-1] - trace.arrival_s[first]) + self._gap
         self._offset = int(rng.integers(self._rest))
         self._clock, self._warmup, self._done = clock, warmup, 0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,22 +14,39 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmsched_env.files.showing import visible
+from llmsched_env.files.reading import CannotReadError, json_of
+from llmsched_env.files.showing import shortened, visible
 from llmsched_env.requests import MAX_TOKENS
+from llmsched_env.workload.trace_text import read_text
+from llmsched_env.workload.trace_units import LARGEST_S, Header, header_of
+
+Columns = tuple[NDArray, NDArray, NDArray]
+"""Arrival times (s), prompt and output tokens of N rows."""
 
 FORMATS = (
     "plain CSV (arrival_s, prompt_tokens, output_tokens), "
     "BurstGPT CSV (Timestamp, Request tokens, Response tokens, ...), "
     "Azure CSV (TIMESTAMP, ContextTokens, GeneratedTokens), "
-    "Mooncake JSON lines (timestamp, input_length, output_length, ...)"
+    "Vidur CSV (arrived_at, num_prefill_tokens, num_decode_tokens), "
+    "Mooncake JSON lines (timestamp in ms, input_length, output_length, ...), "
+    "Bailian JSON lines (the same with chat_id, parent_chat_id, in s), "
+    "vLLM bench serve --save-detailed JSON (start_times, input_lens, output_lens)"
 )
 
-# Per CSV format: the columns of time, prompt and output after `_plain_name`; and whether times are dates.
-_CSV = (
-    ("arrivals", "prompttokens", "outputtokens", False),
-    ("timestamp", "requesttokens", "responsetokens", False),
-    ("timestamp", "contexttokens", "generatedtokens", True),
+# Per CSV format: the plain names of time, prompt and output; seconds in the unit of its times (None: the header says
+# it); and whether times are dates.
+_CSV: tuple[tuple[str, str, str, float | None, bool], ...] = (
+    ("arrival", "prompttokens", "outputtokens", None, False),
+    ("timestamp", "requesttokens", "responsetokens", 1.0, False),
+    ("timestamp", "contexttokens", "generatedtokens", 1.0, True),
+    ("arrivedat", "numprefilltokens", "numdecodetokens", 1.0, False),
 )
+_CLASSES = "sloclass"
+"""A column that would change results, and that no reader knows."""
+
+_MOST_HEADER = 2**20
+"""Most bytes of the line of column names."""
+
 _JSON_KEYS = ("timestamp", "input_length", "output_length")
 _JSON_LINE = re.compile(
     rb'^\{"timestamp":[ \t]*(\d{1,18}),[ \t]*"input_length":[ \t]*(\d{1,18}),[ \t]*"output_length":[ \t]*(\d{1,18})'
@@ -64,6 +80,11 @@ class Trace:
         span = float(self.arrival_s[-1] - self.arrival_s[0])
         return span / (len(self) - 1) if span > 0 else 1.0
 
+    def gap_from(self, first: int) -> float:
+        """Mean time between arrivals from row ``first`` on, in seconds; 1 where these rows share one instant."""
+        span = float(self.arrival_s[-1] - self.arrival_s[first])
+        return span / (len(self) - 1 - first) if span > 0 else 1.0
+
 
 def read_trace(path: str | Path) -> Trace:
     """Read a trace in any of the published ``FORMATS``, plain or gzipped.
@@ -74,17 +95,12 @@ def read_trace(path: str | Path) -> Trace:
     """
     path = Path(path)
     try:
-        raw = path.read_bytes()
-        if raw[:2] == b"\x1f\x8b":
-            raw = gzip.decompress(raw)
-        head = raw[:4096].decode("utf-8-sig", errors="strict" if len(raw) <= 4096 else "ignore")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ValueError(f"trace {path}: not readable ({error}).") from error
-    try:
-        if not head.strip() or "\0" in head:
-            raise ValueError("the file is empty." if not head.strip() else f"not text. Formats known: {FORMATS}.")
-        time_s, prompt, output = _read_jsonl(raw) if head.lstrip().startswith("{") else _read_csv(raw)
+        raw = read_text(path)
+        start = raw[:4096].lstrip()[:1]
+        time_s, prompt, output = _read_json(raw) if start in (b"{", b"[") else _read_csv(raw)
         return _finish(visible(path.name), time_s, prompt, output)
+    except CannotReadError as error:
+        raise ValueError(f"trace {path}: not readable: {error}.") from None
     except ValueError as error:
         raise ValueError(f"trace {path}: {error}") from error
 
@@ -114,23 +130,25 @@ def _finish(name: str, time_s: NDArray, prompt: NDArray, output: NDArray) -> Tra
     )
 
 
-def _read_csv(raw: bytes) -> tuple[NDArray, NDArray, NDArray]:
-    start = raw[:10_000].removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
-    columns, *rows = [row for row in csv.reader(start.splitlines()[:100], skipinitialspace=True) if row]
-    columns = [c.strip() for c in columns]
-    names = [_plain_name(c) for c in columns]
-    for time, prompt, output, dated in _CSV:
+def _read_csv(raw: bytes) -> Columns:
+    start = raw[: max(10_000, raw[:_MOST_HEADER].find(b"\n") + 1)].decode("utf-8", errors="replace")
+    try:
+        columns, *rows = [row for row in csv.reader(start.split("\n")[:100], skipinitialspace=True) if row]
+    except csv.Error as error:
+        raise ValueError(f"not readable as CSV ({error}).") from None
+    headers = [header_of(column) for column in columns]
+    names = [header.name for header in headers]
+    for time, prompt, output, known, dated in _CSV:
         if {time, prompt, output} <= set(names):
+            if _CLASSES in names:
+                raise ValueError(f"the column {columns[names.index(_CLASSES)]!r} would not be used: drop it.")
             _refuse_long_rows(raw, len(columns), rows)
-            frame = _frame(raw, [names.index(c) for c in (time, prompt, output)])
-            labels = [columns[names.index(c)] for c in (time, prompt, output)]
-            parse = _dates if dated else _seconds
-            return (
-                parse(labels[0], frame[0]),
-                _tokens(labels[1], frame[1]),
-                _tokens(labels[2], frame[2]),
-            )
-    raise ValueError(f"unknown columns {', '.join(c[:40] for c in columns[:12])}. Formats known: {FORMATS}.")
+            used = [headers[names.index(name)] for name in (time, prompt, output)]
+            frame = _frame(raw, [names.index(name) for name in (time, prompt, output)])
+            arrival = _dates(used[0].label, frame[0]) if dated else _seconds(used[0], known, frame[0])
+            return arrival, _tokens(used[1].label, frame[1]), _tokens(used[2].label, frame[2])
+    shown = ", ".join(visible(column.strip()[:40]) for column in columns[:12])
+    raise ValueError(f"unknown columns {shown}. Formats known: {FORMATS}.")
 
 
 def _refuse_long_rows(raw: bytes, columns: int, first_rows: list[list[str]]) -> None:
@@ -156,22 +174,41 @@ def _frame(raw: bytes, wanted: list[int]) -> list[pd.Series]:
     return [frame.iloc[:, sorted(wanted).index(place)] for place in wanted]
 
 
-def _plain_name(column: str) -> str:
-    """``Timestamp(s)`` and ``Request tokens`` as ``timestamp`` and ``requesttokens``."""
-    return re.sub(r"\(.*?\)|[^a-z]", "", column.lower())
-
-
 def _numbers(label: str, column: pd.Series, wanted: str) -> NDArray[np.float64]:
-    plain = column
-    if column.dtype == object:  # lists and objects, which a JSON line can hold, are no numbers
-        plain = column.where(column.map(lambda value: isinstance(value, (int, float, str))))
-    values = pd.to_numeric(plain, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    if column.dtype == bool:  # true and false are no lengths
+        column = column.astype(object)
+    if column.dtype == object:  # lists, objects, truth values, which a JSON line can hold, are no numbers
+        values = np.array([_number(value) for value in column], dtype=np.float64)
+    else:
+        values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     _refuse(~np.isfinite(values) | (values < 0), label, column, wanted)
     return values
 
 
-def _seconds(label: str, column: pd.Series) -> NDArray[np.float64]:
-    return _numbers(label, column, "a time in seconds of at least 0")
+def _number(value: Any) -> float:
+    """``value`` as a number; NaN where it is none, or has more digits than any length or time."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | str):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _seconds(header: Header, known: float | None, column: pd.Series) -> NDArray[np.float64]:
+    factor, stated = header.seconds(known)
+    values = _numbers(header.label, column, "a time of at least 0") * factor
+    _refuse_large(values, header.label, stated)
+    return values
+
+
+def _refuse_large(seconds: NDArray[np.float64], label: str, stated: bool) -> None:
+    """Refuse times in seconds that are none, unless the unit was stated."""
+    if not stated and len(seconds) and seconds.max() > LARGEST_S:
+        raise ValueError(
+            f"{label}={seconds.max():g}: in seconds that is {seconds.max() / 3.156e7:,.0f} years; milliseconds since "
+            f"1970? Say it in the name: {label}_ms, or {label}_s."
+        )
 
 
 def _tokens(label: str, column: pd.Series) -> NDArray[np.float64]:
@@ -191,38 +228,76 @@ def _dates(label: str, column: pd.Series) -> NDArray[np.float64]:
 def _refuse(bad: NDArray[np.bool_], label: str, column: pd.Series, wanted: str) -> None:
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValueError(f"row {row + 1}: {label}={column.iloc[row]!s} is not allowed: give {wanted}.")
+        raise ValueError(f"row {row + 1}: {label}={shortened(str(column.iloc[row]))} is not allowed: give {wanted}.")
 
 
-def _read_jsonl(raw: bytes) -> tuple[NDArray, NDArray, NDArray]:
-    raw = raw.removeprefix(b"\xef\xbb\xbf")
-    found = _JSON_LINE.findall(raw)
-    if len(found) == raw.rstrip().count(b"\n") + 1:
+def _read_json(raw: bytes) -> Columns:
+    """JSON lines, one JSON array of such objects, or the file of a benchmark."""
+    if raw.lstrip()[:1] == b"[":
+        rows = json_of(raw)
+        return _of_rows([_json_row(row, number) for number, row in enumerate(rows, start=1)])
+    found = [] if b'"chat_id"' in raw else _JSON_LINE.findall(raw)
+    if found and len(found) == raw.rstrip().count(b"\n") + 1:
         time_ms, prompt, output = (pd.Series(c) for c in np.array(found, dtype="S18").astype(np.float64).T)
-    else:
-        time_ms, prompt, output = _json_columns(raw)
-    milliseconds = _numbers(_JSON_KEYS[0], time_ms, "a time in milliseconds of at least 0")
-    return milliseconds / 1000.0, _tokens(_JSON_KEYS[1], prompt), _tokens(_JSON_KEYS[2], output)
+        milliseconds = _numbers(_JSON_KEYS[0], time_ms, "a time in milliseconds of at least 0")
+        return milliseconds / 1000.0, _tokens(_JSON_KEYS[1], prompt), _tokens(_JSON_KEYS[2], output)
+    first, _, rest = raw.lstrip().partition(b"\n")
+    if b'"input_lens"' in raw and (not rest.strip() or not first.rstrip().endswith(b"}")):
+        return _of_benchmark(json_of(raw))
+    lines = [(number, line) for number, line in enumerate(raw.split(b"\n"), start=1) if line.strip()]
+    return _of_rows([_json_row(_json_line(line, number), number) for number, line in lines])
 
 
-def _json_columns(raw: bytes) -> tuple[pd.Series, ...]:
-    rows: tuple[list, list, list] = ([], [], [])
-    for number, line in enumerate(raw.splitlines(), start=1):
-        if line and not line.isspace():
-            for column, value in zip(rows, _json_row(line, number), strict=True):
-                column.append(value)
-    return tuple(pd.Series(column) for column in rows)
+def _of_benchmark(document: Any) -> Columns:
+    keys = ("start_times", "input_lens", "output_lens")
+    lists = [document.get(key) if isinstance(document, dict) else None for key in keys]
+    missing = [key for key, values in zip(keys, lists, strict=True) if not isinstance(values, list)]
+    if missing:
+        raise ValueError(f"a benchmark without {', '.join(missing)}: save it with --save-detailed.")
+    if len({len(values) for values in lists if values is not None}) != 1:
+        raise ValueError(f"{', '.join(keys)} differ in length: the file is not whole.")
+    time, prompt, output = (pd.Series(values, dtype=object) for values in lists)
+    return _seconds(header_of("start_times_s"), None, time), _tokens(keys[1], prompt), _tokens(keys[2], output)
 
 
-def _json_row(line: bytes, number: int) -> tuple[Any, Any, Any]:
+def _of_rows(rows: list[tuple[str, bool, Any, Any, Any]]) -> Columns:
+    """Columns of JSON rows: (key of the time, whether it is of a conversation, time, prompt, output)."""
+    if len({row[:2] for row in rows}) > 1:
+        raise ValueError(
+            "some rows have a chat_id, or another key for the time, and some have not: their units differ."
+        )
+    time, prompt, output = (pd.Series([row[place] for row in rows], dtype=object) for place in (2, 3, 4))
+    if not rows:
+        return np.zeros(0), np.zeros(0), np.zeros(0)
+    header, in_chats = header_of(rows[0][0]), rows[0][1]
+    seconds = _seconds(header, 1.0 if in_chats else 1e-3, time)
+    if not header.unit and not in_chats:
+        fractions = _numbers(header.label, time, "a time") % 1 != 0
+        if fractions.any():
+            row = int(np.argmax(fractions))
+            raise ValueError(
+                f"row {row + 1}: timestamp={time.iloc[row]}: whole milliseconds are expected here, and seconds have "
+                f"fractions: name the key timestamp_s or timestamp_ms."
+            )
+    return seconds, _tokens(_JSON_KEYS[1], prompt), _tokens(_JSON_KEYS[2], output)
+
+
+def _json_line(line: bytes, number: int) -> Any:
     try:
-        row = json.loads(line)
-    except ValueError as error:
-        raise ValueError(f"row {number}: not JSON ({error}).") from error
+        return json_of(line)
+    except CannotReadError as error:
+        raise ValueError(f"row {number}: not JSON ({error}).") from None
+
+
+def _json_row(row: Any, number: int) -> tuple[str, bool, Any, Any, Any]:
     if type(row) is not dict:
         raise ValueError(f"row {number}: not a JSON object but {type(row).__name__}.")
+    if "slo_class" in row:
+        raise ValueError(f"row {number}: its slo_class would not be used: drop it.")
+    stated = [key for key in row if key.startswith("timestamp_") and header_of(key).unit]
+    key = stated[0] if stated else "timestamp"
     try:
-        return row["timestamp"], row["input_length"], row["output_length"]
+        return key, {"chat_id", "parent_chat_id"} <= row.keys(), row[key], row["input_length"], row["output_length"]
     except KeyError as error:
-        found = ", ".join(list(row)[:12])
+        found = ", ".join(visible(name[:40]) for name in list(row)[:12])
         raise ValueError(f"row {number}: no field {error} among {found}. Formats known: {FORMATS}.") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -18,7 +19,7 @@ from llmsched_env.workload.arrivals import Arrivals
 from llmsched_env.workload.generators import Generator, generator_names, load_generator
 from llmsched_env.workload.lengths import IntPair, LengthLaw
 from llmsched_env.workload.predictors import Predictor, parse_predictor
-from llmsched_env.workload.replay import CALIBRATION_SHARE, Replay, calibration_rows
+from llmsched_env.workload.replay import CALIBRATION_SHARE, Replay, calibration_rows, replayed_gap_s
 from llmsched_env.workload.streams import streams
 from llmsched_env.workload.traces import Trace, read_trace
 
@@ -80,8 +81,10 @@ class Workload:
             return self.source
         text = str(self.source)
         if text not in generator_names():
-            if Path(text).is_file():
-                return _read_once(text, Path(text).stat().st_mtime_ns)
+            if os.path.lexists(text):
+                return _read_once(text, os.lstat(text).st_mtime_ns)
+            if text == "-":
+                raise ValueError("workload '-': standard input is not read: write the trace to a file, and give that.")
             if Path(text).suffix or len(Path(text).parts) > 1:
                 raise ValueError(f"workload {text!r}: there is no such file.")
         return load_generator(text)
@@ -99,7 +102,7 @@ class Workload:
     @property
     def mean_rate(self) -> float:
         """Long-run arrival rate in requests/s."""
-        own = 1.0 / self._origin.mean_gap_s if isinstance(self._origin, Trace) else self._origin.rate
+        own = 1.0 / replayed_gap_s(self._origin) if isinstance(self._origin, Trace) else self._origin.rate
         return self.rate if self.rate is not None else own * self.rate_scale
 
     @property
@@ -129,7 +132,7 @@ class Workload:
     def _clock(self) -> float:
         """Seconds of the run per second of the trace."""
         assert isinstance(self._origin, Trace)
-        return 1.0 / (self._origin.mean_gap_s * self.mean_rate)
+        return 1.0 / (replayed_gap_s(self._origin) * self.mean_rate)
 
     @property
     def _count(self) -> int | None:
@@ -145,6 +148,11 @@ class Workload:
         Raises ``ValueError`` for a negative seed, an unknown split, or a duration that no request fits in.
         """
         parts = list(self.chunks(seed, self._count or 1_000_000, split))
+        if sum(map(len, parts)) <= self.warmup:
+            raise NothingComesError(
+                f"no request is scored: the {sum(map(len, parts))} that come are the warm-up of the trace; give a "
+                f"longer duration, or more requests."
+            )
         if len(parts) == 1:
             return parts[0]
         columns = zip(*(dataclasses.astuple(part) for part in parts), strict=True)

@@ -101,6 +101,10 @@ class Continuous:
         check_fields("continuous", self)
 
 
+SHORTEST_TIMER_S = 1e-6
+"""Shortest timer: a shorter one asks a scheduler millions of times a second."""
+
+
 @dataclass(frozen=True)
 class Queueing:
     """How requests wait: bins, the order inside a bin, timers."""
@@ -119,6 +123,11 @@ class Queueing:
             raise ValueError(f"bin edges {self.edges} are not ascending: give them in increasing order.")
         check_number("bins", self.num_bins, 1, MAX_BINS)
         check_fields("queueing", self)
+        for name in ("tick_s", "hold_s"):
+            if getattr(self, name) < SHORTEST_TIMER_S:
+                raise ValueError(
+                    f"{name}={getattr(self, name):g} is not allowed: give at least {SHORTEST_TIMER_S:g} s."
+                )
         if self.overdue_factor is not None and self.discipline == "oracle-srpt":
             raise ValueError("overdue_factor does not go with discipline='oracle-srpt', which preempts: drop one.")
         if self.overdue_batch_factor is not None and self.overdue_factor is None:

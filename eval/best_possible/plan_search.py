@@ -139,8 +139,8 @@ def change(plan, used, bins, max_batch, rng):
         change_run(plan, at, min(at + rng.integers(1, REACH), used), bins, max_batch, rng)
 
 
-def entries(sources: str) -> tuple[Callable, Callable]:
-    """The compiled entries; ``sources`` (compiled.fingerprint) is a closure variable and so part of their cache key."""
+def carry_out_entry(sources: str) -> Callable:
+    """The compiled entry; ``sources`` (parts.fingerprint) is a closure variable and so part of its cache key."""
 
     @njit(
         types.void(ARRAYS, typeof(np.zeros(1, RECORD)), IMAGES, DECIDE_TYPE, types.f8[::1], types.f8[::1], GENERATOR),
@@ -155,6 +155,15 @@ def entries(sources: str) -> tuple[Callable, Callable]:
         memory[0] = 0.0
         run_lane(arrays, record, decide, plan, memory, rng, False, 1 << 60)
 
+    return carry_out
+
+
+carry_out = carry_out_entry(fingerprint())
+
+
+def anneal_entry(sources: str) -> Callable:
+    """The compiled entry; ``carry_out`` must not be a closure variable: it is another one in every process."""
+
     @njit(
         types.UniTuple(types.f8, 2)(
             *(ARRAYS, typeof(np.zeros(1, RECORD)), IMAGES, DECIDE_TYPE, types.f8[::1], GENERATOR, types.f8, types.i8)
@@ -164,6 +173,7 @@ def entries(sources: str) -> tuple[Callable, Callable]:
     )
     def anneal(arrays, record, images, decide, best, rng, target_s, trials):
         """Replace the flat plan ``best`` by the best of ``trials`` more; its misses and mean latency in targets."""
+        sources  # noqa: B018
         memory = np.zeros(1)
         carry_out(arrays, record, images, decide, best, memory, rng)
         lane = arrays[0][0]
@@ -187,10 +197,10 @@ def entries(sources: str) -> tuple[Callable, Callable]:
                 plan[:] = trial
         return least, quickest
 
-    return carry_out, anneal
+    return anneal
 
 
-carry_out, anneal = entries(fingerprint())
+anneal = anneal_entry(fingerprint())
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
         **settings("", named),
     )
     warn_about_hardware(config, workload, brought)
+    warn_of_narrow_search(config)
     return Scenario(
         name=options.scenario,
         config=config,
@@ -114,6 +116,19 @@ def _brought(options: argparse.Namespace, values: Mapping[str, Any]) -> dict[str
     if values["engine"] != "continuous" or options.profile is None:
         return {}
     return {name: value for name, value in engine_settings(values["profile"]).items() if getattr(options, name) is None}
+
+
+def warn_of_narrow_search(config: SimConfig) -> None:
+    """Warn where the SLA controller cannot search: its interval is never narrower than alpha."""
+    controller = config.controller
+    if controller.kind == "paper" and controller.b_min < config.max_batch < 2 * controller.alpha:
+        outcome = "to b_min" if config.max_batch <= controller.alpha else "far below max_batch"
+        warnings.warn(
+            f"max_batch={config.max_batch} is less than twice alpha={controller.alpha:g}, the least width of the "
+            f"interval that the SLA controller searches: its targets, which dynamic, multibin and others use, can fall "
+            f"{outcome} whatever the load. Give a smaller alpha, or a larger max_batch.",
+            stacklevel=3,
+        )
 
 
 def _check_engine(options: argparse.Namespace, engine: str) -> None:

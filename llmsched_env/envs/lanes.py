@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,8 +18,12 @@ from llmsched_env.envs import spaces
 from llmsched_env.envs.episodes import Episodes
 from llmsched_env.envs.options import EnvOptions
 from llmsched_env.requests import Requests
+from llmsched_env.simulation.memory import check_memory
 from llmsched_env.simulation.simulator import Simulator, log_rows
 from llmsched_env.simulation.templates import records
+
+EPISODES_BYTES = 5_000
+"""Bytes of a lane's generator and options, at least."""
 
 DEFAULT_SCALE_S = 30.0
 """T of the observation where no TTFT or E2E target is given."""
@@ -44,7 +49,9 @@ class Lanes:
         queueing = self.config.queueing
         bins = max(options.num_max_bins, queueing.num_bins)
         self.limits = spaces.Limits(bins, self.config.max_batch, queueing.has_overdue)
-        self.episodes = [Episodes(options) for _ in range(lanes)]
+        first = Episodes(options)
+        check_memory(f"{lanes:,} environments", float(lanes) * (EPISODES_BYTES + 48.0 * first.capacity))
+        self.episodes = [first, *(Episodes(options) for _ in range(lanes - 1))]
         check_fits(self.episodes[0].shortest_prompt, self.config.max_eta)
         capacity = self.episodes[0].capacity
         rows = log_rows(self.config, capacity) if log else 0
@@ -74,11 +81,14 @@ class Lanes:
         lanes, threads = len(self.mode), len(self.record)
         cuts = [lanes * part // threads for part in range(threads + 1)]
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._process = os.getpid()
         self._parts = [self._arguments(part, cuts[part], cuts[part + 1]) for part in range(threads)]
         self._step = entry_point(self.engine.step_lanes)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_pool", "_parts", "_step")}
+        return {
+            name: value for name, value in self.__dict__.items() if name not in ("_pool", "_parts", "_step", "_process")
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -112,6 +122,8 @@ class Lanes:
 
     def run(self) -> None:
         """Take every lane to its next decision or end, as ``mode`` says (SKIP, START, STEP)."""
+        if self._process != os.getpid():  # forked: the threads stayed in the parent
+            self._connect()
         if self._pool is None:
             for part in self._parts:
                 self._step(*part)

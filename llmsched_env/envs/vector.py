@@ -19,7 +19,9 @@ from llmsched_env.envs.lanes import Lanes
 from llmsched_env.envs.options import check_whole, parse_options
 from llmsched_env.envs.render import CLEAR, draw_ansi, draw_rgb
 from llmsched_env.envs.scalar import LLMSchedEnv, check_simulation, check_steps
+from llmsched_env.simulation.memory import check_memory
 
+MOST_THREADS = 1024
 TERMS = ("miss", "holding", "tardiness")
 
 
@@ -46,9 +48,12 @@ class LLMSchedVectorEnv(VectorEnv):
     ) -> None:
         check_whole("num_envs", num_envs)
         check_whole("threads", threads)
+        if threads > MOST_THREADS:
+            raise ValueError(f"threads={threads} is not allowed: give at most {MOST_THREADS}.")
         check_simulation(simulation)
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"render_mode={render_mode!r} is not known: choose one of human, ansi, rgb_array.")
+        check_memory(f"num_envs={num_envs:,}", num_envs * 5_000.0)
         self.num_envs = num_envs
         self.options = parse_options(options)
         self.autoreset_mode = AutoresetMode(autoreset_mode)
@@ -64,7 +69,8 @@ class LLMSchedVectorEnv(VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self._sizes = np.array(spaces.action_sizes(self.options.action, lanes.limits))
-        self._rngs = [np.random.default_rng() for _ in range(num_envs)]
+        drawn = [gym.utils.seeding.np_random() for _ in range(num_envs)]
+        self._rngs, self._seeds = [rng for rng, _ in drawn], [seed for _, seed in drawn]
         self._over = np.ones(num_envs, bool)  # episodes that have ended and wait for their reset
         self._ready = False
 
@@ -88,12 +94,22 @@ class LLMSchedVectorEnv(VectorEnv):
         lanes.mode[:] = layout.SKIP
         for i in np.flatnonzero(mask).tolist():
             if seeds[i] is not None:
-                self._rngs[i], _ = gym.utils.seeding.np_random(seeds[i])
+                self._rngs[i], self._seeds[i] = gym.utils.seeding.np_random(seeds[i])
             lanes.start(i, self._rngs[i], seeded=seeds[i] is not None, requests=(options or {}).get("requests"))
         lanes.run()
         self._over[mask] = False
         self._ready = True
         return lanes.image.copy(), {"time_s": lanes.outcome["time_s"] * mask, "_time_s": mask.copy()}
+
+    @property  # type: ignore[misc]
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """The generators of the lanes."""
+        return tuple(self._rngs)
+
+    @property
+    def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
+        """The seeds of the lanes: ``(7, 8, 9)`` after ``reset(seed=7)`` of three."""
+        return tuple(self._seeds)
 
     def step(self, actions: Any) -> tuple[NDArray[np.float32], NDArray, NDArray[np.bool_], NDArray[np.bool_], dict]:
         """One decision in every lane; a lane whose episode has ended is reset as ``autoreset_mode`` says."""

@@ -16,11 +16,19 @@ from llmsched_env.core.load import load_rows
 from llmsched_env.engines.engine import Engine
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.disciplines import keys
+from llmsched_env.simulation.memory import check_memory
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.templates import bin_rows, lane_row, records, server_rows, slo_rows
 
 DECISIONS_PER_CALL = 2_000_000
 """Decisions between two looks at the keyboard (Ctrl-C), a second or less."""
+
+
+MOST_TICKS = 2.0**50
+"""Most ticks until the last arrival; a time in float64 tells 2^53 of them apart."""
+
+LANE_BYTES = 2_000
+"""Bytes of a lane besides its requests, at least."""
 
 
 def log_rows(config: SimConfig, requests: int) -> int:
@@ -41,6 +49,13 @@ class Simulator:
         self.engine = engines.get(config.engine)
         set_size = self.engine.set_size(config)
         keyed = config.queueing.discipline != "fifo"
+        rows = (
+            layout.REQUEST.itemsize
+            + keyed * 4 * config.groups * config.queueing.num_queues
+            + config.queueing.has_overdue * layout.EXPIRY.itemsize
+        )
+        per_lane = capacity * rows + log * layout.BATCH.itemsize + LANE_BYTES
+        check_memory(f"{lanes:,} x {capacity:,} requests", float(lanes) * per_lane)
         self.config = config
         self.capacity = capacity
         self.edges = np.asarray(config.queueing.edges, dtype=np.int64)
@@ -77,9 +92,16 @@ class Simulator:
         for array, blank in zip((self.lane, self.bins, self.servers, self.slos), self._blank, strict=True):
             array[place].reshape(-1).view(np.uint8)[:] = blank.view(np.uint8)  # field by field takes much longer
         self.gaps[lane] = 0
+        self._check_tick(float(requests.arrival_s[-1]) if n else 0.0)
         fill_rows(self.requests[lane, :n], self.config, self.edges, requests)
         row = self.lane[lane : lane + 1]
         row["loaded"], row["final"], row["noise_key"], row["warmup"] = n, final, noise_key, warmup
+
+    def _check_tick(self, last_s: float) -> None:
+        """Refuse a tick so short that times have no such fractions: the clock would stand still."""
+        tick = self.config.queueing.tick_s
+        if last_s / tick > MOST_TICKS:
+            raise ValueError(f"tick={tick:g} s is too short for arrivals until {last_s:g} s: give a longer one.")
 
     def run(
         self,

@@ -161,7 +161,7 @@ _interpolate_once = getattr(interpolate, "py_func", interpolate)
 """``interpolate`` without the price of entering compiled code, for a single value."""
 
 
-@nb.njit(cache=True)
+@nb.njit(cache=True, nogil=True)  # a long draw in a thread leaves the main thread free to take Ctrl-C
 def _fill_cox(
     times: Floats, state: Floats, rate: float, steps: Floats, tables: Floats, periods: Floats, rng: np.random.Generator
 ) -> None:

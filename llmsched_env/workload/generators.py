@@ -12,7 +12,7 @@ import numpy as np
 
 from llmsched_env import datafiles
 from llmsched_env.options.suggest import did_you_mean
-from llmsched_env.workload.arrivals import Arrivals, CoxArrivals, GammaFactor, OnOff, RenewalArrivals
+from llmsched_env.workload.arrivals import STEPS_PER_TAU, Arrivals, CoxArrivals, GammaFactor, OnOff, RenewalArrivals
 from llmsched_env.workload.lengths import Component, LengthLaw, LognormalMixture, UniformLengths
 
 SCHEMA = "llmsched-generator/v1"
@@ -33,6 +33,13 @@ class Generator:
     on_off: OnOff | None = None
     burstiness: float | None = None
     meta: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+    @property
+    def shortest_piece_s(self) -> float:
+        """About how long the rate of its arrivals stays the same, in seconds; inf for a renewal process."""
+        lengths = [factor.tau_s / STEPS_PER_TAU for factor in self.factors]
+        lengths += [] if self.on_off is None else [self.on_off.on_mean_s, self.on_off.off_mean_s]
+        return math.inf if self.burstiness is not None else min(lengths, default=math.inf)
 
     def arrivals(self, rate: float, burstiness: float | None, rng: np.random.Generator) -> Arrivals:
         """The arrival stream at ``rate`` requests/s; a ``burstiness`` replaces the process by gamma gaps."""

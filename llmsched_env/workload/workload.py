@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from llmsched_env.options.table import check_fields, default
 from llmsched_env.requests import MAX_CLASSES, Requests
+from llmsched_env.simulation.memory import check_memory
 from llmsched_env.workload.arrivals import Arrivals
 from llmsched_env.workload.generators import Generator, generator_names, load_generator
 from llmsched_env.workload.lengths import IntPair, LengthLaw
@@ -25,6 +26,16 @@ from llmsched_env.workload.traces import Trace, read_trace
 
 CALIBRATION_REQUESTS = 20_000
 """Requests in the independent sample that bin edges are taken from."""
+
+
+DRAWN_BYTES = 60
+"""Bytes that a drawn request takes while it is drawn."""
+
+LONGEST_S = 1e12
+"""Longest span of arrivals in seconds: beyond it times lose their fractions."""
+
+MOST_PIECES = 1e9
+"""Most changes of the rate of a generator in one draw, some ten seconds of work."""
 
 
 class NothingComesError(ValueError):
@@ -147,6 +158,7 @@ class Workload:
         ``split`` is ``"test"``, ``"validation"`` or ``"calibration"``: independent worlds of one seed.
         Raises ``ValueError`` for a negative seed, an unknown split, or a duration that no request fits in.
         """
+        self._check_work()
         parts = list(self.chunks(seed, self._count or 1_000_000, split))
         if sum(map(len, parts)) <= self.warmup:
             raise NothingComesError(
@@ -157,6 +169,27 @@ class Workload:
             return parts[0]
         columns = zip(*(dataclasses.astuple(part) for part in parts), strict=True)
         return Requests(*(np.concatenate(column) for column in columns))
+
+    def _check_work(self) -> None:
+        """Refuse a draw that no memory holds, or that takes for ever."""
+        counts = [] if self._count is None else [float(self._count)]
+        counts += [] if self.duration_s is None else [self.mean_rate * self.duration_s]
+        count = min(counts)
+        check_memory(f"{count:,.0f} requests", count * DRAWN_BYTES)
+        span_s = min(count / self.mean_rate, self.duration_s or math.inf)
+        if span_s > LONGEST_S:
+            raise ValueError(
+                f"{count:,.0f} requests at {self.mean_rate:g} requests/s take {span_s:.3g} s: at most {LONGEST_S:g} s "
+                f"are simulated; give a higher rate, or fewer requests."
+            )
+        if isinstance(self._origin, Generator) and self.burstiness is None:
+            pieces = span_s / self._origin.shortest_piece_s
+            if pieces > MOST_PIECES:
+                raise ValueError(
+                    f"{count:,.0f} requests at {self.mean_rate:g} requests/s come in {span_s:.3g} s, in which the rate "
+                    f"of {self._origin.name} changes {pieces:.3g} times: give a higher rate, fewer requests, or "
+                    f"burstiness=1."
+                )
 
     def chunks(self, seed: int, chunk: int = 1_000_000, split: str = "test") -> Iterator[Requests]:
         """The same requests as ``draw``, whatever the ``chunk`` (requests per piece), piece by piece."""

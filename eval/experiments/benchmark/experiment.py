@@ -41,8 +41,10 @@ from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.eval.scenarios.variants import scenario_of
 from llmsched.policies import Bound, parse, parse_list
 from llmsched_env.config import SLO
+from llmsched_env.files.showing import visible
 from llmsched_env.options.words import ENGINES
 from llmsched_env.workload.targets import FACTOR, FIRST_FACTOR, QUANTILE, TOKEN_FACTOR, alone_slo, alone_target_s
+from llmsched_env.workload.traces import read_trace
 
 OTHERS = (
     "multibin:select=oldest,longest-queue,sjf:batch=auto,edf:batch=auto,least-slack,timeout:batch=auto:wait=1000,"
@@ -156,7 +158,9 @@ def cases_of(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
         if name not in known:
             raise ValueError(f"--cases: {name!r} is not known. Choose from {'; '.join(known)}.")
     found = {name: known[name] for name in names}
-    return found | {f"trace {Path(file).stem}": ("--workload", file) for file in options.trace}
+    for file in options.trace:
+        read_trace(file)  # refused here, not after minutes
+    return found | {f"trace {visible(Path(file).stem)}": ("--workload", file) for file in options.trace}
 
 
 def case_of(name: str, words: tuple[str, ...], session: Session) -> Case:
@@ -232,8 +236,8 @@ def row_of(
 def find(session: Session) -> Findings:
     """Tune, run, compare."""
     options = session.options
-    contest = contest_of(options)
     cases = cases_of(options)
+    contest = contest_of(options)
     rows: list[dict[str, Any]] = []
     described, rates = [], []
     with LongRun("benchmark.py", "stages", stages_of(cases, contest, session)) as long_run:

@@ -36,7 +36,17 @@ from llmsched_env.files.writing import CannotWriteError, check_file, check_folde
 Factors = Mapping[str, Any]
 """What marks a run in results.csv: column and value."""
 
-ABSENT = {"out": None, "json": False, "report": None, "timeline": None, "ray": None, "jobs": 1, "seed": 0, "seeds": 1}
+ABSENT = {
+    "out": None,
+    "json": False,
+    "report": None,
+    "timeline": None,
+    "ray": None,
+    "jobs": 1,
+    "seed": 0,
+    "seeds": 1,
+    "price": None,
+}
 """Values of the common options in a command that does not have them."""
 
 OWN_FILES = ("results.csv", "summary.json", "manifest.json", FILE, "plans.jsonl")

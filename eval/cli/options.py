@@ -115,6 +115,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add("--json", action="store_true", help="Print the summary as JSON and nothing else.")
 
 
+def add_price(parser: argparse.ArgumentParser) -> None:
+    """The price of a GPU-hour."""
+    about = "Money per GPU-hour: adds what output tokens and requests in time cost."
+    parser.add_argument("--price", type=number(0, 1e9, above=True), metavar="X", help=about)
+
+
 def add_experiment_options(parser: argparse.ArgumentParser) -> None:
     """The options of whatever is made of cells: what else to leave, and where the runs are made."""
     add = parser.add_argument_group("experiment").add_argument

@@ -15,10 +15,13 @@ from typing import Any
 
 from llmsched.eval.cli.findings import Drawings, Findings
 from llmsched.eval.cli.frame import Experiment, Session
+from llmsched.eval.cli.options import add_price
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.figures.comparison import ComparisonData, comparison_drawings
 from llmsched.eval.report.artefacts import ResultsFile
+from llmsched.eval.report.cost import cost_line, cost_table, costs
 from llmsched.eval.report.policy_table import policy_tables, policy_text
+from llmsched.eval.report.tables import text
 from llmsched.eval.report.text import fold
 from llmsched.eval.report.textual import footnotes, heading
 from llmsched.eval.runs.aggregate import by_policy, policy_summaries
@@ -39,6 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help="names, each with parameters after colons: static:batch=16,timeout:batch=auto,my.py:mine",
     )
+    add_price(parser)
 
 
 @dataclass
@@ -112,16 +116,18 @@ class ComparisonFindings(Findings):
 
     summaries: Sequence[Mapping[str, Any]]
     seeds: Sequence[int]
+    price: float | None = None
 
     def remarks(self, notes: Sequence[str]) -> list[str]:
         """How to read the table, then the notes."""
-        return [*footnotes(self.summaries, len(self.seeds)), *notes]
+        money = [cost_line(self.summaries)] if self.summaries and self.price is None else []
+        return [*footnotes(self.summaries, len(self.seeds)), *money, *notes]
 
     def text(self, notes: Sequence[str]) -> str:
         """One table of all policies, and below it their differences from the first."""
-        return "\n\n".join(
-            [self.heading, policy_text(self.summaries), "\n".join(fold(remark) for remark in self.remarks(notes))]
-        )
+        money = [] if self.price is None else [text(cost_table(self.summaries, self.price))]
+        remarks = "\n".join(fold(remark) for remark in self.remarks(notes))
+        return "\n\n".join([self.heading, policy_text(self.summaries), *money, remarks])
 
     def summary(self, experiment: str, seeds: Sequence[int], notes: Sequence[str]) -> dict[str, Any]:
         """The summary of docs/reference/metrics.md: the scenario, and every policy that has a run."""
@@ -183,16 +189,19 @@ def find(session: Session) -> Findings:
         session.notes.append(f"Interrupted: {interrupted} and are shown.")
     if results is not None:
         results.finish(comparison.done, comparison.labels)
-    summaries = comparison.summaries()
+    gpus, price = comparison.scenario.gpus, options.price
+    summaries = [summary | costs(summary, gpus, price) for summary in comparison.summaries()]
+    tables = policy_tables(summaries) + ([] if price is None else [cost_table(summaries, price)])
     return ComparisonFindings(
         heading=heading(comparison.scenario, comparison.seeds),
-        tables=policy_tables(summaries),
+        tables=tables,
         drawings=comparison.drawings(summaries),
         about={"scenario": comparison.scenario.describe() | {"seeds": list(comparison.seeds)}},
         timeline=[cell for cell in comparison.cells(timeline=False) if cell.seed == comparison.seeds[0]],
         interrupted=interrupted,
         summaries=summaries,
         seeds=comparison.seeds,
+        price=price,
     )
 
 

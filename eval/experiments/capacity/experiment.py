@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from llmsched.eval.cli.findings import Findings
 from llmsched.eval.cli.frame import Experiment, Session
 from llmsched.eval.cli.option_lists import list_of
+from llmsched.eval.cli.options import add_price
 from llmsched.eval.cli.readers import number
 from llmsched.eval.experiments.capacity.study import (
     CapacityStudy,
@@ -44,6 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--policies", default=POLICIES, metavar="LIST", help=f"default {POLICIES}; {best}")
     add("--shares", type=share, default=SHARES, metavar="X,X,...", help="shares of arrivals that are to meet the SLO")
     add("--multiples", type=multiple, default=MULTIPLES, metavar="X,...", help="rates of the curve, times the own rate")
+    add_price(parser)
     add("--scales", type=scale, default=SCALES, metavar="X,...", help="targets of the curve, times the own ones")
 
 

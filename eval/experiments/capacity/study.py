@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmsched.eval.cli.frame import Session
+from llmsched.eval.report.cost import COLUMNS as COST_COLUMNS
+from llmsched.eval.report.cost import MILLION, THOUSAND, cost_of
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell
@@ -170,6 +172,19 @@ def capacity_table(study: CapacityStudy, found: dict) -> Table:
     return Table("capacity", "Capacity", columns, rows, note)
 
 
+def _money(study: CapacityStudy, gpus: int, met: float) -> dict[str, float]:
+    """GPU-hours a day, and with a price the money, at the scenario's rate when a share ``met`` is in time."""
+    found, price = {"gpu_hours_a_day": 24.0 * gpus}, study.session.options.price
+    if price is None:
+        return found
+    rate = study.scenario.workload.mean_rate
+    tokens = float(study.scenario.draw(study.session.seeds[0]).output_tokens.mean())
+    return found | {
+        "cost_per_million_output_tokens": cost_of(gpus, rate * tokens, MILLION, price),
+        "cost_per_thousand_in_time": cost_of(gpus, rate * met, THOUSAND, price),
+    }
+
+
 def servers_table(study: CapacityStudy) -> Table:
     """The least number of servers that keep each share at the scenario's rate, by the mean over seeds."""
     scenario, shares = study.scenario, study.session.options.shares
@@ -195,8 +210,10 @@ def servers_table(study: CapacityStudy) -> Table:
         line: dict = {"policy": study.entrants[row].label, "share": share, "servers": count}
         if count is not None:
             look([(row, count), (row, count - 1)])
-            line |= {"gpus": count * kind.profile.tensor_parallel, "met": known[row, count]}
+            gpus = count * kind.profile.tensor_parallel
+            line |= {"gpus": gpus, "met": known[row, count]}
             line["less"] = known.get((row, count - 1))
+            line |= _money(study, gpus, known[row, count].mean)
         rows.append(line)
     columns = [
         Column("policy", "policy"),
@@ -205,6 +222,10 @@ def servers_table(study: CapacityStudy) -> Table:
         Column("gpus", "GPUs", digits=0),
         Column("met", "met with them", "%", 1, 100.0),
         Column("less", "with one less", "%", 1, 100.0),
+        Column("gpu_hours_a_day", "GPU-hours", "a day", 0),
     ]
     note = f"Least number of {kind.profile.name} servers at {scenario.arrivals}, by the mean over seeds."
+    if study.session.options.price is not None:
+        columns += COST_COLUMNS[-2:]
+        note += f" Money at {study.session.options.price:g} per GPU-hour."
     return Table("servers", "Servers needed", columns, rows, note)

@@ -13,6 +13,8 @@ from typing import Any
 
 from numba import config, njit
 
+from llmsched_env.files.numba_cache import prepare_cache
+
 _UNWRAPPED: dict[str, Any] = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
 
 part = njit(forceinline=True, **_UNWRAPPED)
@@ -24,6 +26,8 @@ exposed = njit(forceinline=True)
 
 
 LIBRARY = Path(__file__).resolve().parents[1]
+prepare_cache(LIBRARY)
+
 COMPILED = ("compiler", "core", "engines")
 """Folders of the library that hold what is compiled, and nothing else."""
 

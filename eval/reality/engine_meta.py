@@ -34,6 +34,10 @@ With its prefix cache vLLM finds the blocks of a preempted request again; the en
 small reserve keeps such preemptions as rare in their effect (docs/results/predict_log.md)."""
 
 
+ASYNCHRONOUS_SINCE = (0, 14)
+"""Version of vLLM from which on GPUs schedule asynchronously by default."""
+
+
 @dataclass(frozen=True)
 class EngineMeta:
     """What a run was made with; ``kv_tokens`` None: not stated.  ``graphs``: numbers of tokens with a CUDA graph."""
@@ -49,6 +53,7 @@ class EngineMeta:
     memory_bytes: float | None
     memory_share: float
     graphs: tuple[int, ...]
+    asynchronous: bool
 
 
 def read_meta(path: Path) -> EngineMeta:
@@ -76,6 +81,7 @@ def read_meta(path: Path) -> EngineMeta:
         memory_bytes=float(memory) if isinstance(memory, (int, float)) and memory > 0 else None,
         memory_share=float(cache.get("gpu_memory_utilization", given.get("gpu_memory_utilization", SHARE))),
         graphs=_graphs(raw, given),
+        asynchronous=_asynchronous(raw, given),
     )
 
 
@@ -88,6 +94,17 @@ def _graphs(raw: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[int, ...]
         return tuple(sorted(stated))
     most = min(2 * given["max_num_seqs"], 512)
     return tuple(size for size in (1, 2, 4, *range(8, 256, 8), *range(256, 513, 16)) if size <= most)
+
+
+def _asynchronous(raw: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    """Whether the engine composes a step while the one before it runs: as stated, or by default of its version."""
+    stated = given.get("async_scheduling")
+    if stated is None:
+        stated = ((raw.get("resolved_config") or {}).get("scheduler_config") or {}).get("async_scheduling")
+    if stated is not None:
+        return bool(stated)
+    parts = str(raw.get("vllm_version", "")).split(".")[:2]
+    return len(parts) == 2 and all(part.isdigit() for part in parts) and tuple(map(int, parts)) >= ASYNCHRONOUS_SINCE
 
 
 def _whole(path: Path, given: Mapping[str, Any], name: str, default: int | None = None) -> int:

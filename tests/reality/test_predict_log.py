@@ -32,7 +32,14 @@ def meta(**changes: Any) -> dict[str, Any]:
     """Settings of an engine as JSON."""
     kwargs = {"max_num_seqs": 16, "max_num_batched_tokens": 512, "enforce_eager": True} | changes
     cache = {"num_gpu_blocks": 2001, "block_size": 16, "enable_prefix_caching": False}
-    return {"model": "meta-llama/Llama-3.1-8B", "vllm_version": "0.19.0", "engine_kwargs": kwargs, "kv_cache": cache}
+    synchronous = {"scheduler_config": {"async_scheduling": False}}
+    return {
+        "resolved_config": synchronous,
+        "model": "meta-llama/Llama-3.1-8B",
+        "vllm_version": "0.19.0",
+        "engine_kwargs": kwargs,
+        "kv_cache": cache,
+    }
 
 
 @pytest.fixture
@@ -83,6 +90,18 @@ def test_replicas_of_a_dense_model_are_servers_of_their_own(files, tmp_path, cap
     found = json.loads(capsys.readouterr().out)
     assert found["engine"]["servers"] == 2 and found["engine"]["max_seqs"] == 16
     assert found["errors"]["mean_ttft"] < -0.1
+
+
+@pytest.mark.parametrize(("version", "later"), [("0.19.0", True), ("0.13.2", False), ("0.19.0rc1", True)])
+def test_asynchronous_scheduling_is_a_step_later(files, tmp_path, capsys, version, later):
+    """Where it is not stated it is the default of the version; E2E moves with TTFT, TPOT does not."""
+    (tmp_path / "meta.json").write_text(json.dumps(meta() | {"resolved_config": {}, "vllm_version": version}))
+    assert main([*files, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    moved = {name: found["simulated_s"][f"mean_{name}"] - found["measured_s"][f"mean_{name}"] for name in TIMES}
+    assert moved["tpot"] == pytest.approx(0.0, abs=1e-9) and moved["e2el"] == pytest.approx(moved["ttft"])
+    step = found["simulated_s"]["mean_tpot"]
+    assert moved["ttft"] == pytest.approx(step if later else 0.0, rel=0.2, abs=1e-9)
 
 
 def test_without_a_stated_cache_it_is_estimated_and_said(files, tmp_path, capsys):

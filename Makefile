@@ -4,13 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 POLICIES ?= static,dynamic,multibin
 
-.PHONY: compare test test-integrations test-sb3 test-rllib test-torchrl test-ray test-oldest test-wheel lint bench clean
+.PHONY: compare test test-faults test-integrations test-sb3 test-rllib test-torchrl test-ray test-oldest test-wheel lint bench clean
 
 compare: $(VENV)/.run
 	$(BIN)/python eval/compare.py --policies $(POLICIES) $(ARGS)
 
 test: $(VENV)/.dev lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+# Faults injected on purpose: failing writes, kills, damaged files, bad values.  Minutes; before a release.
+test-faults: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/injection tests/faults $(ARGS)
 
 # Other people's training code, each stack in an environment of its own; TORCH says which torch.  One alone: make test-sb3.
 TORCH ?= torch==2.13.0

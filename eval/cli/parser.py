@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from llmsched.eval.cli.terminal import say, show
+from llmsched_env.files.showing import shortened
 from llmsched_env.options.suggest import did_you_mean
+
+LONGEST = 2000
+"""Most characters of a refusal, whatever a file or a command line holds."""
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -49,5 +53,5 @@ class RenamedOption(argparse.Action):
 
 def refuse(program: str, message: str) -> NoReturn:
     """Print one line on standard error and exit with 2."""
-    say(f"{program}: error: {' '.join(message.split())}")
+    say(f"{program}: error: {shortened(' '.join(message.split()), LONGEST)}")
     raise SystemExit(2)

@@ -7,6 +7,7 @@ docs/results/engine_log.md lists the columns.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmsched_env.files.reading import CannotReadError
+from llmsched_env.files.showing import shortened
 from llmsched_env.requests import MAX_TOKENS, Requests
+from llmsched_env.workload.trace_text import read_text
 
 Floats = NDArray[np.float64]
 
@@ -95,9 +99,9 @@ def _order(label: str) -> tuple[float, str]:
 
 def _header(file: Path) -> list[str]:
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            return [name.strip() for name in next(csv.reader(lines), [])]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = read_text(file).decode("utf-8", errors="replace")
+        return [shortened(name.strip()) for name in next(csv.reader(text.split("\n", 1)[:1]), [])]
+    except (CannotReadError, csv.Error) as error:
         raise ValueError(f"{file}: not readable as CSV ({error}).") from error
 
 
@@ -121,7 +125,7 @@ def _runs_of(file: Path, header: Sequence[str]) -> list[LoggedRun]:
     if missing:
         raise ValueError(f"{file}: no column {', '.join(missing)}; it has {', '.join(header[:20])}.")
     try:
-        frame = pd.read_csv(file, encoding="utf-8-sig", skipinitialspace=True, low_memory=False)
+        frame = pd.read_csv(io.BytesIO(read_text(file)), skipinitialspace=True, low_memory=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
         raise ValueError(f"{file}: not readable as CSV ({str(error).strip().splitlines()[0]}).") from error
     frame.columns = frame.columns.str.strip()
@@ -141,6 +145,8 @@ def _label(value: object) -> str:
 
 
 def _numbers(file: Path, column: str, values: pd.Series) -> Floats:
+    if values.dtype in (bool, object):  # truth values, or numbers of hundreds of digits
+        values = values.astype(str)
     found = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     _refuse(~np.isfinite(found), file, column, values.to_numpy(), "a finite number")
     return found
@@ -160,7 +166,9 @@ def _check(file: Path, columns: Mapping[str, str], values: Mapping[str, Floats])
 def _refuse(wrong: NDArray[np.bool_], file: Path, column: str, values: NDArray, wanted: str) -> None:
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise ValueError(f"{file}, row {row + 1}: {column}={values[row]!s} is not allowed: give {wanted}.")
+        raise ValueError(
+            f"{file}, row {row + 1}: {column}={shortened(str(values[row]))} is not allowed: give {wanted}."
+        )
 
 
 def _run(label: str, values: Mapping[str, Floats]) -> LoggedRun:

@@ -1,0 +1,1 @@
+"""Faults injected on purpose, minutes long: ``make test-faults`` before a release, not in the ordinary suite."""

@@ -1,0 +1,136 @@
+"""Damaged copies of every kind of file against every reader: a result, or one line and exit code 2; nothing hangs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmsched.eval import compare, engine_log, profiles
+from llmsched.policies.network.checkpoint import SHIPPED
+from llmsched_env import datafiles
+from tests.faults.test_traces import BENCHMARK, PLAIN, json_lines
+from tests.faults.tools import run
+from tests.injection.tools import TRIED, damaged
+
+LONGEST_S = 10
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Fail where the inside takes longer."""
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+LOG = "arrival_s,prompt_tokens,output_tokens,ttft_s,e2e_s,scale\n" + "".join(
+    f"{0.3 * i},{50 + i},{20 + i % 7},{0.1 + 0.01 * (i % 5)},{2 + 0.1 * (i % 9)},{1 + i % 2}\n" for i in range(60)
+)
+Main = Callable[[Sequence[str]], int]
+KINDS: dict[str, tuple[str, str | bytes, list[str], Main]] = {  # name, content, words before the path, command
+    "trace, CSV": ("x.csv", PLAIN, ["--workload"], compare.main),
+    "trace, JSON lines": ("x.jsonl", json_lines(), ["--workload"], compare.main),
+    "trace, benchmark": ("x.json", json.dumps(BENCHMARK), ["--workload"], compare.main),
+    "profile": ("p.json", (datafiles.data_dir("profiles") / "ideal.json").read_bytes(), ["--profile"], compare.main),
+    "profile, listed": ("p.json", (datafiles.data_dir("profiles") / "ideal.json").read_bytes(), [], profiles.main),
+    "log": ("log.csv", LOG, ["--max-seqs", "8", "--token-budget", "512", "--folder"], engine_log.main),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_files(tmp_path: Path, kind: str) -> None:
+    """Whatever is in the file."""
+    name, content, words, main = KINDS[kind]
+    whole = content.encode() if isinstance(content, str) else content
+    path = tmp_path / name
+    for seed in range(1 if kind == "log" else 3):  # every log that is read is fitted
+        for damage, copy in damaged(whole, seed):
+            path.write_bytes(copy)
+            with at_most(LONGEST_S):
+                ended = run(*words, path, main=main)
+            assert_well(ended, (kind, damage, seed))
+            TRIED[f"damaged files ({kind})"] += 1
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".json"])
+def test_damaged_weights(tmp_path: Path, suffix: str) -> None:
+    """Refused, or, where the damage does not matter, run."""
+    stem = tmp_path / "net"
+    for seed in range(3):
+        whole = SHIPPED["batch"].with_name(SHIPPED["batch"].name + suffix).read_bytes()
+        for damage, copy in damaged(whole, seed):
+            for end in (".npz", ".json"):
+                shutil.copy(SHIPPED["batch"].with_name(SHIPPED["batch"].name + end), f"{stem}{end}")
+            Path(f"{stem}{suffix}").write_bytes(copy)
+            with at_most(LONGEST_S):
+                ended = run("--policies", f"network:path={stem}")
+            assert_well(ended, (suffix, damage, seed))
+            TRIED[f"damaged weights ({suffix})"] += 1
+
+
+@pytest.mark.parametrize("name", ["cells.jsonl", "results.csv", "summary.json"])
+def test_damaged_results(tmp_path: Path, name: str) -> None:
+    """A damaged folder of results costs the damaged runs and nothing else: the same rows come out."""
+    out = tmp_path / "out"
+    words: list[str | Path] = ["--seeds", "3", "--out", out, "--json"]
+    first = run(*words)
+    whole = (out / name).read_bytes()
+    for seed in range(3):
+        for damage, copy in damaged(whole, seed):
+            (out / name).write_bytes(copy)
+            with at_most(LONGEST_S):
+                ended = run(*words)
+            assert ended.code == 0 and shown(ended.out) == shown(first.out), (name, damage, ended)
+            TRIED[f"damaged results ({name})"] += 1
+
+
+def shown(text: str) -> Any:
+    """The summary without the time that the runs took."""
+
+    def without(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: without(item) for key, item in value.items() if key != "wall_s"}
+        return [without(item) for item in value] if isinstance(value, list) else value
+
+    return without(json.loads(text))
+
+
+def assert_well(ended: Any, about: object) -> None:
+    """Exit code 0, or 2 with one short line."""
+    assert ended.code in (0, 2), (about, ended)
+    if ended.code == 2:
+        assert ended.out == "" and ended.err.count("\n") == 1 and "error: " in ended.err, (about, ended)
+        assert len(ended.err) < 3000 and "Traceback" not in ended.err, about
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes")
+def test_every_option_that_takes_a_file_refuses_what_is_none(tmp_path: Path) -> None:
+    """A pipe, a device, a folder, a dangling link; as input and as output."""
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "dangling.py").symlink_to(tmp_path / "gone")
+    places = [tmp_path / "pipe.py", tmp_path / "dangling.py", tmp_path, Path("/dev/null"), Path("/dev/zero")]
+    for place in places:
+        options = ("--workload", "--profile", "--policies", "--report", "--timeline", "--out")
+        for option in options if place != tmp_path else options[:-1]:
+            given: list[str | Path] = [option, f"{place}.py:x" if option == "--policies" else place]
+            with at_most(LONGEST_S):
+                run(*given).refused()
+            TRIED["places that are no files"] += 1
+        with at_most(LONGEST_S):
+            run("--policies", f"{tmp_path}/pipe.py:mine").refused("a pipe")

@@ -38,7 +38,7 @@ OUT_OF_BOUNDS = {
     "a helper that writes": "def first(row, i):\n    row[i] = 3\n    return 0\n"
     + MINE
     + "    return first(memory, 2**40), 1\n",
-    "a module": "import siblings\n" + MINE + "    return siblings.first(record.queue_length, 33), 1\n",
+    "a module": "import siblings\n" + MINE + "    return siblings.first(record.queue_length, 1000), 1\n",
     "an imported helper": "from siblings import first\n" + MINE + "    return CALL, 1\n",
 }
 SIBLING = "from numba import njit\n@njit(cache=True)\ndef first(row, i):\n    return row[i]\nfirst((1, 2), 1)\n"
@@ -48,7 +48,7 @@ def test_an_index_out_of_bounds_is_a_line_in_every_helper(tmp_path: Path) -> Non
     """However the helper is written, decorated, imported or compiled before: no crash, no silent number."""
     (tmp_path / "siblings.py").write_text(SIBLING)
     for number, (kind, text) in enumerate(OUT_OF_BOUNDS.items()):
-        body = "import numpy as np\n" + text.replace("CALL", "first(record.queue_length, 33)")
+        body = "import numpy as np\n" + text.replace("CALL", "first(record.queue_length, 1000)")
         ended = run("--policies", write(tmp_path, body, f"my{number}.py"))
         assert "IndexError" in ended.refused("the policy failed at t ="), kind
 

@@ -17,7 +17,7 @@ from llmsched.eval.best_possible.plans import ROWS, Plan, compiled_plan
 from llmsched_env.compiler.parts import fingerprint
 from llmsched_env.config import SimConfig
 from llmsched_env.core.layout import RECORD
-from llmsched_env.core.run import ARRAYS
+from llmsched_env.core.state import ARRAYS
 from llmsched_env.core.view.decide import DECIDE_TYPE
 from llmsched_env.engines.batch.run import run_lane
 from llmsched_env.requests import Requests
@@ -176,8 +176,7 @@ def anneal_entry(sources: str) -> Callable:
         sources  # noqa: B018
         memory = np.zeros(1)
         carry_out(arrays, record, images, decide, best, memory, rng)
-        lane = arrays[0][0]
-        bins, max_batch, rows = lane.num_bins, lane.max_batch, arrays[3][0]
+        bins, max_batch, rows = arrays.params[0].num_bins, arrays.params[0].max_batch, arrays.requests[0]
         least, latency, soft = judge_rows(rows, target_s)
         present, quickest, used = soft + latency, latency, min(int(memory[0]), len(best) // 2)
         plan, trial = best.copy(), best.copy()

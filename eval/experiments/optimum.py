@@ -110,10 +110,10 @@ class SystemRun:
 def measure_cell(cell: Cell, arrivals: SharedArrivals) -> SystemRun:
     """Simulate one cell.  Every request is served, and none is rejected: there is no memory limit."""
     result = run_cell(cell, arrivals.take(cell))
-    rows, lane = result.requests, result.lane
+    rows, counts = result.requests, result.counts
     latency_s = float(np.mean(rows["completion"] - rows["arrival"]))
     backlog = float(np.mean(rows["completion"] > rows["arrival"][-1]))
-    batch = float(lane["launched"]) / float(lane["batches"])
+    batch = float(counts["launched"]) / float(counts["batches"])
     return SystemRun(cell.label, cell.seed, cell.scenario.workload.mean_rate * latency_s, batch, backlog)
 
 

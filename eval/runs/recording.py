@@ -48,14 +48,14 @@ def record_run(cell: Cell, requests: Requests, *, keep: bool = False) -> Recordi
     while True:
         before = memory.copy() if keep else memory
         try:
-            status = run(simulator.arrays, row, *asked, True, 1)
+            status, _, _ = run(simulator.arrays, row, *asked, True, 1)
         except Exception as error:
             raise policy_failure(error, float(lane["now"])) from None
         if status != DECIDE:
             break
         free.append(int(row[0]["free_servers"]))
-        waited.append(int(lane["waits"]) > waits)
-        waits = int(lane["waits"])
+        waited.append(int(lane["counts"]["waits"]) > waits)
+        waits = int(lane["counts"]["waits"])
         if keep:
             records.append(row[0].copy())
             memories.append(before)

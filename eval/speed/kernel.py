@@ -80,8 +80,8 @@ def kernel_rate(scenario: Scenario, requests: Requests, bound: Bound, repeats: i
         began = time.process_time()
         simulator.run(ready.decide, ready.params, memory, rng, details=ready.details)
         best = max(best, len(requests) / (time.process_time() - began))
-    lane = simulator.lane[0]
-    return best, float(lane["launched"]) / float(lane["batches"])
+    counts = simulator.lane[0]["counts"]
+    return best, float(counts["launched"]) / float(counts["batches"])
 
 
 def measure(requests: int, repeats: int) -> list[SpeedRow]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.costs import accrue, charge
@@ -26,82 +27,86 @@ from llmsched_env.core.layout import (
 from llmsched_env.core.queueing.overdue import move_overdue, schedule_overdue
 from llmsched_env.core.queueing.queues import next_row, oldest_waiting, push
 
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
 
 @part
-def next_server_event(state):
+def next_server_event(state: State):
     """Time of the first preemption or completion, inf when all servers are free."""
     time = math.inf
-    for s in range(state.lane.num_servers):
+    for s in range(state.params.num_servers):
         time = min(time, state.servers[s].next_event)
     return time
 
 
 @part
-def next_timer(state):
+def next_timer(state: State):
     """Time of the next hold timer or tick, inf when there is none; only while something waits and a server may be
     asked."""
-    lane = state.lane
+    lane, params = state.lane, state.params
     time = math.inf
-    if lane.waiting == 0 or lane.free == 0 and not lane.asks_busy:
+    if lane.waiting == 0 or lane.free == 0 and not params.asks_busy:
         return time
-    if lane.hold < math.inf:
+    if params.hold < math.inf:
         oldest = oldest_waiting(state)
-        due = state.requests[oldest].arrival + lane.hold if oldest != NONE else math.inf
+        due = state.requests[oldest].arrival + params.hold if oldest != NONE else math.inf
         if due > lane.now:
             time = due
-    if lane.tick < math.inf and not lane.tick_spent:
-        lane.next_tick = int(math.floor(lane.now / lane.tick))
-        while lane.next_tick * lane.tick <= lane.now:
+    if params.tick < math.inf and not lane.tick_spent:
+        lane.next_tick = int(math.floor(lane.now / params.tick))
+        while lane.next_tick * params.tick <= lane.now:
             lane.next_tick += 1
-        time = min(time, lane.next_tick * lane.tick)
+        time = min(time, lane.next_tick * params.tick)
     return time
 
 
 @part
-def can_wait(state):
+def can_wait(state: State):
     """Whether any event can come if all free servers are parked."""
     lane = state.lane
-    if lane.free < lane.num_servers or lane.next_arrival < lane.loaded or not lane.final:
+    if lane.free < state.params.num_servers or lane.next_arrival < lane.loaded or not lane.final:
         return True
     return next_timer(state) < math.inf
 
 
 @part
-def read_answer(state, choice, size, group):
+def read_answer(state: State, choice, size, group):
     """What an answer means on a server whose bins are those of ``group``: (status, choice, size, is it wait).
 
     BAD_BIN and BAD_SIZE change nothing.  A bin, or an overdue queue, that is empty means `any`, and is counted; waiting
     where no event can come means `any` with the largest size.
     """
-    lane = state.lane
-    if choice < 0 or choice > lane.num_bins + lane.has_overdue:
+    params, counts = state.params, state.counts
+    if choice < 0 or choice > params.num_bins + params.has_overdue:
         return BAD_BIN, choice, size, False
     if size < 0:
         return BAD_SIZE, choice, size, False
-    lane.decisions += 1
+    counts.decisions += 1
     if size == 0:
         if can_wait(state):
-            lane.waits += 1
+            counts.waits += 1
             return DECIDE, choice, size, True
-        return DECIDE, lane.num_bins, lane.max_batch, False
-    if choice != lane.num_bins and state.bins[next_row(state, choice, group)].length == 0:
-        lane.empty_choices += 1
-        choice = lane.num_bins
-    return DECIDE, choice, min(size, lane.max_batch), False
+        return DECIDE, params.num_bins, params.max_batch, False
+    if choice != params.num_bins and state.bins[next_row(state, choice, group)].length == 0:
+        counts.empty_choices += 1
+        choice = params.num_bins
+    return DECIDE, choice, min(size, params.max_batch), False
 
 
 @part
-def is_tick(lane):
+def is_tick(state: State):
     """Whether now is a multiple of the tick."""
-    return lane.tick < math.inf and lane.now == math.floor(lane.now / lane.tick + 0.5) * lane.tick
+    tick, now = state.params.tick, state.lane.now
+    return tick < math.inf and now == math.floor(now / tick + 0.5) * tick
 
 
 @part
-def wake_servers(state, changed, timer):
+def wake_servers(state: State, changed, timer):
     """Let servers be asked after the events of this instant (``changed`` if there were any), and note a tick."""
     lane = state.lane
-    lane.at_tick = is_tick(lane)
-    if lane.at_tick and lane.waiting > 0 and (lane.free > 0 or lane.asks_busy):
+    lane.at_tick = is_tick(state)
+    if lane.at_tick and lane.waiting > 0 and (lane.free > 0 or state.params.asks_busy):
         lane.tick_spent = 1
     elif changed:
         lane.tick_spent = 0
@@ -126,9 +131,9 @@ def note_gap(lane, arrival):
 
 
 @part
-def fits_somewhere(state, i):
+def fits_somewhere(state: State, i):
     """Whether the prompt of request ``i`` and one token fit into the memory of the largest server."""
-    return state.requests[i].prompt + 1.0 <= state.lane.max_eta
+    return state.requests[i].prompt + 1.0 <= state.params.max_eta
 
 
 def clock(
@@ -151,7 +156,7 @@ def clock(
     """
 
     @part
-    def arrive(state):
+    def arrive(state: State):
         """The next request arrives: rejected when it can fit nowhere, else it waits in its bin."""
         lane = state.lane
         i = lane.next_arrival
@@ -160,55 +165,55 @@ def clock(
         note_gap(lane, request.arrival)
         if not route(state, i):
             request.status = REJECTED
-            lane.rejected += 1
+            state.counts.rejected += 1
             charge(state, request)
             return
         request.status = WAITING
         push(state, i)
-        if lane.has_overdue:
+        if state.params.has_overdue:
             schedule_overdue(state, i)
 
     @part
-    def arrive_before(state, limit):
+    def arrive_before(state: State, limit):
         """Let all requests arrive that come before ``limit``, at which nobody would be asked."""
         lane = state.lane
         moved = False
         while lane.next_arrival < lane.loaded:
             time = state.requests[lane.next_arrival].arrival
-            if not time < limit or time > lane.horizon:
+            if not time < limit or time > state.params.horizon:
                 break
             accrue(state, time)
             lane.now = time
             arrive(state)
-            lane.tick_spent = lane.asks_busy and is_tick(lane)
+            lane.tick_spent = state.params.asks_busy and is_tick(state)
             moved = True
         if moved:
             lane.events += 1
 
     @part
-    def happen(state, time, timer):
+    def happen(state: State, time, timer):
         """All events of the instant ``time``, in order; ``timer`` is when the next timer was due."""
         lane = state.lane
         accrue(state, time)
         lane.now = time
         changed = False
-        for s in range(lane.num_servers):
+        for s in range(state.params.num_servers):
             while state.servers[s].next_event <= time:
                 changed |= server_event(state, s)
         while lane.next_arrival < lane.loaded and state.requests[lane.next_arrival].arrival <= time:
             changed = True
             arrive(state)
-        if lane.has_overdue:
+        if state.params.has_overdue:
             move_overdue(state)
         wake_servers(state, changed, timer)
 
     @part
-    def advance(state):
+    def advance(state: State):
         """Run events until a server must be asked (DECIDE) or the run stops (DRAINED, HORIZON, NEED_MORE)."""
-        lane = state.lane
+        lane, params = state.lane, state.params
         while True:
             if lane.waiting > 0:
-                while lane.turn < lane.num_servers:
+                while lane.turn < params.num_servers:
                     if may_ask(state, lane.turn):
                         lane.asked = lane.turn
                         return DECIDE
@@ -226,9 +231,9 @@ def clock(
             time = min(time, timer)
             if time == math.inf and lane.final == LAST:
                 return DRAINED
-            if time > lane.horizon:
-                accrue(state, lane.horizon)
-                lane.now = lane.horizon
+            if time > params.horizon:
+                accrue(state, params.horizon)
+                lane.now = params.horizon
                 cut_off(state)
                 return HORIZON
             if time == math.inf:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import DROPPED
 
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
 
 @part
-def accrue(state, until):
+def accrue(state: State, until):
     """Let time pass from now to ``until`` (nothing happens in between)."""
     lane = state.lane
     elapsed = until - lane.now
-    lane.holding += elapsed * (lane.waiting + lane.in_service)
-    if lane.track:
-        lane.tardiness += elapsed * lane.past_deadline
+    state.counts.holding += elapsed * (lane.waiting + lane.in_service)
+    if state.params.track:
+        state.counts.tardiness += elapsed * lane.past_deadline
         for c in range(len(state.slos)):
             slo = state.slos[c]
             slo.next_ttft = _sweep(state, c, slo.next_ttft, slo.ttft, until, True)
@@ -21,12 +26,12 @@ def accrue(state, until):
 
 
 @part
-def _sweep(state, c, i, target, until, ttft):
+def _sweep(state: State, c, i, target, until, ttft):
     """Charge the requests of class ``c`` from number ``i`` on whose deadline passes by ``until``."""
     lane, requests = state.lane, state.requests
     while i < lane.next_arrival and requests[i].arrival + target <= until:
         request = requests[i]
-        if not lane.stamps_ahead and request.arrival + target == until:
+        if not state.params.stamps_ahead and request.arrival + target == until:
             break  # stamps of this instant are set after time has passed, and would meet it
         i += 1
         if request.slo_class != c or request.missed:
@@ -36,24 +41,24 @@ def _sweep(state, c, i, target, until, ttft):
         if not stamp <= deadline:  # NaN: not yet
             charge(state, request)
             lane.past_deadline += 1
-            lane.tardiness += until - deadline
+            state.counts.tardiness += until - deadline
     return i
 
 
 @part
-def charge(state, request):
+def charge(state: State, request):
     """Count one SLO miss, once per request."""
     request.missed = 1
-    state.lane.misses += 1
+    state.counts.misses += 1
 
 
 @part
-def drop(state, i):
+def drop(state: State, i):
     """Request ``i`` was alone on its server and still did not fit: it leaves the system."""
     lane, request = state.lane, state.requests[i]
     request.status = DROPPED
-    lane.dropped += 1
-    if lane.track:
+    state.counts.dropped += 1
+    if state.params.track:
         if request.missed:
             lane.past_deadline -= 1
         else:

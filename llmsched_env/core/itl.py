@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import ITL_BINS, ITL_LOW_S, ITL_RATIO
+
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
 
 _LOG_RATIO = math.log(ITL_RATIO)
 
@@ -26,7 +30,7 @@ def gap_bin(gap):
 
 
 @part
-def _count(state, n, low, high):
+def _count(state: State, n, low, high):
     """Gaps of the members of the batch at the steps low + 1, ..., high."""
     count = 0
     for m in range(n):
@@ -37,8 +41,9 @@ def _count(state, n, low, high):
 
 
 @part
-def add_gaps(state, n, base, slope, first, last):
+def add_gaps(state: State, n, base, slope, first, last):
     """Add the gaps of steps first, ..., last - 1; step j takes base + slope * j for each member still decoding."""
+    counts = state.counts
     if len(state.gaps) == 0 or last <= first:
         return
     lane = state.lane
@@ -50,9 +55,9 @@ def add_gaps(state, n, base, slope, first, last):
             if top > low:
                 k, s1 = top - low, 0.5 * (top * (top + 1.0) - low * (low + 1.0))
                 s2 = (top * (top + 1.0) * (2.0 * top + 1.0) - low * (low + 1.0) * (2.0 * low + 1.0)) / 6.0
-                lane.itl_count += k
-                lane.itl_sum += k * base + slope * s1
-                lane.itl_sum2 += k * base * base + 2.0 * base * slope * s1 + slope * slope * s2
+                counts.itl_count += k
+                counts.itl_sum += k * base + slope * s1
+                counts.itl_sum2 += k * base * base + 2.0 * base * slope * s1 + slope * slope * s2
     place, done = gap_bin(base + slope * first), first - 1
     while done < last - 1:
         upto = last - 1
@@ -66,27 +71,28 @@ def add_gaps(state, n, base, slope, first, last):
 
 
 @part
-def add_stall(state, i, gap):
+def add_stall(state: State, i, gap):
     """Add the gap that a preemption tore between two tokens of request ``i``."""
+    counts = state.counts
     if len(state.gaps) == 0 or i < state.lane.warmup:
         return
-    state.lane.itl_count += 1.0
-    state.lane.itl_sum += gap
-    state.lane.itl_sum2 += gap * gap
+    counts.itl_count += 1.0
+    counts.itl_sum += gap
+    counts.itl_sum2 += gap * gap
     state.gaps[gap_bin(gap)] += 1
 
 
 @part
-def add_run(state, count, first, growth, k):
+def add_run(state: State, count, first, growth, k):
     """Add the gaps of ``count`` members over ``k`` iterations, which take first, first + growth, ..."""
+    counts = state.counts
     if len(state.gaps) == 0 or count == 0 or k <= 0:
         return
-    lane = state.lane
     n, s1 = float(k), 0.5 * k * (k - 1.0)
     s2 = k * (k - 1.0) * (2.0 * k - 1.0) / 6.0
-    lane.itl_count += count * n
-    lane.itl_sum += count * (n * first + growth * s1)
-    lane.itl_sum2 += count * (n * first * first + 2.0 * first * growth * s1 + growth * growth * s2)
+    counts.itl_count += count * n
+    counts.itl_sum += count * (n * first + growth * s1)
+    counts.itl_sum2 += count * (n * first * first + 2.0 * first * growth * s1 + growth * growth * s2)
     place, done = gap_bin(first), 0
     while done < k:
         upto = k

@@ -1,7 +1,7 @@
 """The latency law: service times on a server, for every latency form (docs/reference/semantics.md).
 
 Written once.  The functions that take ``(form, c)`` are the law itself, in the unit of the numbers ``c``, which lie as
-profiles.Profile.numbers has them; ``plain`` makes one of them callable from Python.  The others take a SERVER record
+profiles.Profile.numbers has them; ``plain`` makes one of them callable from Python.  The others take a HARDWARE record
 and give seconds.
 """
 
@@ -98,27 +98,27 @@ def mixed(form, c, batch, context, tokens, squares):
 
 
 @part
-def prefill_s(server, tokens, squares):
-    """``prefill`` on ``server``, s."""
-    return prefill(server.form, server.c, tokens, squares)
+def prefill_s(hardware, tokens, squares):
+    """``prefill`` on ``hardware``, s."""
+    return prefill(hardware.form, hardware.c, tokens, squares)
 
 
 @part
-def step_piece_s(server, batch, context):
-    """``step_piece`` on ``server``, s."""
-    return step_piece(server.form, server.c, batch, context)
+def step_piece_s(hardware, batch, context):
+    """``step_piece`` on ``hardware``, s."""
+    return step_piece(hardware.form, hardware.c, batch, context)
 
 
 @part
-def step_s(server, batch, context):
-    """``step`` on ``server``, s."""
-    return step(server.form, server.c, batch, context)
+def step_s(hardware, batch, context):
+    """``step`` on ``hardware``, s."""
+    return step(hardware.form, hardware.c, batch, context)
 
 
 @part
-def mixed_s(server, batch, context, tokens, squares):
-    """``mixed`` on ``server``, s."""
-    return mixed(server.form, server.c, batch, context, tokens, squares)
+def mixed_s(hardware, batch, context, tokens, squares):
+    """``mixed`` on ``hardware``, s."""
+    return mixed(hardware.form, hardware.c, batch, context, tokens, squares)
 
 
 @part
@@ -145,11 +145,11 @@ def piece_steps(end, first, last, prompts, batch):
 
 
 @part
-def decode_s(server, first, last, prompts, batch):
+def decode_s(hardware, first, last, prompts, batch):
     """Time of the decode steps first, ..., last - 1 of ``batch`` members, whose prompts add up to ``prompts``."""
     total, j = 0.0, first
     while j < last:
-        base, slope, end = step_piece_s(server, batch, prompts + batch * j)
+        base, slope, end = step_piece_s(hardware, batch, prompts + batch * j)
         until = piece_steps(end, j, last, prompts, batch)
         total += steps_s(j, until, base, slope, prompts, batch)
         j = until
@@ -157,21 +157,21 @@ def decode_s(server, first, last, prompts, batch):
 
 
 @part
-def decode_until_s(server, batch, prompts, prompt, token):
+def decode_until_s(hardware, batch, prompts, prompt, token):
     """Time from the first token to token number ``token`` of a member whose own prompt has ``prompt`` tokens.
 
     ``prompts`` is the sum over the batch; nobody is preempted on the way.
     """
-    if server.form == BATCH_LENGTH:
-        return step_s(server, batch, 0.0) * (token + prompt if server.total_length else token)
-    return decode_s(server, 1, token, prompts, batch)
+    if hardware.form == BATCH_LENGTH:
+        return step_s(hardware, batch, 0.0) * (token + prompt if hardware.total_length else token)
+    return decode_s(hardware, 1, token, prompts, batch)
 
 
 @part
-def alone_s(server, prompt, token):
+def alone_s(hardware, prompt, token):
     """(prefill, time from the first token to token number ``token``) of a request served alone, s."""
     size = float(prompt)
-    return prefill_s(server, size, size * size), decode_until_s(server, 1, size, size, token)
+    return prefill_s(hardware, size, size * size), decode_until_s(hardware, 1, size, size, token)
 
 
 @part

@@ -1,8 +1,7 @@
 """The state of the simulator, once: every structured dtype, its units and its sentinels.
 
-A simulator of N lanes is five structured arrays (a row per lane, or per lane and bin, server, request)
-plus the decision record, one row per lane.  Kernels take these arrays and nothing else.  Times are
-float64 seconds, lengths tokens.
+PARAMS and HARDWARE hold what stays as it is, once per simulator.  Everything else is state, with a leading axis of
+lanes (state.TABLE has the shapes).  Times are float64 seconds, lengths tokens.
 """
 
 from __future__ import annotations
@@ -52,14 +51,15 @@ REQUEST = np.dtype(
         ("status", "i1"),
         ("missed", "i1"),  # 1 once its SLO miss has been charged
         ("overdue", "i1"),  # 1: it is, or was, in the overdue queue
-        ("group", "i2"),  # set of bins it waits in: its server where arrivals are routed, else 0
+        ("group", "i1"),  # set of bins it waits in: its server where arrivals are routed, else 0
+        ("server", "i1"),  # engine `continuous`: its last server, or NONE
         ("dispatch", "f8"),  # first dispatch; NaN: not yet
         ("first_token", "f8"),  # end of its first prefill; NaN: not yet
         ("last_token", "f8"),  # its own last token; NaN: not yet
         ("completion", "f8"),  # release; NaN: not yet
         ("key", "f8"),  # static order inside a bin (FIFO: the arrival)
         ("preemptions", "i4"),
-        ("batch", "i4"),  # number of its last batch, or of its last server in the engine `continuous`, or NONE
+        ("batch", "i4"),  # engine `batch`: number of its last batch, or NONE
     ],
     align=True,
 )
@@ -70,6 +70,7 @@ BIN = np.dtype(  # of every group K bins and the overdue queue, if any; last `an
         ("tail", "i4"),
         ("last_preempted", "i4"),  # last of the preempted ones that stand in front, or NONE
         ("length", "i4"),  # waiting requests
+        ("cursor", "i4"),  # scratch: a request of it, while batches are looked at
         ("heap_size", "i4"),  # waiting requests that are ordered by a key (not FIFO)
         ("batches", "i4"),  # completed batches that fed this controller
         ("mean_l", "f8"),  # average of prompt + output of completed requests, tokens
@@ -88,42 +89,42 @@ BIN = np.dtype(  # of every group K bins and the overdue queue, if any; last `an
     align=True,
 )
 
-SERVER = np.dtype(
+HARDWARE = np.dtype(  # one server, as it stays
     [
-        ("next_event", "f8"),  # its next preemption or completion; inf: free
-        ("end", "f8"),  # end of its batch; inf: free
-        ("predicted_end", "f8"),  # end of its batch if the predictions were true
         ("eta", "f8"),  # KV capacity, tokens
+        ("capacity", "f8"),  # KV capacity, blocks
         ("form", "i4"),  # SPLIT, TOKENS, BATCH_LENGTH, AFFINE, FLOOR, EXPERTS or TABLE
         ("total_length", "i4"),  # batch-length: 1 when L counts the prompt too
         ("c", "f8", (LAW_NUMBERS,)),  # the latency law in s and tokens: profiles.Profile.numbers
         ("noise_sigma", "f8"),
-        ("batch", "i4"),  # number of the running batch, NONE: free
-        ("choice", "i4"),  # the choice that the running batch was formed from
-        ("completing", "i4"),  # members of the running batch that complete in it
+    ],
+    align=True,
+)
+
+RUNNING_BATCH = np.dtype(  # engine `batch`
+    [
+        ("number", "i4"),  # NONE: the server is free
+        ("choice", "i4"),  # the choice that it was formed from
+        ("completing", "i4"),  # members that complete in it
         ("deadline_misses", "i4"),  # ... of which this many complete after their deadline
         ("tpot_misses", "i4"),  # ... of which this many miss their TPOT target only
         ("drop", "i4"),  # the request that is dropped at its end, or NONE
-        ("sum_l", "f8"),  # sum of prompt + output of those members
+        ("sum_l", "f8"),  # sum of prompt + output of the members that complete
         ("sum_l2", "f8"),
         ("worst_e2e", "f8"),  # largest E2E of those members, s
-        ("start", "f8"),
-        ("steps", "i4"),  # decode steps of the running batch
+        ("steps", "i4"),  # decode steps
         ("launched", "i4"),  # members at dispatch
         ("member_steps", "f8"),
         ("decode_s", "f8"),  # time of those steps
-        ("reserved", "f8"),  # KV reservation of the running batch, tokens
-        ("peak", "f8"),  # most KV tokens of the running batch
+        ("peak", "f8"),  # most KV tokens
         ("preempted_head", "i4"),  # its preemptions still to come, a list through REQUEST.next, or NONE
         ("preempted_tail", "i4"),
-        ("busy_s", "f8"),  # total
-        ("peak_ever", "f8"),
-        ("batches", "i4"),  # completed
-        ("last_size", "i4"),  # of the last completed batch
-        ("last_service", "f8"),
-        ("last_e2e", "f8"),
-        ("last_kv_share", "f8"),
-        # engine `continuous` only: the running set
+    ],
+    align=True,
+)
+
+RUNNING_SET = np.dtype(  # engine `continuous`
+    [
         ("running", "i4"),  # members
         ("decoding", "i4"),  # ... of which this many decode; they lie in State.slots
         ("scored", "i4"),  # ... of which this many are scored (not warm-up)
@@ -131,18 +132,15 @@ SERVER = np.dtype(
         ("prefill_tail", "i4"),
         ("prefill_done", "i4"),  # tokens of the first of them that are prefilled
         ("prefilling", "i4"),
-        ("waiting", "i4"),  # requests that wait for this server alone (routed)
-        ("queued_tokens", "f8"),  # ... and their prompt + generated
         ("backlog", "f8"),  # tokens left to prefill
         ("promised", "f8"),  # predicted tokens that the members still lack, in sum
         ("context", "f8"),  # tokens of context of the decoding members at the start of the segment
-        ("capacity", "f8"),  # blocks
         ("blocks", "f8"),  # ... that are held
         ("residue", "i4", (BLOCK_TOKENS,)),  # decoding members by (context - iteration) mod 16
-        ("iteration", "i8"),  # iterations in which somebody decoded
+        ("iteration", "i8"),  # iterations in which a member decoded
         ("last_step", "f8"),  # end of the last of them
-        ("stalled", "i4"),  # 1: a prefill came between two tokens of somebody
-        # ... its segment: iterations until something changes
+        ("stalled", "i4"),  # 1: a prefill came between two tokens of a member
+        # its segment: iterations until something changes
         ("kind", "i4"),  # IDLE, DECODING or PREFILLING
         ("planned", "i8"),  # iterations
         ("iterations_in_piece", "i8"),  # ... that the latency form has as one line in the context
@@ -152,7 +150,7 @@ SERVER = np.dtype(
         ("at_boundary", "i4"),  # 1: may be asked now
         ("changed", "i4"),  # 1: the segment is over
         ("seen", "i8"),  # LANE.events when it was last parked
-        # ... its SLA controller
+        # its SLA controller
         ("tau", "f8"),
         ("mean_batch", "f8"),
         ("low", "f8"),
@@ -166,6 +164,28 @@ SERVER = np.dtype(
     align=True,
 )
 
+SERVER = np.dtype(
+    [
+        ("next_event", "f8"),  # its next preemption or completion; inf: free
+        ("start", "f8"),  # start of its batch, or of its segment
+        ("end", "f8"),  # end of its batch, or of its segment; inf: free
+        ("predicted_end", "f8"),  # end of its batch if the predictions were true
+        ("reserved", "f8"),  # KV reservation of its members, tokens
+        ("waiting", "i4"),  # requests that wait for this server alone (routed)
+        ("queued_tokens", "f8"),  # ... and their prompt + generated
+        ("busy_s", "f8"),  # total
+        ("peak_ever", "f8"),
+        ("batches", "i4"),  # completed batches, or completed requests
+        ("last_size", "i4"),  # of the last of them
+        ("last_service", "f8"),
+        ("last_e2e", "f8"),
+        ("last_kv_share", "f8"),
+        ("batch", RUNNING_BATCH),
+        ("set", RUNNING_SET),
+    ],
+    align=True,
+)
+
 IDLE, DECODING, PREFILLING = range(3)
 """Kinds of a segment."""
 
@@ -175,40 +195,27 @@ SLOT = np.dtype([("request", "i4"), ("finish", "i8")], align=True)
 EXPIRY = np.dtype([("at", "f8"), ("request", "i4")], align=True)
 """When a request becomes overdue.  A heap, soonest first."""
 
-LANE = np.dtype(
+PARAMS = np.dtype(  # what stays as it is, the same for all lanes
     [
-        ("now", "f8"),
-        ("loaded", "i8"),  # requests in the arrays
-        ("final", "i4"),  # 1: no more requests will be loaded; LAST: nor would any come
         ("num_bins", "i4"),  # K
         ("rows", "i4"),  # rows BIN of a group: K, and one more for the overdue queue
         ("num_servers", "i4"),
         ("max_batch", "i4"),
-        ("next_arrival", "i8"),  # number of the next request to arrive
-        ("asked", "i4"),  # server whose decision is pending, or NONE
-        ("turn", "i4"),  # first server that may still be asked at this instant
-        ("free", "i4"),  # free servers
-        ("oldest", "i8"),  # keyed bins only: no request before this number waits
-        ("warmup", "i8"),  # first request that is scored
-        ("waiting", "i4"),
-        ("in_service", "i4"),
+        ("groups", "i4"),  # sets of bins: 1, or one per server
         ("keyed", "i4"),  # 1: bins are heaps by key
+        ("preemptive", "i4"),  # oracle-srpt
         ("has_overdue", "i4"),  # 1: there is an overdue queue
         ("overdue_factor", "f8"),  # config.Queueing.overdue_factor
         ("overdue_batch_factor", "f8"),  # config.Queueing.overdue_batch_factor; 0: none
-        ("expiring", "i8"),  # entries of the heap EXPIRY
+        ("max_tokens", "f8"),
+        ("max_wait", "f8"),
+        ("hold", "f8"),
+        ("tick", "f8"),
         ("release_own", "i4"),
         ("track", "i4"),  # 1: rewards and deadlines are accounted
         ("max_eta", "f8"),
         ("overhead", "f8"),
         ("horizon", "f8"),
-        ("hold", "f8"),
-        ("tick", "f8"),
-        ("next_tick", "i8"),  # multiple of `tick` that comes next, as last computed
-        ("tick_spent", "i4"),  # 1: a tick woke the servers and nothing has happened since
-        ("at_tick", "i4"),  # 1: now is a tick
-        ("max_tokens", "f8"),
-        ("max_wait", "f8"),
         # controllers
         ("tbt", "f8"),
         ("eps", "f8"),
@@ -219,11 +226,22 @@ LANE = np.dtype(
         ("ema", "f8"),
         ("eta_min", "f8"),
         ("peer", "i4"),
-        # arrivals as a scheduler sees them
-        ("last_arrival", "f8"),  # NaN: none yet
-        ("gap_fast", "f8"),  # averages of the gaps, s; NaN: none yet
-        ("gap_slow", "f8"),
-        # counts and integrals since the start
+        # what the engine is like
+        ("asks_busy", "i4"),  # 1: a server that has work may be asked too
+        ("stamps_ahead", "i4"),  # 1: stamps are set at dispatch; 0: when they happen
+        # engine `continuous`
+        ("by_prompt", "i4"),  # admission by the blocks of the prompt
+        ("prefill_first", "i4"),
+        ("routing", "i4"),  # place in config.ROUTINGS
+        ("token_budget", "f8"),
+        ("watermark", "f8"),
+        ("window", "f8"),
+    ],
+    align=True,
+)
+
+COUNTS = np.dtype(  # counts and integrals since the start; batches and segments are numbered by theirs
+    [
         ("completed", "i8"),
         ("rejected", "i8"),
         ("dropped", "i8"),
@@ -234,34 +252,48 @@ LANE = np.dtype(
         ("batches", "i8"),
         ("launched", "i8"),
         ("logged", "i8"),
+        ("segments", "i8"),
         ("holding", "f8"),  # integral of the requests in the system, request-seconds
-        # reward terms (only with `track`)
+        # only with PARAMS.track
         ("met", "i8"),  # completed requests that met their SLO
         ("misses", "i8"),
-        ("past_deadline", "i4"),  # requests in the system whose deadline has passed
-        ("tardiness", "f8"),  # integral of past_deadline, request-seconds
-        ("noise_key", "u8"),
-        # what the engine is like
-        ("asks_busy", "i4"),  # 1: a server that has work may be asked too
-        ("stamps_ahead", "i4"),  # 1: stamps are set at dispatch; 0: when they happen
-        # engine `continuous` only
-        ("groups", "i4"),  # sets of bins: 1, or one per server
-        ("by_prompt", "i4"),  # admission by the blocks of the prompt
-        ("prefill_first", "i4"),
-        ("preemptive", "i4"),  # oracle-srpt
-        ("closed", "i4"),  # 1: an arrival changes nothing before the next server event
-        ("routing", "i4"),  # place in config.ROUTINGS
-        ("last_routed", "i4"),
-        ("token_budget", "f8"),
-        ("watermark", "f8"),
-        ("window", "f8"),
-        ("events", "i8"),  # that make every server want to be asked
-        ("woken", "i4"),  # 1: one of them is now
-        ("segments", "i8"),
+        ("tardiness", "f8"),  # integral of LANE.past_deadline, request-seconds
         # gaps between tokens
         ("itl_count", "f8"),
         ("itl_sum", "f8"),
         ("itl_sum2", "f8"),
+    ],
+    align=True,
+)
+
+LANE = np.dtype(
+    [
+        ("now", "f8"),
+        ("loaded", "i8"),  # requests in the arrays
+        ("final", "i4"),  # 1: no more requests will be loaded; LAST: nor would any come
+        ("warmup", "i8"),  # first request that is scored
+        ("noise_key", "u8"),
+        ("next_arrival", "i8"),  # number of the next request to arrive
+        ("asked", "i4"),  # server whose decision is pending, or NONE
+        ("turn", "i4"),  # first server that may still be asked at this instant
+        ("free", "i4"),  # free servers
+        ("oldest", "i8"),  # keyed bins only: no request before this number waits
+        ("waiting", "i4"),
+        ("in_service", "i4"),
+        ("past_deadline", "i4"),  # requests in the system whose deadline has passed (only with PARAMS.track)
+        ("expiring", "i8"),  # entries of the heap EXPIRY
+        ("next_tick", "i8"),  # multiple of PARAMS.tick that comes next, as last computed
+        ("tick_spent", "i4"),  # 1: a tick woke the servers and nothing has happened since
+        ("at_tick", "i4"),  # 1: now is a tick
+        ("events", "i8"),  # that make every server want to be asked
+        ("woken", "i4"),  # 1: one of them is now
+        ("closed", "i4"),  # 1: an arrival changes nothing before the next server event
+        ("last_routed", "i4"),
+        # arrivals as a scheduler sees them
+        ("last_arrival", "f8"),  # NaN: none yet
+        ("gap_fast", "f8"),  # averages of the gaps, s; NaN: none yet
+        ("gap_slow", "f8"),
+        ("counts", COUNTS),
     ],
     align=True,
 )

@@ -9,7 +9,7 @@ from numba import njit, typeof, types
 
 from llmsched_env.compiler.parts import fingerprint
 from llmsched_env.core.latency import alone_s
-from llmsched_env.core.layout import NONE, PENDING, REQUEST, SERVER
+from llmsched_env.core.layout import HARDWARE, NONE, PENDING, REQUEST
 
 LOAD_SIGNATURE = types.void(
     typeof(np.zeros(1, REQUEST)),
@@ -22,7 +22,7 @@ LOAD_SIGNATURE = types.void(
     types.int64[::1],
 )
 
-ALONE_SIGNATURE = types.void(typeof(np.zeros(1, SERVER)), types.int64[::1], types.int64[::1], types.float64[::1])
+ALONE_SIGNATURE = types.void(typeof(np.zeros(1, HARDWARE)), types.int64[::1], types.int64[::1], types.float64[::1])
 
 
 def entries(sources: str) -> tuple[Callable, Callable]:
@@ -42,16 +42,16 @@ def entries(sources: str) -> tuple[Callable, Callable]:
             row.bin = place
             row.generated = row.missed = row.preemptions = row.overdue = 0
             row.next = row.prev = row.batch = NONE
-            row.group = 0
+            row.group, row.server = 0, NONE
             row.status = PENDING
             row.dispatch = row.first_token = row.last_token = row.completion = np.nan
 
     @njit(ALONE_SIGNATURE, cache=True, nogil=True)
-    def alone_times(server, prompt, output, times):
-        """Write the service time of every request served alone on ``server`` (1,) into ``times`` (N,), s."""
+    def alone_times(hardware, prompt, output, times):
+        """Write the service time of every request served alone on ``hardware`` (1,) into ``times`` (N,), s."""
         sources  # noqa: B018
         for i in range(len(times)):
-            prefill, decode = alone_s(server[0], prompt[i], output[i])
+            prefill, decode = alone_s(hardware[0], prompt[i], output[i])
             times[i] = prefill + decode
 
     return load_rows, alone_times

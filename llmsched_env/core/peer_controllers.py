@@ -19,44 +19,44 @@ BUFFER_SHARE = 0.1
 
 
 @exposed
-def reset_peer(lane, row):
+def reset_peer(params, row):
     """State before the first completed batch."""
     row.mean_l = ASSUMED_TOKENS
-    row.mean_batch = math.floor((lane.b_min + lane.max_batch) / 2.0)
-    row.memory_target = peer_memory_target(lane, row)
+    row.mean_batch = math.floor((params.b_min + params.max_batch) / 2.0)
+    row.memory_target = peer_memory_target(params, row)
 
 
 @exposed
-def peer_memory_target(lane, row):
+def peer_memory_target(params, row):
     """floor(0.9 eta / E[l]), from b_min to max_batch."""
-    if lane.eta_min == math.inf:
-        return lane.max_batch
-    target = math.floor((1.0 - BUFFER_SHARE) * lane.eta_min / row.mean_l)
-    return int(min(max(target, lane.b_min), lane.max_batch))
+    if params.eta_min == math.inf:
+        return params.max_batch
+    target = math.floor((1.0 - BUFFER_SHARE) * params.eta_min / row.mean_l)
+    return int(min(max(target, params.b_min), params.max_batch))
 
 
 @exposed
-def update_peer_memory(lane, row, size, sum_l):
+def update_peer_memory(params, row, size, sum_l):
     """After a batch in which ``size`` >= 1 requests of total lengths summing to ``sum_l`` completed."""
-    row.mean_l += lane.ema * (sum_l / size - row.mean_l)
-    row.memory_target = peer_memory_target(lane, row)
+    row.mean_l += params.ema * (sum_l / size - row.mean_l)
+    row.memory_target = peer_memory_target(params, row)
 
 
 @exposed
-def update_peer_sla(lane, row, steps, decode_s, member_steps):
+def update_peer_sla(params, row, steps, decode_s, member_steps):
     """After a batch with ``steps`` >= 1 decode steps."""
     row.sla_updates += 1
-    row.tau += lane.ema * (decode_s / steps - row.tau)
-    row.mean_batch += lane.ema * (member_steps / steps - row.mean_batch)
+    row.tau += params.ema * (decode_s / steps - row.tau)
+    row.mean_batch += params.ema * (member_steps / steps - row.mean_batch)
     if row.sla_updates <= QUIET_UPDATES:
         return
     mean, low, high = math.floor(row.mean_batch), row.low, row.high
-    if row.tau > lane.tbt + lane.eps:
+    if row.tau > params.tbt + params.eps:
         row.high = min(high, max(mean, low + NEAR_STEP))
-        row.low = max(low - FAR_STEP, lane.b_min)
-    elif row.tau < lane.tbt - lane.eps:
+        row.low = max(low - FAR_STEP, params.b_min)
+    elif row.tau < params.tbt - params.eps:
         row.low = max(low, min(mean, high - NEAR_STEP))
-        row.high = min(high + FAR_STEP, lane.max_batch)
+        row.high = min(high + FAR_STEP, params.max_batch)
     else:
-        row.low = max(mean - 1.0, lane.b_min)
-        row.high = min(mean + 1.0, lane.max_batch)
+        row.low = max(mean - 1.0, params.b_min)
+        row.high = min(mean + 1.0, params.max_batch)

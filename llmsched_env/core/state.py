@@ -1,16 +1,140 @@
-"""One lane as the kernels see it: the rows of the state arrays, side by side.
+"""The arrays of a simulator, in one table: what each holds, its type and its shape.
 
-``lane`` a LANE record; ``bins`` (G R + 1,) BIN; ``servers`` (S,) SERVER; ``requests`` (N,) REQUEST;
-``heap`` (G R, N) int32, request numbers of keyed bins ((1, 1) where bins are FIFO); ``slos`` (C,)
-SLO_ROW; ``members`` (max_batch,) int32, room for the batch being formed; ``log`` (G,) BATCH, G = 0:
-batches are not logged; ``gaps`` (ITL_BINS,) int64, histogram of the gaps between tokens (length 0: not kept);
-``cursors`` (G R,) int32, scratch; ``slots`` (S, max_batch) SLOT, the decoding members of every server ((1, 1) in the
-engine `batch`); ``expiry`` (N,) EXPIRY, when the waiting become overdue ((1,) where none does).  There
-are G groups of R rows (queueing.queues): one group, or one of every server where arrivals are routed.
+Types, allocation and the view of one lane are all made from TABLE.  Behind a name in the shape stands a number of
+Sizes; an array whose shape begins with "lanes" is state and has a row for every lane, another one holds parameters.
 """
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-State = namedtuple("State", "lane bins servers requests heap slos members log gaps cursors slots expiry")
+import numpy as np
+from numba import njit, typeof, types
+from numpy.typing import NDArray
+
+from llmsched_env.compiler.borrow import borrow
+from llmsched_env.compiler.parts import jit_is_off
+from llmsched_env.core.layout import (
+    BATCH,
+    BIN,
+    EXPIRY,
+    HARDWARE,
+    LANE,
+    PARAMS,
+    REQUEST,
+    SERVER,
+    SLO_ROW,
+    SLOT,
+)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Lengths of the axes of a simulator's arrays.
+
+    ``rows`` of BIN, the controller of `any` included; ``queues``: rows that are queues; ``keyed`` (``expiring``):
+    entries of each heap of a queue (of EXPIRY); ``set_size``: members of a running set; ``log``: batches that can be
+    logged; ``gaps``: bins of the histogram of gaps between tokens.  What a simulator has no use for has length 0 or 1.
+    """
+
+    lanes: int
+    servers: int
+    rows: int
+    capacity: int
+    classes: int
+    max_batch: int
+    queues: int = 1
+    keyed: int = 1
+    expiring: int = 1
+    set_servers: int = 1
+    set_size: int = 1
+    log: int = 0
+    gaps: int = 0
+
+
+class ArraySpec(NamedTuple):
+    """One array: ``kind`` of its elements, names of its axes."""
+
+    name: str
+    kind: Any
+    shape: tuple[str, ...]
+    meaning: str
+
+    @property
+    def by_lane(self) -> bool:
+        """Whether every lane has a part of its own."""
+        return self.shape[0] == "lanes"
+
+
+TABLE = (
+    ArraySpec("params", PARAMS, ("one",), "what stays as it is"),
+    ArraySpec("hardware", HARDWARE, ("servers",), "the servers' latency law and memory"),
+    ArraySpec("lane", LANE, ("lanes",), "the clock, what is asked, the counts"),
+    ArraySpec("bins", BIN, ("lanes", "rows"), "queues group by group (queueing.queues), then the controller of `any`"),
+    ArraySpec("servers", SERVER, ("lanes", "servers"), "what every server does"),
+    ArraySpec("requests", REQUEST, ("lanes", "capacity"), "request i is row i"),
+    ArraySpec("heap", np.int32, ("lanes", "queues", "keyed"), "request numbers of bins that are ordered by a key"),
+    ArraySpec("slos", SLO_ROW, ("lanes", "classes"), "targets, and how far deadlines were looked at"),
+    ArraySpec("members", np.int32, ("lanes", "max_batch"), "room for the batch that is being formed"),
+    ArraySpec("log", BATCH, ("lanes", "log"), "the batches, where they are logged"),
+    ArraySpec("gaps", np.int64, ("lanes", "gaps"), "histogram of the gaps between tokens, where it is kept"),
+    ArraySpec("slots", SLOT, ("lanes", "set_servers", "set_size"), "decoding members of every server"),
+    ArraySpec("expiry", EXPIRY, ("lanes", "expiring"), "when waiting requests become overdue"),
+)
+
+NAMES = tuple(spec.name for spec in TABLE)
+
+Arrays: Any = namedtuple("Arrays", NAMES)  # type: ignore[misc]
+"""The arrays of all lanes."""
+
+State: Any = namedtuple("State", (*NAMES, "counts"))  # type: ignore[misc]
+"""One lane as the kernels see it: the same names without the axis of lanes; ``counts`` is LANE.counts."""
+
+ARRAYS = types.NamedTuple([typeof(np.zeros((1,) * len(spec.shape), spec.kind)) for spec in TABLE], Arrays)
+"""The type of the arrays."""
+
+
+def records(array: NDArray) -> NDArray:
+    """Rows with attribute access, which compiled code has anyway and plain NumPy rows have not."""
+    return array.view(np.recarray) if jit_is_off() and array.dtype.names else array
+
+
+def shape_of(spec: ArraySpec, sizes: Sizes) -> tuple[int, ...]:
+    """The shape of an array."""
+    axes = {"one": 1, **vars(sizes)}
+    return tuple(axes[name] for name in spec.shape)
+
+
+def bytes_of(sizes: Sizes) -> int:
+    """Bytes that ``allocate`` takes."""
+    return sum(math.prod(shape_of(spec, sizes)) * np.dtype(spec.kind).itemsize for spec in TABLE)
+
+
+def allocate(sizes: Sizes) -> Any:
+    """Arrays of zeros."""
+    return Arrays(*(records(np.zeros(shape_of(spec, sizes), spec.kind)) for spec in TABLE))
+
+
+def _view_of(spec: ArraySpec) -> str:
+    """The expression for the part of an array that belongs to lane i; a row alone is a record."""
+    if spec.shape == ("one",):
+        return f"borrow(arrays.{spec.name})[0]"
+    if not spec.by_lane:
+        return f"borrow(arrays.{spec.name})"
+    part = f"arrays.{spec.name}"
+    return f"borrow({part})[i]" if len(spec.shape) == 1 else f"borrow({part}[i])"
+
+
+_SOURCE = f"""
+def lane_state(arrays, i):
+    {", ".join(NAMES)} = {", ".join(map(_view_of, TABLE))}
+    return State({", ".join(NAMES)}, lane.counts)
+"""
+_SCOPE: dict[str, Any] = {"State": State, "borrow": borrow}
+exec(_SOURCE, _SCOPE)  # a name for a row of TABLE
+
+lane_state = njit(inline="always")(_SCOPE["lane_state"])  # a State holds records, which a function cannot return
+"""``lane_state(arrays, i)``: lane i of the arrays, a State.  Inlined where it is called."""

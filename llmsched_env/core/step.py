@@ -10,7 +10,7 @@ from numba import typeof, types
 from llmsched_env.compiler.parts import part
 from llmsched_env.compiler.prefetch import ask_for, ask_for_row
 from llmsched_env.core.layout import DECIDE, NONE, OUTCOME, RECORD, SKIP, STEP
-from llmsched_env.core.run import ARRAYS, lane_state
+from llmsched_env.core.state import ARRAYS, lane_state
 from llmsched_env.core.view.observation import GLOBAL, PER_BIN, write_observation
 
 STEP_SIGNATURE = types.void(
@@ -40,20 +40,20 @@ def decode(action, ladder, state, max_bins, target_of):
     The choices of an action are ``max_bins`` bins, `any`, and the overdue queue; bins that do not exist mean `any`.
     Rung 0 of a ladder is wait; then for every choice its sizes in turn, NONE meaning the controllers' target.
     """
-    lane = state.lane
+    params = state.params
     choice, size = action[0], action[1]
     if len(ladder) > 0:
         if choice == 0:
-            return lane.num_bins, 0
+            return params.num_bins, 0
         rung = (choice - 1) % len(ladder)
         choice = (choice - 1) // len(ladder)
         size = ladder[rung]
     if choice > max_bins:
-        choice = lane.num_bins + 1
-    elif choice >= lane.num_bins:
+        choice = params.num_bins + 1
+    elif choice >= params.num_bins:
         if choice < max_bins:
-            lane.empty_choices += 1
-        choice = lane.num_bins
+            state.counts.empty_choices += 1
+        choice = params.num_bins
     if size == NONE:
         size = target_of(state, choice)
     return choice, size
@@ -63,13 +63,13 @@ def decode(action, ladder, state, max_bins, target_of):
 def read_ahead(arrays, mode, image, i, high):
     """Ask for the state of the lane after next, and for the requests that the next lane is about to read."""
     if i + 2 < high and mode[i + 2] != SKIP:
-        ask_for_row(arrays[0], i + 2)
-        ask_for_row(arrays[1], i + 2)
-        ask_for_row(arrays[2], i + 2)
-        ask_for_row(arrays[5], i + 2)
+        ask_for_row(arrays.lane, i + 2)
+        ask_for_row(arrays.bins, i + 2)
+        ask_for_row(arrays.servers, i + 2)
+        ask_for_row(arrays.slos, i + 2)
         ask_for_row(image, i + 2)
     if i + 1 < high and mode[i + 1] != SKIP:
-        lane, requests = arrays[0][i + 1], arrays[3]
+        lane, requests = arrays.lane[i + 1], arrays.requests
         first = max(0, lane.next_arrival - min(lane.waiting, WAITING_AHEAD))
         last = min(lane.next_arrival + ARRIVALS_AHEAD, requests.shape[1])
         start, size = (i + 1) * requests.strides[0], requests.strides[1]
@@ -106,9 +106,10 @@ def step_loop(
                 continue
             state = lane_state(arrays, i)
             lane, result = state.lane, outcome[i]
-            max_bins = valid.shape[1] - 1 - lane.has_overdue
-            holding, misses, tardiness, empty = lane.holding, lane.misses, lane.tardiness, lane.empty_choices
-            if lane.decisions == 0:
+            max_bins = valid.shape[1] - 1 - state.params.has_overdue
+            counts = state.counts
+            holding, misses, tardiness, empty = counts.holding, counts.misses, counts.tardiness, counts.empty_choices
+            if counts.decisions == 0:
                 misses = 0  # of requests that were rejected before the first decision
             began = lane.now
             status = DECIDE
@@ -120,19 +121,19 @@ def step_loop(
             write_record_of(state, record[0], True)
             write_observation(record[0], image[i], scale, max_bins, order)
             write_entries_of(record[0], image[i], len(GLOBAL) + valid.shape[1] * len(PER_BIN))
-            for k in range(lane.num_bins):
+            for k in range(state.params.num_bins):
                 valid[i, k] = record[0].queue_length[k] > 0
-            if lane.has_overdue:
+            if state.params.has_overdue:
                 overdue = record[0].queue_length[record[0].overdue]
                 valid[i, max_bins] = 0 < overdue == record[0].waiting
             valid[i, valid.shape[1] - 1] = record[0].can_wait
             result.status = status
-            result.miss = (misses - lane.misses) / lane.loaded
-            result.holding = (holding - lane.holding) / lane.loaded
-            result.tardiness = (tardiness - lane.tardiness) / lane.loaded
+            result.miss = (misses - counts.misses) / lane.loaded
+            result.holding = (holding - counts.holding) / lane.loaded
+            result.tardiness = (tardiness - counts.tardiness) / lane.loaded
             result.elapsed_s = lane.now - began
             result.time_s = lane.now
-            result.empty_choices = lane.empty_choices - empty
+            result.empty_choices = counts.empty_choices - empty
 
     return loop
 

@@ -31,8 +31,8 @@ class Engine:
     ``check(config)`` raises ``ValueError`` for a configuration that the engine does not have.  ``usable_tokens(eta)``:
     the part of a KV memory of ``eta`` tokens that can be used.  ``groups(config)``: sets of bins.
     ``set_size(config)``: members that the running set of a server can have; 0 where there are no running sets.
-    ``parameters(config)``: its own constants, as fields of layout.LANE.  ``in_service(rows, servers)``: (N,) bool, the
-    REQUEST rows that a server is still working on.
+    ``parameters(config)``: its own constants, as fields of layout.PARAMS.  ``in_service(rows, servers)``: (N,) bool,
+    the REQUEST rows that a server is still working on.
     """
 
     name: str

@@ -16,14 +16,15 @@ def episode_metrics(lanes: Lanes, which: Sequence[int]) -> dict[str, NDArray]:
     Over the requests that arrived; those that have not ended did not meet their SLO.
     """
     rows = lanes.simulator.lane[which]
+    counts = rows["counts"]
     arrived = np.maximum(rows["next_arrival"], 1)
     return {
-        "completed": rows["completed"],
-        "rejected": rows["rejected"],
-        "dropped": rows["dropped"],
+        "completed": counts["completed"],
+        "rejected": counts["rejected"],
+        "dropped": counts["dropped"],
         "unfinished": rows["waiting"].astype(np.int64) + rows["in_service"],
-        "preempted": rows["preempted"],
-        "slo_attainment": rows["met"] / arrived,
-        "mean_e2e_s": rows["holding"] / arrived,
-        "decisions": rows["decisions"],
+        "preempted": counts["preempted"],
+        "slo_attainment": counts["met"] / arrived,
+        "mean_e2e_s": counts["holding"] / arrived,
+        "decisions": counts["decisions"],
     }

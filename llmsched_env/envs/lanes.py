@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
+from llmsched_env.core.state import records
 from llmsched_env.core.step import entry_point
 from llmsched_env.engines.engine import Engine
 from llmsched_env.envs import spaces
@@ -20,7 +21,6 @@ from llmsched_env.envs.options import EnvOptions
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.memory import check_memory
 from llmsched_env.simulation.simulator import Simulator, log_rows
-from llmsched_env.simulation.templates import records
 
 EPISODES_BYTES = 5_000
 """Bytes of a lane's generator and options, at least."""

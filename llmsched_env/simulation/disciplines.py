@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
 from llmsched_env.core.load import alone_times
+from llmsched_env.core.state import records
 from llmsched_env.profiles import Profile
 from llmsched_env.requests import Requests
-from llmsched_env.simulation.templates import records, write_profile
+from llmsched_env.simulation.templates import write_profile
 
 PRIORITY_REFERENCE_TOKENS = 64.0
 """Predicted outputs shorter than this gain priority in the discipline `priority`."""
@@ -18,9 +19,9 @@ PRIORITY_REFERENCE_TOKENS = 64.0
 
 def alone_s(profile: Profile, prompt: NDArray, output: NDArray) -> NDArray[np.float64]:
     """Service time of each request served alone, (N,) s, for outputs of ``output`` tokens."""
-    server, times = np.zeros(1, layout.SERVER), np.zeros(len(prompt))
-    write_profile(server[0], profile)
-    alone_times(records(server), prompt.astype(np.int64), output.astype(np.int64), times)
+    hardware, times = np.zeros(1, layout.HARDWARE), np.zeros(len(prompt))
+    write_profile(hardware[0], profile)
+    alone_times(records(hardware), prompt.astype(np.int64), output.astype(np.int64), times)
     return times
 
 

@@ -257,14 +257,14 @@ class Accumulator:
         return {key: summary[key] for key in KEYS}
 
     def _totals(self, last: RunResult) -> dict:
-        sums, lane = self._sums[0], last.lane
+        sums, counts = self._sums[0], last.counts
         completed, submitted = int(sums["completed"]), int(sums["submitted"])
         ended = completed + int(sums["rejected"]) + int(sums["dropped"])
-        now = float(lane["now"])
+        now = float(last.lane["now"])
         end = float(sums["last_completion_s"]) if completed else now
         duration = end - float(sums["first_arrival_s"]) if submitted else math.nan
         span = (now - self._start_s) * len(last.servers)
-        eta = last.servers["eta"]
+        eta = np.array([last.config.usable_eta(server) for server in last.config.servers])
         kv_share = np.where(np.isfinite(eta), last.servers["peak_ever"] / eta, 0.0)
         return {
             "submitted": submitted,
@@ -273,14 +273,14 @@ class Accumulator:
             "dropped": int(sums["dropped"]),
             "unfinished": submitted - ended,
             "preemptions": int(sums["preemptions"]),
-            "decisions": int(lane["decisions"]),
+            "decisions": int(counts["decisions"]),
             "slo_attainment": _ratio(sums["met"], submitted),
             "request_goodput": _ratio(sums["met"], duration),
             "request_throughput": _ratio(completed, duration),
             "output_throughput": _ratio(sums["output_tokens"], duration),
             "total_token_throughput": _ratio(sums["prompt_tokens"] + sums["output_tokens"], duration),
             "mean_queue_ms": 1000.0 * _ratio(sums["queue_s"], completed),
-            "mean_batch_size": _ratio(lane["launched"], lane["batches"]),
+            "mean_batch_size": _ratio(counts["launched"], counts["batches"]),
             "gpu_utilization": _ratio(last.servers["busy_s"].sum(), span),
             "peak_kv_utilization": float(kv_share.max()),
             "simulated_s": now,
@@ -323,11 +323,11 @@ def _exact_statistics(values: NDArray[np.float64]) -> tuple[float, ...]:
 
 def _itl_statistics(result: RunResult) -> tuple[float, ...]:
     """Statistics of the gaps between tokens (s): moments from the lane, quantiles from its histogram."""
-    count = float(result.lane["itl_count"])
+    count = float(result.counts["itl_count"])
     if count == 0:
         return (math.nan,) * len(STATISTICS)
-    mean = float(result.lane["itl_sum"]) / count
-    variance = max(0.0, float(result.lane["itl_sum2"]) / count - mean * mean)
+    mean = float(result.counts["itl_sum"]) / count
+    variance = max(0.0, float(result.counts["itl_sum2"]) / count - mean * mean)
     median, p95, p99 = (histogram_quantile(result.itl_histogram, share) for share in _QUANTILES)
     return mean, median, math.sqrt(variance), p95, p99
 

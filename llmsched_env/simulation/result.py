@@ -16,7 +16,7 @@ class RunResult:
 
     ``requests`` (N,) layout.REQUEST, row i is request i; ``batches`` (M,) layout.BATCH, empty unless
     the batches were logged; ``bins`` (K+1,) layout.BIN; ``servers`` (S,) layout.SERVER; ``lane`` ()
-    layout.LANE: counts and integrals; ``itl_histogram`` (ITL_BINS,) int64; ``wall_s`` time of the
+    layout.LANE; ``itl_histogram`` (ITL_BINS,) int64; ``wall_s`` time of the
     compiled kernel alone.  The first ``warmup`` requests were simulated and are not to be scored.
     """
 
@@ -29,3 +29,8 @@ class RunResult:
     itl_histogram: NDArray[np.int64]
     wall_s: float
     warmup: int = 0
+
+    @property
+    def counts(self) -> np.void:
+        """Counts and integrals of the run, () layout.COUNTS."""
+        return self.lane["counts"]

@@ -13,12 +13,13 @@ from llmsched_env import engines
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
 from llmsched_env.core.load import load_rows
+from llmsched_env.core.state import Sizes, allocate, bytes_of, records
 from llmsched_env.engines.engine import Engine
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.disciplines import keys
 from llmsched_env.simulation.memory import check_memory
 from llmsched_env.simulation.result import RunResult
-from llmsched_env.simulation.templates import bin_rows, lane_row, records, server_rows, slo_rows
+from llmsched_env.simulation.templates import bin_rows, hardware_rows, lane_row, param_row, server_rows, slo_rows
 
 DECISIONS_PER_CALL = 2_000_000
 """Decisions between two looks at the keyboard (Ctrl-C), a second or less."""
@@ -27,13 +28,31 @@ DECISIONS_PER_CALL = 2_000_000
 MOST_TICKS = 2.0**50
 """Most ticks until the last arrival; a time in float64 tells 2^53 of them apart."""
 
-LANE_BYTES = 2_000
-"""Bytes of a lane besides its requests, at least."""
-
 
 def log_rows(config: SimConfig, requests: int) -> int:
     """Rows of the log that a run of so many requests needs at most."""
     return engines.get(config.engine).log_rows * requests
+
+
+def sizes_of(config: SimConfig, capacity: int, lanes: int, log: int, gaps: bool) -> Sizes:
+    """The axes of a simulator's arrays."""
+    queueing, set_size = config.queueing, engines.get(config.engine).set_size(config)
+    queues, keyed = config.groups * queueing.num_queues, queueing.discipline != "fifo"
+    return Sizes(
+        lanes,
+        servers=len(config.servers),
+        rows=queues + 1,
+        capacity=capacity,
+        classes=len(config.slos),
+        max_batch=config.max_batch,
+        queues=queues if keyed else 1,
+        keyed=capacity if keyed else 1,
+        expiring=capacity if queueing.has_overdue else 1,
+        set_servers=len(config.servers) if set_size else 1,
+        set_size=set_size or 1,
+        log=log,
+        gaps=layout.ITL_BINS if gaps else 0,
+    )
 
 
 class Simulator:
@@ -45,43 +64,21 @@ class Simulator:
     def __init__(
         self, config: SimConfig, capacity: int, *, lanes: int = 1, log: int = 0, gaps: bool = False, track: bool = False
     ) -> None:
-        queues, servers = config.groups * config.queueing.num_queues, len(config.servers)
         self.engine = engines.get(config.engine)
-        set_size = self.engine.set_size(config)
-        keyed = config.queueing.discipline != "fifo"
-        rows = (
-            layout.REQUEST.itemsize
-            + keyed * 4 * config.groups * config.queueing.num_queues
-            + config.queueing.has_overdue * layout.EXPIRY.itemsize
-        )
-        per_lane = capacity * rows + log * layout.BATCH.itemsize + LANE_BYTES
-        check_memory(f"{lanes:,} x {capacity:,} requests", float(lanes) * per_lane)
+        sizes = sizes_of(config, capacity, lanes, log, gaps)
+        check_memory(f"{lanes:,} x {capacity:,} requests", bytes_of(sizes))
         self.config = config
         self.capacity = capacity
         self.edges = np.asarray(config.queueing.edges, dtype=np.int64)
-        self.arrays = tuple(
-            records(array)
-            for array in (
-                np.zeros(lanes, layout.LANE),
-                np.zeros((lanes, queues + 1), layout.BIN),
-                np.zeros((lanes, servers), layout.SERVER),
-                np.zeros((lanes, capacity), layout.REQUEST),
-                np.zeros((lanes, queues, capacity) if keyed else (lanes, 1, 1), np.int32),
-                np.zeros((lanes, len(config.slos)), layout.SLO_ROW),
-                np.zeros((lanes, config.max_batch), np.int32),
-                np.zeros((lanes, log), layout.BATCH),
-                np.zeros((lanes, layout.ITL_BINS if gaps else 0), np.int64),
-                np.zeros((lanes, queues), np.int32),
-                np.zeros((lanes, servers, set_size) if set_size else (lanes, 1, 1), layout.SLOT),
-                np.zeros((lanes, capacity if config.queueing.has_overdue else 1), layout.EXPIRY),
-            )
-        )
-        self.lane, self.bins, self.servers, self.requests, self.heap = self.arrays[:5]
-        self.slos, self.log, self.gaps, self.slots = self.arrays[5], self.arrays[7], self.arrays[8], self.arrays[10]
-        self.expiry = self.arrays[11]
+        self.arrays = allocate(sizes)
+        self.lane, self.bins, self.servers = self.arrays.lane, self.arrays.bins, self.arrays.servers
+        self.requests, self.heap, self.slos = self.arrays.requests, self.arrays.heap, self.arrays.slos
+        self.log, self.gaps = self.arrays.log, self.arrays.gaps
+        self.slots, self.expiry = self.arrays.slots, self.arrays.expiry
         self.record = records(np.zeros(1, layout.RECORD))
-        lane = lane_row(config, track)
-        self._blank = lane, bin_rows(config, lane), server_rows(config), slo_rows(config)
+        self.arrays.params[:] = param_row(config, track)
+        self.arrays.hardware[:] = hardware_rows(config)
+        self._blank = lane_row(config), bin_rows(config, self.arrays.params), server_rows(config), slo_rows(config)
 
     def load(self, lane: int, requests: Requests, *, final: int = 1, noise_key: int = 0, warmup: int = 0) -> None:
         """Put lane ``lane`` before its first event with these requests (at most ``capacity``); see layout.LANE."""
@@ -120,11 +117,12 @@ class Simulator:
         run_lane = self.engine.run_lane
         while status == layout.DECIDE:
             try:
-                status = run_lane(self.arrays, self.record, decide, params, memory, rng, details, DECISIONS_PER_CALL)
+                status, choice, size = run_lane(
+                    self.arrays, self.record, decide, params, memory, rng, details, DECISIONS_PER_CALL
+                )
             except Exception as error:  # the kernel raises nothing itself
                 raise policy_failure(error, float(self.lane[0]["now"])) from None
         if status in (layout.BAD_BIN, layout.BAD_SIZE):
-            choice, size = int(self.record[0]["last_size"]), int(self.record[0]["server_batches"])
             bins = self.config.queueing.num_bins
             overdue = f", {bins + 1} the overdue queue" * self.config.queueing.has_overdue
             raise ValueError(
@@ -145,7 +143,7 @@ class Simulator:
         return RunResult(
             config=self.config,
             requests=rows,
-            batches=self.log[0][: int(lane["logged"])],
+            batches=self.log[0][: int(lane["counts"]["logged"])],
             bins=self.bins[0],
             servers=self.servers[0],
             lane=lane,

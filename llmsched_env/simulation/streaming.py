@@ -112,7 +112,8 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
     rows[: len(kept)] = kept
     for table, names in (
         (simulator.bins[0], ("head", "tail", "last_preempted")),
-        (servers, ("preempted_head", "preempted_tail", "drop", "prefill_head", "prefill_tail")),
+        (servers["batch"], ("preempted_head", "preempted_tail", "drop")),
+        (servers["set"], ("prefill_head", "prefill_tail")),
         (simulator.slots[0], ("request",)),
     ):
         for name in names:

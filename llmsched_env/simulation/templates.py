@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched_env import engines
-from llmsched_env.compiler.parts import jit_is_off
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
 from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.controllers import reset_controller
+from llmsched_env.core.state import records
 from llmsched_env.profiles import FORMS, Profile
 
 
@@ -41,35 +41,30 @@ def safe_tbt_s(config: SimConfig) -> float:
     return asked
 
 
-def records(array: NDArray) -> NDArray:
-    """Rows with attribute access, which compiled code has anyway and plain NumPy rows have not."""
-    return array.view(np.recarray) if jit_is_off() else array
-
-
-def lane_row(config: SimConfig, track: bool) -> NDArray:
-    """The LANE row (1,); ``track``: rewards and deadlines are accounted."""
+def param_row(config: SimConfig, track: bool) -> NDArray:
+    """The PARAMS row (1,); ``track``: rewards and deadlines are accounted."""
     engine, controller, queueing = engines.get(config.engine), config.controller, config.queueing
-    lane = records(np.zeros(1, layout.LANE))
+    params = records(np.zeros(1, layout.PARAMS))
     values = {
         "num_bins": queueing.num_bins,
         "rows": queueing.num_queues,
         "num_servers": len(config.servers),
         "max_batch": config.max_batch,
-        "asked": layout.NONE,
-        "free": len(config.servers),
+        "groups": config.groups,
         "keyed": queueing.discipline != "fifo",
+        "preemptive": queueing.discipline == "oracle-srpt",
         "has_overdue": queueing.has_overdue,
         "overdue_factor": queueing.overdue_factor or 0.0,
         "overdue_batch_factor": queueing.overdue_batch_factor or 0.0,
+        "max_tokens": queueing.max_tokens,
+        "max_wait": queueing.max_wait_s,
+        "hold": queueing.hold_s,
+        "tick": queueing.tick_s,
         "release_own": config.release == "own",
         "track": track,
         "max_eta": config.max_eta,
         "overhead": config.overhead_s,
         "horizon": config.horizon_s,
-        "hold": queueing.hold_s,
-        "tick": queueing.tick_s,
-        "max_tokens": queueing.max_tokens,
-        "max_wait": queueing.max_wait_s,
         "tbt": safe_tbt_s(config),
         "eps": controller.eps_s,
         "alpha": controller.alpha,
@@ -79,27 +74,32 @@ def lane_row(config: SimConfig, track: bool) -> NDArray:
         "ema": controller.ema,
         "eta_min": min(config.usable_eta(server) for server in config.servers),
         "peer": controller.kind == "peer",
-        "last_arrival": math.nan,
-        "gap_fast": math.nan,
-        "gap_slow": math.nan,
-        "groups": config.groups,
-        "preemptive": queueing.discipline == "oracle-srpt",
         "asks_busy": engine.asks_busy,
         "stamps_ahead": engine.stamps_ahead,
         **engine.parameters(config),
     }
     for name, value in values.items():
-        lane[name] = value
+        params[name] = value
+    return params
+
+
+def lane_row(config: SimConfig) -> NDArray:
+    """The LANE row (1,) before the first event."""
+    lane = records(np.zeros(1, layout.LANE))
+    lane["asked"] = lane["last_routed"] = layout.NONE
+    lane["free"] = len(config.servers)
+    for name in ("last_arrival", "gap_fast", "gap_slow"):
+        lane[name] = math.nan
     return lane
 
 
-def bin_rows(config: SimConfig, lane: NDArray) -> NDArray:
+def bin_rows(config: SimConfig, params: NDArray) -> NDArray:
     """The BIN rows (groups x queues + 1,): empty queues, controllers that have seen nothing."""
     bins = records(np.zeros(config.groups * config.queueing.num_queues + 1, layout.BIN))
     for name in ("head", "tail", "last_preempted"):
         bins[name] = layout.NONE
     for k in range(len(bins)):
-        reset_controller(lane[0], bins[k])
+        reset_controller(params[0], bins[k])
     return bins
 
 
@@ -112,7 +112,7 @@ def slo_rows(config: SimConfig) -> NDArray:
 
 
 def write_profile(row: NDArray | np.void, profile: Profile) -> None:
-    """Put the latency law of ``profile`` into a SERVER row, in seconds."""
+    """Put the latency law of ``profile`` into a HARDWARE row, in seconds."""
     row["form"] = FORMS.index(profile.form)
     row["total_length"] = profile.length == "total"
     row["noise_sigma"] = profile.noise_sigma
@@ -120,16 +120,24 @@ def write_profile(row: NDArray | np.void, profile: Profile) -> None:
     row["c"][: len(numbers)] = numbers
 
 
-def server_rows(config: SimConfig) -> NDArray:
-    """The SERVER rows (servers,): all idle."""
-    rows = np.zeros(len(config.servers), layout.SERVER)
+def hardware_rows(config: SimConfig) -> NDArray:
+    """The HARDWARE rows (servers,)."""
+    rows = records(np.zeros(len(config.servers), layout.HARDWARE))
     for row, server in zip(rows, config.servers, strict=True):
         write_profile(row, server.profile)
         row["eta"] = config.usable_eta(server)
         row["capacity"] = row["eta"] / BLOCK_TOKENS
-        row["low"], row["high"] = config.controller.b_min, config.max_batch
-        for name in ("next_event", "end", "predicted_end"):
-            row[name] = math.inf
-        for name in ("preempted_head", "preempted_tail", "drop", "batch", "prefill_head", "prefill_tail"):
-            row[name] = layout.NONE
+    return rows
+
+
+def server_rows(config: SimConfig) -> NDArray:
+    """The SERVER rows (servers,): all idle."""
+    rows = np.zeros(len(config.servers), layout.SERVER)
+    for name in ("next_event", "end", "predicted_end"):
+        rows[name] = math.inf
+    for name in ("number", "drop", "preempted_head", "preempted_tail"):
+        rows["batch"][name] = layout.NONE
+    for name in ("prefill_head", "prefill_tail"):
+        rows["set"][name] = layout.NONE
+    rows["set"]["low"], rows["set"]["high"] = config.controller.b_min, config.max_batch
     return rows

@@ -79,8 +79,8 @@ def test_environment_equals_compiled_run(name: str, scenario: str) -> None:
     key = int(lane["noise_key"])
     ready = bound.ready(config)
     run = simulate(ready.config, requests, ready.decide, **ready.options, log_batches=True, noise_key=key)
-    assert run.lane["decisions"] == lane["decisions"] > 5
-    np.testing.assert_array_equal(simulator.log[0][: lane["logged"]], run.batches)
+    assert run.counts["decisions"] == lane["counts"]["decisions"] > 5
+    np.testing.assert_array_equal(simulator.log[0][: lane["counts"]["logged"]], run.batches)
     simulator.finish()
     compare(simulator.requests[0][:150], run.requests)
     compare(simulator.servers[0], run.servers)

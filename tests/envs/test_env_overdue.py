@@ -43,10 +43,10 @@ def test_a_policy_that_walks_the_bins_serves_overdue_requests_last() -> None:
         in_bins, overdue = in_queues(env)
         beside += in_bins > 0 and overdue > 0
         before = env._lanes.simulator.requests[0]["dispatch"].copy()
-        logged = int(env._lanes.simulator.lane[0]["logged"])
+        logged = int(env._lanes.simulator.lane[0]["counts"]["logged"])
         _, _, over, _, info = env.step(mine(env.record))
         rows = env._lanes.simulator.requests[0]
-        if int(env._lanes.simulator.lane[0]["logged"]) > logged:
+        if int(env._lanes.simulator.lane[0]["counts"]["logged"]) > logged:
             started = rows[np.isnan(before) & (rows["batch"] == logged)]
             assert in_bins == 0 or not started["overdue"].any()
             overdue_batches += bool(started["overdue"].any())
@@ -80,7 +80,7 @@ def test_the_queue_is_masked_while_others_wait_and_served_when_chosen() -> None:
         action = valid_action(env, rng)
         if in_bins > 0 and overdue > 0 and served < 5:
             action, served = (5, 4), served + 1
-            logged = int(env._lanes.simulator.lane[0]["logged"])
+            logged = int(env._lanes.simulator.lane[0]["counts"]["logged"])
             _, _, over, _, info = env.step(action)
             batch = env._lanes.simulator.log[0][logged]
             rows = env._lanes.simulator.requests[0]

@@ -65,9 +65,9 @@ def test_the_scene_is_the_state(name: str) -> None:
         scene, lane = scene_at(env._lanes), env._lanes.simulator.lane[0]
         np.testing.assert_array_equal(scene.waiting, env._lanes.simulator.bins[0]["length"][:-1])
         np.testing.assert_array_equal(scene.waiting_at(np.array([scene.now]))[:, 0], scene.waiting)
-        assert len(scene.misses) == lane["misses"]
+        assert len(scene.misses) == lane["counts"]["misses"]
         assert (scene.arrived, scene.in_service) == (lane["next_arrival"], lane["in_service"])
-        assert scene.done == lane["completed"] + lane["rejected"] + lane["dropped"]
+        assert scene.done == lane["counts"]["completed"] + lane["counts"]["rejected"] + lane["counts"]["dropped"]
         assert scene.asked == lane["asked"]
         for batch in scene.batches:
             assert batch.start <= batch.end <= scene.now and batch.end > scene.now - WINDOW_S

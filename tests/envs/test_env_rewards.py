@@ -173,13 +173,13 @@ def test_truncation_at_a_time(slo: dict[str, float], kv_tokens: float | None) ->
         for key in ("completed", "rejected", "dropped", "unfinished", "slo_attainment"):
             assert metrics[key] == pytest.approx(summary[key], rel=1e-12), key
         assert metrics["unfinished"] > 0
-        assert totals(steps)["miss"] == pytest.approx(-result.lane["misses"] / n, rel=1e-12)
+        assert totals(steps)["miss"] == pytest.approx(-result.counts["misses"] / n, rel=1e-12)
         inside = np.minimum(np.nan_to_num(left_at(rows), nan=30.0), 30.0) - rows["arrival"]
         assert totals(steps)["holding"] == pytest.approx(-inside.sum() / n, rel=1e-9)
         assert totals(steps)["tardiness"] == pytest.approx(
             -tardiness_s(rows, env.config.slos, 30.0) / n, rel=1e-9, abs=1e-12
         )
-        assert result.lane["misses"] <= (~meets_slo(result)).sum()
+        assert result.counts["misses"] <= (~meets_slo(result)).sum()
         assert not (rows["status"] == PENDING).any()
 
 

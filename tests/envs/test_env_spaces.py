@@ -276,7 +276,7 @@ def test_sizes_are_sizes() -> None:
         waiting = int(env.record["queue_length"][choice])
         if waiting == 0:
             continue
-        logged = int(env._lanes.simulator.lane[0]["logged"])
+        logged = int(env._lanes.simulator.lane[0]["counts"]["logged"])
         over = env.step((choice, size))[2]
         row = env._lanes.simulator.log[0][logged]
         assert (row["choice"], row["size"]) == (choice, min(size, waiting))

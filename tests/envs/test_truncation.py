@@ -111,7 +111,7 @@ def dropped_at(engine: str, rows: NDArray, log: NDArray) -> NDArray[np.float64]:
         if engine == "batch":
             left[i] = rows["last_token"][i]
         else:
-            left[i] = log["end"][(log["server"] == rows["batch"][i]) & (log["end"] >= rows["last_token"][i])].min()
+            left[i] = log["end"][(log["server"] == rows["server"][i]) & (log["end"] >= rows["last_token"][i])].min()
     return left
 
 

@@ -315,7 +315,7 @@ def test_one_policy_for_every_profile(profile: str) -> None:
     system = config(profile=profile)
     result = run(parse("network"), system, load=0.3)
     rows = result.requests
-    assert int(result.lane["completed"]) + int(result.lane["rejected"]) + int(result.lane["dropped"]) == len(rows)
+    assert int(result.counts["completed"]) + int(result.counts["rejected"]) + int(result.counts["dropped"]) == len(rows)
     late = rows["completion"] - rows["arrival"] > system.slos[0].e2e_s
     assert late.mean() < 0.1
 
@@ -323,15 +323,15 @@ def test_one_policy_for_every_profile(profile: str) -> None:
 @pytest.mark.parametrize(("servers", "bins"), [(1, 1), (1, 4), (3, 8), (16, 4), (16, 2)])
 def test_one_policy_for_any_number_of_servers_and_bins(servers: int, bins: int) -> None:
     result = run(parse("network"), config(servers, bins), load=0.7)
-    assert int(result.lane["completed"]) == 400
-    assert int(result.lane["empty_choices"]) == 0
+    assert int(result.counts["completed"]) == 400
+    assert int(result.counts["empty_choices"]) == 0
 
 
 def test_random_weights_leave_nothing_behind(tmp_path: Path) -> None:
     """Whatever the network says, waiting for ever is not possible and no empty bin is chosen."""
     for seed in range(6):
         result = run(bound_to(tmp_path, seed), config(2, 3), load=1.0, requests=200)
-        assert int(result.lane["completed"]) == 200 and int(result.lane["empty_choices"]) == 0
+        assert int(result.counts["completed"]) == 200 and int(result.counts["empty_choices"]) == 0
 
 
 def test_decisions_are_those_of_the_environment(tmp_path: Path) -> None:
@@ -362,9 +362,9 @@ def test_decisions_are_those_of_the_environment(tmp_path: Path) -> None:
         overdue += image[SHARED + 4 * OWN + OVERDUE] == 1.0
         waits += int(np.argmax(scores) == 0)
         image, _, over, _, info = env.step(int(np.argmax(scores)))
-    assert info["episode_metrics"]["decisions"] == int(result.lane["decisions"]) > 50
+    assert info["episode_metrics"]["decisions"] == int(result.counts["decisions"]) > 50
     assert info["time_s"] == float(result.lane["now"])
-    assert waits == int(result.lane["waits"]) > 0
+    assert waits == int(result.counts["waits"]) > 0
     assert overdue > 0  # `any` was the overdue queue
 
 

@@ -245,7 +245,7 @@ def test_one_policy_for_every_profile(profile: str) -> None:
     system = config(profile=profile)
     result = run(parse("network"), system, load=0.2)
     rows, slo = result.requests, system.slos[0]
-    assert int(result.lane["completed"]) == len(rows)
+    assert int(result.counts["completed"]) == len(rows)
     late = rows["first_token"] - rows["arrival"] > slo.ttft_s
     late |= (rows["last_token"] - rows["first_token"]) / np.maximum(rows["output"] - 1, 1) > slo.tpot_s
     assert late.mean() < 0.1
@@ -254,21 +254,21 @@ def test_one_policy_for_every_profile(profile: str) -> None:
 @pytest.mark.parametrize(("servers", "bins"), [(1, 1), (1, 4), (3, 8), (16, 4), (16, 2)])
 def test_one_policy_for_any_number_of_servers_and_bins(servers: int, bins: int) -> None:
     result = run(parse("network"), config(servers, bins), load=1.5)
-    assert int(result.lane["completed"]) == 400
-    assert int(result.lane["empty_choices"]) == 0
+    assert int(result.counts["completed"]) == 400
+    assert int(result.counts["empty_choices"]) == 0
 
 
 def test_random_weights_leave_nothing_behind(tmp_path: Path) -> None:
     for seed in range(6):
         result = run(parse(saved(tmp_path, seed)), config(2, 3), requests=200)
-        assert int(result.lane["completed"]) == 200
+        assert int(result.counts["completed"]) == 200
 
 
 @pytest.mark.parametrize("routing", ["round-robin", "least-outstanding", "join-shortest-kv"])
 def test_it_runs_where_arrivals_are_sent_to_servers(routing: str) -> None:
     system = config(3)
     routed = replace(system, continuous=replace(system.continuous, routing=routing))
-    assert int(run(parse("network"), routed, load=1.5).lane["completed"]) == 400
+    assert int(run(parse("network"), routed, load=1.5).lane["counts"]["completed"]) == 400
 
 
 def test_no_torch_is_loaded() -> None:

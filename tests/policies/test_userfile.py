@@ -41,7 +41,7 @@ def test_the_example_of_the_page_runs(tmp_path: Path) -> None:
     bound = parse(f"{write(tmp_path, plain)}:mine")
     assert (bound.name, bound.policy.summary) == ("mine", "The longest queue, half of what waits in it")
     result = run(bound, config(2), requests())
-    assert result.lane["completed"] == 500
+    assert result.counts["completed"] == 500
     assert bound.text == bound.label == f"{tmp_path}/my.py:mine"
 
     file = write(tmp_path, decorated, "patient.py")
@@ -61,7 +61,7 @@ def test_the_python_lines_of_the_page_run() -> None:
     drawn = requests(50)
     ready = bound.ready(config())
     result = simulate(ready.config, drawn, ready.decide, **ready.options)
-    assert result.lane["completed"] == 50
+    assert result.counts["completed"] == 50
 
 
 def test_a_function_of_numba_and_helpers_in_the_file(tmp_path: Path) -> None:

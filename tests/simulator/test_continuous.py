@@ -75,26 +75,28 @@ def test_nothing_is_lost_and_memory_holds(name: str, routing: str) -> None:
     rows, lane = result.requests, result.lane
     ended = {status: int(np.count_nonzero(rows["status"] == status)) for status in (COMPLETED, REJECTED, DROPPED)}
     assert sum(ended.values()) == 600 and ended[COMPLETED] > 500 and ended[REJECTED] > 0
-    assert (lane["completed"], lane["rejected"], lane["dropped"]) == tuple(ended.values())
+    assert (lane["counts"]["completed"], lane["counts"]["rejected"], lane["counts"]["dropped"]) == tuple(ended.values())
     assert lane["waiting"] == lane["in_service"] == 0 and lane["free"] == 2
-    assert rows["preemptions"].sum() == lane["preempted"]
+    assert rows["preemptions"].sum() == lane["counts"]["preempted"]
     done = rows[rows["status"] == COMPLETED]
     assert (done["arrival"] <= done["dispatch"]).all() and (done["dispatch"] < done["first_token"]).all()
     assert (done["first_token"] <= done["last_token"]).all() and (done["last_token"] == done["completion"]).all()
     assert (done["first_token"][done["output"] == 1] == done["last_token"][done["output"] == 1]).all()
     for server in result.servers:
         assert 0 < server["peak_ever"] <= 4000 // BLOCK_TOKENS * BLOCK_TOKENS
-        for field in ("running", "decoding", "blocks", "reserved", "backlog", "promised", "waiting", "queued_tokens"):
+        for field in ("reserved", "waiting", "queued_tokens"):
             assert server[field] == 0, field
-        assert not server["residue"].any()
+        for field in ("running", "decoding", "blocks", "backlog", "promised"):
+            assert server["set"][field] == 0, field
+        assert not server["set"]["residue"].any()
     assert result.batches["kv_peak"].max() <= 4000
-    assert lane["itl_count"] == (done["output"] - 1).sum()  # no gap is lost or counted twice
+    assert lane["counts"]["itl_count"] == (done["output"] - 1).sum()  # no gap is lost or counted twice
 
 
 def test_preemption_happens_and_costs() -> None:
     """Tight memory and admission by the prompt: requests are preempted, keep their first token, and still end."""
     tight, roomy = (run(continuous(1, kv_tokens=k), azure_like(300, 4.0), "fcfs") for k in (5000.0, None))
-    assert tight.lane["preempted"] > 20 and roomy.lane["preempted"] == 0
+    assert tight.counts["preempted"] > 20 and roomy.counts["preempted"] == 0
     hit = tight.requests[(tight.requests["preemptions"] > 0) & (tight.requests["status"] == COMPLETED)]
     assert (hit["generated"] > 0).any() and (hit["first_token"] < hit["last_token"]).all()
     assert summarize(tight)["mean_e2el_ms"] > summarize(roomy)["mean_e2el_ms"]
@@ -105,7 +107,7 @@ def test_oracle_reservations_are_never_preempted() -> None:
     requests = azure_like(400, 6.0)
     requests = dataclasses.replace(requests, predicted_tokens=requests.output_tokens)
     for name in ("static:batch=64", "dynamic", "multibin", "sjf"):
-        assert run(continuous(2, kv_tokens=6000.0), requests, name).lane["preempted"] == 0
+        assert run(continuous(2, kv_tokens=6000.0), requests, name).lane["counts"]["preempted"] == 0
 
 
 def test_a_cut_off_run_counts_what_had_not_ended() -> None:
@@ -131,7 +133,7 @@ def test_chunks_equal_one_run(routing: str, discipline: str) -> None:
     )
     requests, ready = azure_like(1500, 8.0), parse("static:batch=64").ready(config)
     whole = simulate(config, requests, ready.decide, **ready.options)
-    assert whole.lane["preempted"] > 0
+    assert whole.counts["preempted"] > 0
     for size in (41, 700):
         parts = list(simulate_stream(config, pieces(requests, size), ready.decide, **ready.options))
         together = np.sort(np.concatenate([part.requests for part in parts]), order="arrival")
@@ -172,7 +174,7 @@ def test_srpt_serves_the_short_first() -> None:
     for name in ("static:batch=1", "sjf:batch=1", "oracle-sjf:batch=1", "oracle-srpt:batch=1"):
         result = run(config, requests, name)
         mean[name] = float((result.requests["completion"] - result.requests["arrival"]).mean())
-        assert (result.lane["preempted"] > 0) == name.startswith("oracle-srpt")
+        assert (result.counts["preempted"] > 0) == name.startswith("oracle-srpt")
     order = [mean[name] for name in ("oracle-srpt:batch=1", "oracle-sjf:batch=1", "sjf:batch=1", "static:batch=1")]
     assert order == sorted(order) and order[0] < 0.9 * order[-1]
 
@@ -223,11 +225,11 @@ def test_one_slot_is_a_batch_of_one(profile: str, kv_tokens: float | None, prefi
     ours = run(made, requests, "static:batch=1")
     theirs = run(dataclasses.replace(made, engine="batch"), requests, "static:batch=1")
     np.testing.assert_array_equal(ours.requests["status"], theirs.requests["status"])
-    assert (ours.lane["dropped"] > 0) == (kv_tokens is not None)
+    assert (ours.counts["dropped"] > 0) == (kv_tokens is not None)
     done = ours.requests["status"] == COMPLETED
     for stamp in STAMPS:
         np.testing.assert_allclose(ours.requests[stamp][done], theirs.requests[stamp][done], rtol=1e-9)
-    assert ours.lane["itl_sum"] == pytest.approx(float(theirs.lane["itl_sum"]), rel=1e-9)
+    assert ours.counts["itl_sum"] == pytest.approx(float(theirs.counts["itl_sum"]), rel=1e-9)
 
 
 # Theory ---------------------------------------------------------------------------------------------------------------

@@ -64,13 +64,14 @@ def made_up(rows: list[tuple], *, warmup: int = 0, gaps: tuple[float, ...] = ())
     for field, values in zip([*FIELDS, "completion", "preemptions"], zip(*rows, strict=True), strict=True):
         requests[field] = values
     lane, servers = np.zeros(1, LANE)[0], np.zeros(1, SERVER)
-    lane["now"], lane["decisions"], lane["launched"], lane["batches"] = 16.0, 7, 6, 4
-    servers["busy_s"], servers["peak_ever"], servers["eta"] = 12.0, 75.0, 100.0
+    lane["now"], counts = 16.0, lane["counts"]
+    counts["decisions"], counts["launched"], counts["batches"] = 7, 6, 4
+    servers["busy_s"], servers["peak_ever"] = 12.0, 75.0
     histogram = np.zeros(ITL_BINS, np.int64)
     for gap in gaps:
         histogram[math.ceil(math.log(gap / ITL_LOW_S) / math.log(ITL_RATIO))] += 1
-    lane["itl_count"], lane["itl_sum"], lane["itl_sum2"] = len(gaps), sum(gaps), sum(g * g for g in gaps)
-    config = SimConfig((Server(PROFILE),), Queueing(edges=(64,)), slos=SLOS)
+    counts["itl_count"], counts["itl_sum"], counts["itl_sum2"] = len(gaps), sum(gaps), sum(g * g for g in gaps)
+    config = SimConfig((Server(PROFILE, 100.0),), Queueing(edges=(64,)), slos=SLOS)
     return RunResult(config, requests, np.zeros(0, BATCH), np.zeros(3, BIN), servers, lane, histogram, 0.5, warmup)
 
 

@@ -91,10 +91,10 @@ def assert_equal_runs(fast: RunResult, slow: reference.ReferenceResult, rtol: fl
         np.where(rows["status"] < COMPLETED, 0, rows["status"]), np.where(unfinished, 0, slow.status)
     )
     np.testing.assert_array_equal(rows["preemptions"], slow.preemptions)
-    assert lane["decisions"] == len(slow.decisions)
-    assert lane["empty_choices"] == slow.empty_choices
-    assert lane["completed"] == (slow.status == reference.COMPLETED).sum()
-    np.testing.assert_allclose(lane["holding"], slow.in_system_integral, rtol=max(rtol, 1e-9))
+    assert lane["counts"]["decisions"] == len(slow.decisions)
+    assert lane["counts"]["empty_choices"] == slow.empty_choices
+    assert lane["counts"]["completed"] == (slow.status == reference.COMPLETED).sum()
+    np.testing.assert_allclose(lane["counts"]["holding"], slow.in_system_integral, rtol=max(rtol, 1e-9))
     assert len(fast.batches) == len(slow.batches)
     for row, batch in zip(fast.batches, slow.batches, strict=True):
         assert (row["server"], row["size"]) == (batch.server, len(batch.members))
@@ -227,6 +227,6 @@ def test_memory_scenario(name: str, discipline: str, overdue: float | None, at_l
     queueing = Queueing((90, 150, 260), discipline, overdue, at_launch)
     config = SimConfig(servers, queueing, slos=(SLO(e2e_s=60.0),), controller=Controller(tbt_s=0.1))
     fast, slow = both(config, requests, name, [24.0])
-    assert fast.lane["preempted"] > 50 or name != "static"
-    assert fast.lane["dropped"] + fast.lane["rejected"] > 0
+    assert fast.counts["preempted"] > 50 or name != "static"
+    assert fast.counts["dropped"] + fast.counts["rejected"] > 0
     assert_equal_runs(fast, slow, rtol=1e-9)

@@ -185,13 +185,13 @@ def assert_equal_runs(run: Both, rtol: float) -> None:
     np.testing.assert_array_equal(rows["generated"][unfinished], slow.generated[unfinished], err_msg="generated")
     lane = fast.lane
     for name, status in (("completed", reference.COMPLETED), ("rejected", reference.REJECTED)):
-        assert lane[name] == slow.count(status), name
-    assert lane["dropped"] == slow.count(reference.DROPPED)
-    assert lane["preempted"] == slow.preemptions.sum()
-    assert lane["decisions"] == len(slow.decisions)
-    assert lane["waits"] == slow.waits
-    assert lane["empty_choices"] == slow.empty_choices
-    np.testing.assert_allclose(lane["holding"], slow.in_system_integral, rtol=max(rtol, 1e-9), atol=1e-12)
+        assert lane["counts"][name] == slow.count(status), name
+    assert lane["counts"]["dropped"] == slow.count(reference.DROPPED)
+    assert lane["counts"]["preempted"] == slow.preemptions.sum()
+    assert lane["counts"]["decisions"] == len(slow.decisions)
+    assert lane["counts"]["waits"] == slow.waits
+    assert lane["counts"]["empty_choices"] == slow.empty_choices
+    np.testing.assert_allclose(lane["counts"]["holding"], slow.in_system_integral, rtol=max(rtol, 1e-9), atol=1e-12)
     assert_equal_controllers(run)
     if math.isinf(fast.config.horizon_s):
         np.testing.assert_allclose(fast.servers["busy_s"], slow.busy, rtol=1e-9, atol=1e-12)
@@ -216,7 +216,7 @@ def assert_equal_controllers(run: Both) -> None:
     for row, memory in zip(rows, memories, strict=True):
         assert row["memory_target"] == memory.target
         np.testing.assert_allclose(row["mean_l"], np.nan_to_num(memory.mu), rtol=1e-9)
-    for row, sla in zip(run.fast.servers, run.oracle.controllers.sla, strict=True):
+    for row, sla in zip(run.fast.servers["set"], run.oracle.controllers.sla, strict=True):
         for ours, theirs in (("low", "low"), ("high", "high"), ("tau", "tau"), ("mean_batch", "bbar")):
             np.testing.assert_allclose(row[ours], np.nan_to_num(getattr(sla, theirs)), rtol=1e-8, err_msg=ours)
 
@@ -224,9 +224,9 @@ def assert_equal_controllers(run: Both) -> None:
 def assert_equal_gaps(fast: RunResult, gaps: NDArray[np.float64]) -> None:
     """Number, sum and histogram of the gaps between tokens; a gap at the edge of a bin may fall on either side."""
     lane = fast.lane
-    assert lane["itl_count"] == len(gaps)
-    np.testing.assert_allclose(lane["itl_sum"], gaps.sum(), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(lane["itl_sum2"], (gaps**2).sum(), rtol=1e-8, atol=1e-12)
+    assert lane["counts"]["itl_count"] == len(gaps)
+    np.testing.assert_allclose(lane["counts"]["itl_sum"], gaps.sum(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(lane["counts"]["itl_sum2"], (gaps**2).sum(), rtol=1e-8, atol=1e-12)
     below, ordered, edges = np.cumsum(fast.itl_histogram), np.sort(gaps), gap_edges()
     assert (below[:-1] >= np.searchsorted(ordered, edges[:-1] * (1 - 1e-7), side="right")).all()
     assert (below[:-1] <= np.searchsorted(ordered, edges[:-1] * (1 + 1e-7), side="right")).all()

@@ -86,7 +86,7 @@ def test_static_batches_agree(totals: Totals) -> None:
     assert summary["mean_e2el_ms"] / 1000.0 == pytest.approx(totals.mean_s, rel=1e-3)
     assert summary["p99_e2el_ms"] / 1000.0 == pytest.approx(totals.p99_s, rel=1e-3)
     assert summary["request_throughput"] == pytest.approx(totals.throughput, rel=1e-3)
-    assert result.lane["batches"] == totals.batches
+    assert result.counts["batches"] == totals.batches
 
 
 @needs_trace

@@ -48,7 +48,7 @@ def test_chunks_equal_one_run(name: str, discipline: str, chunk: int) -> None:
     servers = tuple(Server(load_profile("a100-80gb_bloom-176b_tp8"), eta) for eta in (4000.0, 6000.0))
     config = SimConfig(servers, Queueing((60, 120), discipline), controller=Controller(tbt_s=0.1))
     whole = simulate(config, requests, COMPILED[name], params=[24.0], memory_size=4, warmup=100)
-    assert whole.lane["preempted"] > 0
+    assert whole.counts["preempted"] > 0
     accumulator, parts = Accumulator(), []
     for part in simulate_stream(
         config, pieces(requests, chunk), COMPILED[name], params=[24.0], memory_size=4, warmup=100
@@ -58,7 +58,7 @@ def test_chunks_equal_one_run(name: str, discipline: str, chunk: int) -> None:
     together = np.sort(np.concatenate(parts), order="arrival")
     for stamp in STAMPS:
         np.testing.assert_array_equal(together[stamp], whole.requests[stamp], err_msg=stamp)
-    assert part.lane["holding"] == pytest.approx(float(whole.lane["holding"]), rel=1e-12)
+    assert part.counts["holding"] == pytest.approx(float(whole.counts["holding"]), rel=1e-12)
     np.testing.assert_array_equal(part.itl_histogram, whole.itl_histogram)
     exact, streamed = summarize(whole), accumulator.summary()
     for key in ("completed", "dropped", "rejected", "unfinished"):
@@ -101,7 +101,7 @@ def test_a_chunk_that_leaves_nobody() -> None:
     requests = Requests.checked(np.array([0.0, 500.0, 600.0]), [10, 2000, 10], [3, 3, 3], [3, 3, 3])
     parts = list(simulate_stream(config, pieces(requests, 2), COMPILED["static"], params=[4.0]))
     assert [len(part.requests) for part in parts] == [2, 1]
-    assert parts[-1].lane["completed"] == 2 and parts[-1].lane["rejected"] == 1
+    assert parts[-1].lane["counts"]["completed"] == 2 and parts[-1].lane["counts"]["rejected"] == 1
 
 
 def test_no_chunks_is_an_error_in_words() -> None:

@@ -177,10 +177,10 @@ def test_littles_law_and_utilisation_law(config: SimConfig, policy: str, sees: t
     lane = result.lane
     counts = {"unfinished": int(lane["waiting"]) + int(lane["in_service"])}
     for name in ("preempted", "rejected", "dropped"):
-        counts[name] = int(lane[name])
+        counts[name] = int(lane["counts"][name])
     for name in sees:
         assert counts[name] > 0, f"the case was meant to see {name} requests"
-    assert lane["holding"] == pytest.approx(sojourns(result).sum(), rel=1e-9)
+    assert lane["counts"]["holding"] == pytest.approx(sojourns(result).sum(), rel=1e-9)
     ended = result.batches[result.batches["end"] <= lane["now"]]
     busy = np.bincount(ended["server"], ended["end"] - ended["start"], minlength=len(config.servers))
     np.testing.assert_allclose(result.servers["busy_s"], busy, rtol=1e-9)
@@ -223,7 +223,7 @@ def test_multi_bin_theorem(bins: int) -> None:
     for seed in range(4):
         result = run(config, workload.draw(seed), f"multibin-fixed:batch={BATCH}")
         assert (result.batches["size"] < BATCH).sum() <= bins
-        assert result.lane["completed"] == 100_000
+        assert result.counts["completed"] == 100_000
         rates.append(100_000 / float(result.lane["now"]))
     assert np.mean(rates) == pytest.approx(theorem(bins), rel=0.005)
     assert np.mean(rates) == pytest.approx(discrete(bins), rel=0.003)

@@ -7,12 +7,16 @@ waits then, and was never preempted, moves to the overdue queue, in order of (th
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.latency import alone_s
 from llmsched_env.core.layout import WAITING
 from llmsched_env.core.queueing.heap import binary_heap
 from llmsched_env.core.queueing.queues import make_overdue
+
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
 
 
 @part
@@ -23,10 +27,10 @@ def margin(alone, factor, target):
 
 
 @part
-def last_start_s(state, request):
+def last_start_s(state: State, request):
     """Latest time at which ``request`` may be started, by its predicted length; inf without a deadline."""
-    server, slo, factor = state.servers[0], state.slos[request.slo_class], state.lane.overdue_factor
-    prefill, decode = alone_s(server, request.prompt, request.predicted)
+    slo, factor = state.slos[request.slo_class], state.params.overdue_factor
+    prefill, decode = alone_s(state.hardware[0], request.prompt, request.predicted)
     return request.arrival + min(
         slo.ttft - margin(prefill, factor, slo.ttft), slo.e2e - margin(prefill + decode, factor, slo.e2e)
     )
@@ -48,7 +52,7 @@ _rise, _sink = binary_heap(_before, _swap)
 
 
 @part
-def schedule_overdue(state, i):
+def schedule_overdue(state: State, i):
     """Note when the arriving request ``i`` becomes overdue."""
     lane, request = state.lane, state.requests[i]
     due = max(request.arrival, last_start_s(state, request))
@@ -61,7 +65,7 @@ def schedule_overdue(state, i):
 
 
 @part
-def _remove_first(state):
+def _remove_first(state: State):
     """Take the first entry off the heap."""
     lane = state.lane
     lane.expiring -= 1
@@ -70,7 +74,7 @@ def _remove_first(state):
 
 
 @part
-def move_overdue(state):
+def move_overdue(state: State):
     """Move all requests whose last start is over to the overdue queue, after the events of an instant."""
     lane = state.lane
     while lane.expiring > 0 and state.expiry[0].at <= lane.now:

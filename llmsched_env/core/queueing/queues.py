@@ -10,11 +10,14 @@ the order in which its requests came there.  Behind all groups stands the row of
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import NONE, WAITING
 from llmsched_env.core.queueing.heap import binary_heap
+
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
 
 
 @part
@@ -24,14 +27,14 @@ def _less(requests, i, j):
 
 
 @part
-def precedes(state, i, j):
+def precedes(state: State, i, j):
     """Whether waiting request ``i`` comes before ``j`` in the order of `any`."""
     returned_i, returned_j = state.requests[i].preemptions > 0, state.requests[j].preemptions > 0
-    if state.lane.preemptive:
+    if state.params.preemptive:
         return _less(state.requests, i, j)
     if returned_i != returned_j:
         return returned_i
-    if returned_i or not state.lane.keyed:
+    if returned_i or not state.params.keyed:
         return i < j
     return _less(state.requests, i, j)
 
@@ -50,7 +53,7 @@ _rise, _sink = binary_heap(_before, _swap)
 
 
 @part
-def _heap_push(state, k, i):
+def _heap_push(state: State, k, i):
     heap, row = state.heap[k], state.bins[k]
     heap[row.heap_size] = i
     _rise(heap, state.requests, row.heap_size)
@@ -58,7 +61,7 @@ def _heap_push(state, k, i):
 
 
 @part
-def _heap_pop(state, k):
+def _heap_pop(state: State, k):
     heap, row = state.heap[k], state.bins[k]
     row.heap_size -= 1
     _swap(heap, 0, row.heap_size)
@@ -67,41 +70,43 @@ def _heap_pop(state, k):
 
 
 @part
-def overdue_row(lane, group):
+def overdue_row(params, group):
     """Row of the overdue queue of ``group``, where there is one."""
-    return group * lane.rows + lane.num_bins
+    return group * params.rows + params.num_bins
 
 
 @part
-def any_row(lane):
+def any_row(params):
     """Row of the controller of `any`."""
-    return lane.groups * lane.rows
+    return params.groups * params.rows
 
 
 @part
-def own_row(state, i):
+def own_row(state: State, i):
     """Row of the queue of request ``i``."""
-    lane, request = state.lane, state.requests[i]
-    return overdue_row(lane, request.group) if request.overdue else request.group * lane.rows + request.bin
+    request = state.requests[i]
+    if request.overdue:
+        return overdue_row(state.params, request.group)
+    return request.group * state.params.rows + request.bin
 
 
 @part
-def controller_row(lane, choice):
+def controller_row(params, choice):
     """Row of the controller of ``choice``: those of group 0 serve all groups."""
-    if choice == lane.num_bins:
-        return any_row(lane)
-    return choice if choice < lane.num_bins else overdue_row(lane, 0)
+    if choice == params.num_bins:
+        return any_row(params)
+    return choice if choice < params.num_bins else overdue_row(params, 0)
 
 
 @part
-def in_heap(state, i):
+def in_heap(state: State, i):
     """Whether request ``i`` waits, or would, in a heap."""
     request = state.requests[i]
-    return state.lane.keyed and (state.lane.preemptive or not (request.overdue or request.preemptions > 0))
+    return state.params.keyed and (state.params.preemptive or not (request.overdue or request.preemptions > 0))
 
 
 @part
-def _link(state, k, before, i):
+def _link(state: State, k, before, i):
     """Put request ``i`` into the list of row ``k`` behind ``before`` (NONE: in front)."""
     row, requests = state.bins[k], state.requests
     after = row.head if before == NONE else requests[before].next
@@ -117,7 +122,7 @@ def _link(state, k, before, i):
 
 
 @part
-def _unlink(state, k, i):
+def _unlink(state: State, k, i):
     """Take request ``i`` out of the list of row ``k``."""
     row, requests = state.bins[k], state.requests
     before, after = requests[i].prev, requests[i].next
@@ -134,37 +139,37 @@ def _unlink(state, k, i):
 
 
 @part
-def _count(state, row, i, change):
+def _count(state: State, row, i, change):
     """Request ``i`` comes (``change`` 1) to the bin ``row``, or leaves it (-1)."""
     row.length += change
     state.lane.waiting += change
-    if state.lane.groups > 1:
+    if state.params.groups > 1:
         server, request = state.servers[state.requests[i].group], state.requests[i]
         server.waiting += change
         server.queued_tokens += change * float(request.prompt + request.generated)
 
 
 @part
-def push(state, i):
+def push(state: State, i):
     """Put the arriving request ``i`` into its bin."""
     k = own_row(state, i)
     row = state.bins[k]
     _count(state, row, i, 1)
-    if state.lane.keyed:
+    if state.params.keyed:
         _heap_push(state, k, i)
     else:
         _link(state, k, row.tail, i)
 
 
 @part
-def push_preempted(state, i):
+def push_preempted(state: State, i):
     """Put the preempted request ``i`` back into its bin, before the others, among the returned by number."""
     requests = state.requests
     k = own_row(state, i)
     row = state.bins[k]
     _count(state, row, i, 1)
     state.lane.oldest = min(state.lane.oldest, i)
-    if state.lane.preemptive:
+    if state.params.preemptive:
         requests[i].key = float(requests[i].output - requests[i].generated)
         _heap_push(state, k, i)
         return
@@ -182,7 +187,7 @@ def push_preempted(state, i):
 
 
 @part
-def head(state, k):
+def head(state: State, k):
     """First request of bin ``k``, or NONE."""
     row = state.bins[k]
     if row.head != NONE:
@@ -195,18 +200,19 @@ def head(state, k):
 
 
 @part
-def would_mix(state, i, n, first):
+def would_mix(state: State, i, n, first):
     """Whether request ``i`` stays out of a decision's admission, which has ``n`` members and began with ``first``:
     overdue requests and others are not taken together."""
     return n > 0 and state.requests[i].overdue != state.requests[first].overdue
 
 
 @part
-def merged(state, group):
+def merged(state: State, group):
     """Rows (first, end) that `any` of ``group`` stands for: its bins, or the overdue queue while they are empty."""
-    first = group * state.lane.rows
-    end = first + state.lane.num_bins
-    if not state.lane.has_overdue:
+    params = state.params
+    first = group * params.rows
+    end = first + params.num_bins
+    if not params.has_overdue:
         return first, end
     for k in range(first, end):
         if state.bins[k].length > 0:
@@ -215,7 +221,7 @@ def merged(state, group):
 
 
 @part
-def length_of_any(state, group):
+def length_of_any(state: State, group):
     """Requests that `any` of ``group`` stands for."""
     first, end = merged(state, group)
     total = 0
@@ -225,7 +231,7 @@ def length_of_any(state, group):
 
 
 @part
-def first_row(state, group):
+def first_row(state: State, group):
     """Row of ``group`` whose head is first in the order of `any`, or NONE when nothing waits there."""
     first, end = merged(state, group)
     if end == first + 1:
@@ -239,16 +245,16 @@ def first_row(state, group):
 
 
 @part
-def next_row(state, choice, group):
+def next_row(state: State, choice, group):
     """Row of ``group`` that gives the next request of ``choice``; NONE for `any` when nothing waits there."""
-    lane = state.lane
-    if choice == lane.num_bins:
+    params = state.params
+    if choice == params.num_bins:
         return first_row(state, group)
-    return group * lane.rows + choice if choice < lane.num_bins else overdue_row(lane, group)
+    return group * params.rows + choice if choice < params.num_bins else overdue_row(params, group)
 
 
 @part
-def pop(state, k):
+def pop(state: State, k):
     """Take the first request out of bin ``k``, which is not empty, and return its number."""
     row = state.bins[k]
     i = head(state, k)
@@ -261,7 +267,7 @@ def pop(state, k):
 
 
 @part
-def unpop(state, i):
+def unpop(state: State, i):
     """Undo ``pop`` of request ``i`` where several were taken and are put back last first."""
     if state.requests[i].preemptions > 0:
         push_preempted(state, i)
@@ -276,7 +282,7 @@ def unpop(state, i):
 
 
 @part
-def push_overdue(state, i):
+def push_overdue(state: State, i):
     """Put request ``i``, which is in no queue, at the end of the overdue queue."""
     state.requests[i].overdue = 1
     k = own_row(state, i)
@@ -285,28 +291,28 @@ def push_overdue(state, i):
 
 
 @part
-def make_overdue(state, i):
+def make_overdue(state: State, i):
     """Request ``i``, which waits in its bin and was never preempted, moves to the overdue queue."""
     k = own_row(state, i)
     _count(state, state.bins[k], i, -1)
-    if not state.lane.keyed:
+    if not state.params.keyed:
         _unlink(state, k, i)
     push_overdue(state, i)
 
 
 @part
-def oldest_waiting(state):
+def oldest_waiting(state: State):
     """Smallest number of a waiting request that is not overdue; NONE: there is none."""
-    lane = state.lane
+    lane, params = state.lane, state.params
     overdue = 0
-    if lane.has_overdue:
-        for group in range(lane.groups):
-            overdue += state.bins[overdue_row(lane, group)].length
+    if params.has_overdue:
+        for group in range(params.groups):
+            overdue += state.bins[overdue_row(params, group)].length
     if lane.waiting == overdue:
         return NONE
-    if not lane.keyed and lane.groups == 1 and not lane.has_overdue:
-        oldest = np.int64(2**62)
-        for k in range(lane.num_bins):
+    if not params.keyed and params.groups == 1 and not params.has_overdue:
+        oldest = 2**62
+        for k in range(params.num_bins):
             i = state.bins[k].head
             if i != NONE:
                 oldest = min(oldest, i)

@@ -8,19 +8,19 @@ from llmsched_env.core.peer_controllers import update_peer_memory, update_peer_s
 
 
 @exposed
-def feed(lane, row, server):
-    """Update one controller with the batch that ``server`` has just completed."""
-    if server.completing > 0:
+def feed(params, row, batch):
+    """Update one controller with the RUNNING_BATCH that a server has just completed."""
+    if batch.completing > 0:
         row.batches += 1
-        if lane.peer:
-            update_peer_memory(lane, row, server.completing, server.sum_l)
+        if params.peer:
+            update_peer_memory(params, row, batch.completing, batch.sum_l)
         else:
-            weight = lane.ema if row.batches > 1 else 1.0
-            update_memory(lane, row, server.completing, server.sum_l, server.sum_l2, server.steps, weight)
-    if server.steps > 0:
-        if lane.peer:
-            update_peer_sla(lane, row, server.steps, server.decode_s, server.member_steps)
+            weight = params.ema if row.batches > 1 else 1.0
+            update_memory(params, row, batch.completing, batch.sum_l, batch.sum_l2, batch.steps, weight)
+    if batch.steps > 0:
+        if params.peer:
+            update_peer_sla(params, row, batch.steps, batch.decode_s, batch.member_steps)
         else:
-            weight = lane.ema if row.sla_updates > 0 else 1.0
-            update_sla(lane, row, server.steps, server.decode_s, server.member_steps, weight)
-    set_target(lane, row)
+            weight = params.ema if row.sla_updates > 0 else 1.0
+            update_sla(params, row, batch.steps, batch.decode_s, batch.member_steps, weight)
+    set_target(params, row)

@@ -42,8 +42,8 @@ def parameters(config: SimConfig) -> dict[str, Any]:
 
 def in_service(rows: NDArray, servers: NDArray) -> NDArray[np.bool_]:
     """Members of batches that have not ended (their status stays IN_SERVICE after the end, which touches no member)."""
-    running = servers["batch"][servers["batch"] != NONE]
-    return (rows["status"] == IN_SERVICE) & np.isin(rows["batch"], running)
+    numbers = servers["batch"]["number"]
+    return (rows["status"] == IN_SERVICE) & np.isin(rows["batch"], numbers[numbers != NONE])
 
 
 ENGINE = Engine(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.clock import clock, fits_somewhere, read_answer
@@ -12,75 +13,77 @@ from llmsched_env.core.queueing.queues import any_row, controller_row, overdue_r
 from llmsched_env.engines.batch.controllers import feed
 from llmsched_env.engines.batch.execution import launch
 
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
 
 @part
-def preempt(state, server):
-    """The next member to leave the batch of ``server`` goes back to its bin."""
-    i = server.preempted_head
-    server.preempted_head = state.requests[i].next
+def preempt(state: State, s):
+    """The next member to leave the batch of server ``s`` goes back to its bin."""
+    server, run = state.servers[s], state.servers[s].batch
+    i = run.preempted_head
+    run.preempted_head = state.requests[i].next
     state.requests[i].status = WAITING
     state.requests[i].preemptions += 1
     state.lane.in_service -= 1
-    state.lane.preempted += 1
+    state.counts.preempted += 1
     push_preempted(state, i)
-    server.next_event = (
-        server.end if server.preempted_head == NONE else state.requests[server.preempted_head].last_token
-    )
+    server.next_event = server.end if run.preempted_head == NONE else state.requests[run.preempted_head].last_token
 
 
 @part
-def complete(state, server):
-    """The batch of ``server`` ends: its members are released, the controllers learn of it."""
-    lane = state.lane
-    lane.completed += server.completing
-    lane.in_service -= server.completing
-    if lane.track:
-        lane.past_deadline -= server.deadline_misses
-        lane.met += server.completing - server.deadline_misses - server.tpot_misses
-    lane.misses += server.tpot_misses
-    if server.drop != NONE:
-        drop(state, server.drop)
+def complete(state: State, s):
+    """The batch of server ``s`` ends: its members are released, the controllers learn of it."""
+    params, counts = state.params, state.counts
+    lane, server, run = state.lane, state.servers[s], state.servers[s].batch
+    counts.completed += run.completing
+    lane.in_service -= run.completing
+    if params.track:
+        lane.past_deadline -= run.deadline_misses
+        counts.met += run.completing - run.deadline_misses - run.tpot_misses
+    counts.misses += run.tpot_misses
+    if run.drop != NONE:
+        drop(state, run.drop)
         lane.in_service -= 1
-    feed(lane, state.bins[any_row(lane)], server)
-    if server.choice != lane.num_bins:
-        feed(lane, state.bins[controller_row(lane, server.choice)], server)
+    feed(params, state.bins[any_row(params)], run)
+    if run.choice != params.num_bins:
+        feed(params, state.bins[controller_row(params, run.choice)], run)
     server.busy_s += server.end - server.start
-    server.peak_ever = max(server.peak_ever, server.peak)
+    server.peak_ever = max(server.peak_ever, run.peak)
     server.batches += 1
-    server.last_size = server.launched
+    server.last_size = run.launched
     server.last_service = server.end - server.start
-    server.last_e2e = server.worst_e2e
-    server.last_kv_share = server.peak / server.eta
+    server.last_e2e = run.worst_e2e
+    server.last_kv_share = run.peak / state.hardware[s].eta
     server.end = server.next_event = server.predicted_end = math.inf
     server.reserved = 0.0
-    server.batch = NONE
+    run.number = NONE
     lane.free += 1
 
 
 @part
-def server_event(state, s):
+def server_event(state: State, s):
     """The next preemption or the completion of the batch of server ``s``."""
-    server = state.servers[s]
-    if server.preempted_head != NONE:
-        preempt(state, server)
+    if state.servers[s].batch.preempted_head != NONE:
+        preempt(state, s)
     else:
-        complete(state, server)
+        complete(state, s)
     return True
 
 
 @part
-def may_ask(state, s):
+def may_ask(state: State, s):
     """Whether server ``s`` is free."""
     return state.servers[s].end == math.inf
 
 
 @part
-def do_nothing(state):
+def do_nothing(state: State):
     """Batches go on by themselves."""
 
 
 @part
-def all_are_busy(state):
+def all_are_busy(state: State):
     """Whether no server is free: who arrives has to wait for the next server event."""
     return state.lane.free == 0
 
@@ -96,18 +99,18 @@ advance = clock(
 
 
 @part
-def apply(state, choice, size):
+def apply(state: State, choice, size):
     """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
-    lane = state.lane
+    lane, params = state.lane, state.params
     status, choice, size, waits = read_answer(state, choice, size, 0)
     if status != DECIDE:
         return status
     if waits:
-        lane.turn = lane.num_servers
+        lane.turn = params.num_servers
         return DECIDE
-    overdue = state.bins[overdue_row(lane, 0)].length  # of the row of `any` where there is no such queue: 0
+    overdue = state.bins[overdue_row(params, 0)].length  # of the row of `any` where there is no such queue: 0
     launched = launch(state, lane.asked, choice, size)
-    moved = state.bins[overdue_row(lane, 0)].length > overdue
-    if launched > 0 or not (lane.overdue_batch_factor > 0.0 and moved):  # else all became overdue: it is asked again
+    moved = state.bins[overdue_row(params, 0)].length > overdue
+    if launched > 0 or not (params.overdue_batch_factor > 0.0 and moved):  # else all became overdue: it is asked again
         lane.turn = lane.asked + 1
     return DECIDE

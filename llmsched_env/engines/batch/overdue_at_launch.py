@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.latency import prefill_s
 from llmsched_env.core.layout import NONE, WAITING
 from llmsched_env.core.queueing.queues import head, next_row, push_overdue
 from llmsched_env.engines.batch.service_time import batch_time, work_of
 
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
 
 @part
-def remove_overdue(state, server, n):
+def remove_overdue(state: State, hardware, n):
     """Move those of the ``n`` in ``state.members`` that become overdue to the overdue queue; return how many stay.
 
     A request becomes overdue when its deadline comes before now + ``overdue_batch_factor`` x the predicted time to it.
     Requests that were preempted, and those that are overdue already, stay.
     """
-    lane = state.lane
+    lane, params = state.lane, state.params
     work = work_of(state, n)
-    end = lane.now + lane.overdue_batch_factor * batch_time(state, server, n, work)
-    first = lane.now + lane.overdue_batch_factor * (lane.overhead + prefill_s(server, work[0], work[1]))
+    end = lane.now + params.overdue_batch_factor * batch_time(state, hardware, n, work)
+    first = lane.now + params.overdue_batch_factor * (params.overhead + prefill_s(hardware, work[0], work[1]))
     kept = 0
     for m in range(n):
         i = state.members[m]
@@ -36,7 +41,7 @@ def remove_overdue(state, server, n):
 
 
 @part
-def others_wait(state, choice):
+def others_wait(state: State, choice):
     """Whether a request that is not overdue waits in ``choice``."""
     row = next_row(state, choice, 0)
     i = NONE if row == NONE else head(state, row)

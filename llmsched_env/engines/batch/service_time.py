@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.latency import decode_until_s, prefill_s
+
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
 
 NO_WORK = (0.0, 0.0, 1, 0)
 """The work of a batch without members (see ``add_work``)."""
@@ -27,7 +32,7 @@ def add_work(request, work):
 
 
 @part
-def work_of(state, n):
+def work_of(state: State, n):
     """The work of a batch of the ``n`` requests in ``state.members``."""
     work = NO_WORK
     for m in range(n):
@@ -36,10 +41,10 @@ def work_of(state, n):
 
 
 @part
-def batch_time(state, server, n, work):
+def batch_time(state: State, hardware, n, work):
     """Predicted service time of ``n`` requests with this work, s."""
     if n == 0:
         return 0.0
     prompts, squares, rest, total = work
-    prefill = prefill_s(server, prompts, squares)
-    return state.lane.overhead + prefill + decode_until_s(server, n, prompts, total - rest, rest)
+    prefill = prefill_s(hardware, prompts, squares)
+    return state.params.overhead + prefill + decode_until_s(hardware, n, prompts, total - rest, rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from numba import njit
 
@@ -13,11 +14,14 @@ from llmsched_env.core.step import STEP_SIGNATURE, step_loop
 from llmsched_env.engines.batch.events import advance, apply
 from llmsched_env.engines.batch.record import write_record
 
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
 
 @part
-def batch_target(state, choice):
+def batch_target(state: State, choice):
     """The controllers' batch size of ``choice``."""
-    return current_target(state.lane, state.bins[controller_row(state.lane, choice)])
+    return current_target(state, state.bins[controller_row(state.params, choice)])
 
 
 @part

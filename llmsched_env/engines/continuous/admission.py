@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import NONE
@@ -11,66 +12,70 @@ from llmsched_env.engines.continuous.iterations import cut
 from llmsched_env.engines.continuous.running_set import blocks_of, join, put_back, remove, reservation, to_prefill
 from llmsched_env.engines.continuous.segments import blocks_after
 
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
 ADMITTED, NO_ROOM, NEVER, LATER = range(4)
 
 
 @part
-def has_slot(lane, server):
+def has_slot(params, server):
     """Whether ``server`` may take one more member, memory aside."""
-    if server.running >= lane.max_batch and not lane.preemptive:
+    if server.set.running >= params.max_batch and not params.preemptive:
         return False
-    return bool(lane.prefill_first) or server.backlog < lane.token_budget - server.decoding
+    return bool(params.prefill_first) or server.set.backlog < params.token_budget - server.set.decoding
 
 
 @part
-def waiting_for(state, s):
+def waiting_for(state: State, s):
     """Requests that wait for server ``s``."""
-    return state.servers[s].waiting if state.lane.groups > 1 else state.lane.waiting
+    return state.servers[s].waiting if state.params.groups > 1 else state.lane.waiting
 
 
 @part
-def group_of(lane, s):
+def group_of(params, s):
     """The set of bins of server ``s``."""
-    return s if lane.groups > 1 else 0
+    return s if params.groups > 1 else 0
 
 
 @part
-def verdict(state, s, i, size):
+def verdict(state: State, s, i, size):
     """Whether request ``i`` may join server ``s``: ADMITTED, NO_ROOM (members are in the way), NEVER here, or LATER."""
-    lane, server, request = state.lane, state.servers[s], state.requests[i]
+    params = state.params
+    server, hardware, request = state.servers[s], state.hardware[s], state.requests[i]
     tokens = to_prefill(request)
-    if tokens + 1 > server.eta:
+    if tokens + 1 > hardware.eta:
         return NEVER
-    if lane.prefill_first:
-        if server.prefilling > 0 and server.backlog + tokens > lane.token_budget:
+    if params.prefill_first:
+        if server.set.prefilling > 0 and server.set.backlog + tokens > params.token_budget:
             return LATER
-    elif server.backlog >= lane.token_budget - server.decoding:
+    elif server.set.backlog >= params.token_budget - server.set.decoding:
         return LATER
-    if server.running >= size:
+    if server.set.running >= size:
         return NO_ROOM
-    if server.capacity == math.inf:
+    if hardware.capacity == math.inf:
         return ADMITTED
-    room = server.capacity - blocks_after(server, server.boundary + 1) - blocks_of(tokens + 1)
-    if lane.by_prompt:
-        if server.running > 0:
-            room -= math.ceil(lane.watermark * server.capacity)
-    elif server.reserved + reservation(request, server) > server.eta:
+    room = hardware.capacity - blocks_after(server, server.set.boundary + 1) - blocks_of(tokens + 1)
+    if params.by_prompt:
+        if server.set.running > 0:
+            room -= math.ceil(params.watermark * hardware.capacity)
+    elif server.reserved + reservation(request, hardware.eta) > hardware.eta:
         return NO_ROOM
     return ADMITTED if room >= 0.0 else NO_ROOM
 
 
 @part
-def preempt_longest(state, s, i):
+def preempt_longest(state: State, s, i):
     """Preempt the member that lacks most tokens, if it lacks more than request ``i``; whether one was."""
     server, slots = state.servers[s], state.slots[s]
     lacking = state.requests[i].output - state.requests[i].generated
     at, longest = NONE, NONE
-    for place in range(server.decoding):
+    for place in range(server.set.decoding):
         j = slots[place].request
-        least = slots[place].finish - server.iteration - server.boundary
+        least = slots[place].finish - server.set.iteration - server.set.boundary
         if least > lacking or (longest != NONE and least == lacking and j > longest):
             at, longest, lacking = place, j, least
-    j = server.prefill_head
+    j = server.set.prefill_head
     while j != NONE:
         least = state.requests[j].output - state.requests[j].generated
         if least > lacking or (longest != NONE and least == lacking and j > longest):
@@ -85,18 +90,17 @@ def preempt_longest(state, s, i):
 
 
 @part
-def admit(state, s, choice, size):
+def admit(state: State, s, choice, size):
     """Admit requests of ``choice`` to server ``s`` up to ``size`` members; return how many."""
-    lane = state.lane
     n, i0 = 0, NONE
     while waiting_for(state, s) > 0:
-        k = next_row(state, choice, group_of(lane, s))
+        k = next_row(state, choice, group_of(state.params, s))
         i = head(state, k)
         if i == NONE or would_mix(state, i, n, i0):
             break
         found = verdict(state, s, i, size)
         if found != ADMITTED:
-            if found == NO_ROOM and lane.preemptive and preempt_longest(state, s, i):
+            if found == NO_ROOM and state.params.preemptive and preempt_longest(state, s, i):
                 continue
             break
         cut(state, s)

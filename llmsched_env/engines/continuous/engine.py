@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsched_env.core.constants import BLOCK_TOKENS, IN_SERVICE, NONE, ROUTINGS
+from llmsched_env.core.constants import BLOCK_TOKENS, IN_SERVICE, ROUTINGS
 from llmsched_env.engines.engine import Engine
 from llmsched_env.options.table import check_no_other_engine
 
@@ -60,13 +60,12 @@ def set_size(config: SimConfig) -> int:
 
 
 def parameters(config: SimConfig) -> dict[str, Any]:
-    """The options `continuous` as fields of layout.LANE."""
+    """The options `continuous` as fields of layout.PARAMS."""
     rules = config.continuous
     return {
         "by_prompt": rules.admission == "prompt",
         "prefill_first": rules.prefill == "first",
         "routing": ROUTINGS.index(rules.routing),
-        "last_routed": NONE,
         "token_budget": rules.token_budget,
         "watermark": rules.watermark,
         "window": rules.window_s,

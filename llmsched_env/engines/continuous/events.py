@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.clock import clock, read_answer
 from llmsched_env.core.layout import DECIDE, DECODING, IDLE
@@ -16,20 +18,23 @@ from llmsched_env.engines.continuous.segments import (
     start_segment,
 )
 
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
 
 @part
-def server_event(state, s):
+def server_event(state: State, s):
     """Server ``s`` stands at a boundary: of the end of its segment, or where it is to be asked."""
     server = state.servers[s]
     if server.next_event < server.end:
         server.next_event = server.end
-        server.at_boundary = 1
+        server.set.at_boundary = 1
         return False
     return finish_segment(state, s)
 
 
 @part
-def plan_question(state, s, least):
+def plan_question(state: State, s, least):
     """Where server ``s`` decodes, wants to be asked and may be: stop at its first boundary from now on.
 
     ``least`` 1: after now, because the decisions of this instant are made.  Returns whether a stop is planned.
@@ -37,58 +42,58 @@ def plan_question(state, s, least):
     lane, server = state.lane, state.servers[s]
     if server.next_event < server.end:
         return True
-    if server.seen >= lane.events or waiting_for(state, s) == 0:
+    if server.set.seen >= lane.events or waiting_for(state, s) == 0:
         return False
-    k = first_boundary_from(server, lane.now, server.boundary + 1)
+    k = first_boundary_from(server, lane.now, server.set.boundary + 1)
     if least == 1 and boundary_s(server, float(k)) <= lane.now:
         k += 1
-    if k < server.planned:
-        server.boundary = k
+    if k < server.set.planned:
+        server.set.boundary = k
         server.next_event = boundary_s(server, float(k))
     return True
 
 
 @part
-def may_ask(state, s):
+def may_ask(state: State, s):
     """Whether server ``s`` is to be asked now."""
     lane, server = state.lane, state.servers[s]
-    if server.seen >= lane.events or waiting_for(state, s) == 0 or not has_slot(lane, server):
+    if server.set.seen >= lane.events or waiting_for(state, s) == 0 or not has_slot(state.params, server):
         return False
-    if server.running == 0:
+    if server.set.running == 0:
         return lane.woken == 1
-    if server.kind == DECODING and not server.at_boundary:
+    if server.set.kind == DECODING and not server.set.at_boundary:
         plan_question(state, s, 0)
         if server.next_event > lane.now:
             return False
-        server.next_event, server.at_boundary = server.end, 1  # the event came at a boundary
-    return server.kind == IDLE or server.at_boundary == 1
+        server.next_event, server.set.at_boundary = server.end, 1  # the event came at a boundary
+    return server.set.kind == IDLE or server.set.at_boundary == 1
 
 
 @part
-def start_servers(state):
+def start_servers(state: State):
     """All questions of this instant are answered: servers start their next segment, or go on."""
     lane = state.lane
     lane.closed = 1
-    for s in range(lane.num_servers):
+    for s in range(state.params.num_servers):
         server = state.servers[s]
-        server.at_boundary = 0
-        if server.running == 0:
-            server.changed = 0
+        server.set.at_boundary = 0
+        if server.set.running == 0:
+            server.set.changed = 0
             lane.closed = 0
             continue
-        if server.changed:
-            start_segment(state, server)
-            plan_end(server, state.slots[s][0].finish)
-        if server.kind == DECODING and has_slot(lane, server) and not plan_question(state, s, 1):
+        if server.set.changed:
+            start_segment(state, s)
+            plan_end(server, state.hardware[s].capacity, state.slots[s][0].finish)
+        if server.set.kind == DECODING and has_slot(state.params, server) and not plan_question(state, s, 1):
             lane.closed = 0
 
 
 @part
-def cut_off(state):
+def cut_off(state: State):
     """The run ends now, inside segments."""
-    for s in range(state.lane.num_servers):
+    for s in range(state.params.num_servers):
         server = state.servers[s]
-        if server.kind != IDLE:
+        if server.set.kind != IDLE:
             k = boundaries_by(server, state.lane.now)
             if k > 0:
                 pass_iterations(state, s, k)
@@ -97,7 +102,7 @@ def cut_off(state):
 
 
 @part
-def all_have_to_wait(state):
+def all_have_to_wait(state: State):
     """Whether no running set can take a member before the next server event."""
     return state.lane.closed == 1
 
@@ -113,14 +118,14 @@ advance = clock(
 
 
 @part
-def apply(state, choice, size):
+def apply(state: State, choice, size):
     """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
     lane, s = state.lane, state.lane.asked
-    status, choice, size, waits = read_answer(state, choice, size, group_of(lane, s))
+    status, choice, size, waits = read_answer(state, choice, size, group_of(state.params, s))
     if status != DECIDE:
         return status
     admitted = 0 if waits else admit(state, s, choice, size)
     if admitted == 0:
-        state.servers[s].seen = lane.events
+        state.servers[s].set.seen = lane.events
         lane.turn = s + 1
     return DECIDE

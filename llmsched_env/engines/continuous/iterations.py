@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.itl import add_run, add_stall
@@ -17,71 +19,76 @@ from llmsched_env.engines.continuous.segments import (
     stop_segment,
 )
 
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
 
 @part
-def _count_gaps(state, s, k):
+def _count_gaps(state: State, s, k):
     """The gaps that ``k`` iterations of the segment end, for every decoding member."""
     server, slots = state.servers[s], state.slots[s]
     if len(state.gaps) == 0:
         return
-    if not server.stalled:
-        add_run(state, server.scored, server.iteration_s, server.growth_s, k)
+    if not server.set.stalled:
+        add_run(state, server.set.scored, server.set.iteration_s, server.set.growth_s, k)
         return
     end = boundary_s(server, 1.0)
-    for place in range(server.decoding):
+    for place in range(server.set.decoding):
         i = slots[place].request
-        add_stall(state, i, end - max(state.requests[i].last_token, server.last_step))
-    add_run(state, server.scored, server.iteration_s + server.growth_s, server.growth_s, k - 1)
+        add_stall(state, i, end - max(state.requests[i].last_token, server.set.last_step))
+    add_run(state, server.set.scored, server.set.iteration_s + server.set.growth_s, server.set.growth_s, k - 1)
 
 
 @part
-def pass_iterations(state, s, k):
+def pass_iterations(state: State, s, k):
     """The first ``k`` >= 1 iterations of the segment of server ``s`` are over, now."""
+    counts = state.counts
     lane, server = state.lane, state.servers[s]
-    b = server.decoding
+    b = server.set.decoding
     prompts = 0
-    if server.kind == PREFILLING:
+    if server.set.kind == PREFILLING:
         prompts, _, _ = chunks(state, server)
     log_segment(state, s, b + prompts)
     server.busy_s += lane.now - server.start
     if b > 0:
-        server.window_time += lane.now - server.start
-    lane.batches += k
-    lane.launched += prompts
-    if b == 0 or (server.kind == PREFILLING and lane.prefill_first):
-        server.stalled = b > 0 or server.stalled
+        server.set.window_time += lane.now - server.start
+    counts.batches += k
+    counts.launched += prompts
+    if b == 0 or (server.set.kind == PREFILLING and state.params.prefill_first):
+        server.set.stalled = b > 0 or server.set.stalled
     else:
         _count_gaps(state, s, k)
-        lane.launched += k * b
-        server.window_steps += k
-        server.window_members += k * b
-        server.blocks = blocks_after(server, k)
-        server.iteration += k
-        server.context += k * b
-        server.promised -= k * b
-        server.last_step, server.stalled = lane.now, 0
-    server.peak_ever = max(server.peak_ever, BLOCK_TOKENS * server.blocks)
+        counts.launched += k * b
+        server.set.window_steps += k
+        server.set.window_members += k * b
+        server.set.blocks = blocks_after(server, k)
+        server.set.iteration += k
+        server.set.context += k * b
+        server.set.promised -= k * b
+        server.set.last_step, server.set.stalled = lane.now, 0
+    server.peak_ever = max(server.peak_ever, BLOCK_TOKENS * server.set.blocks)
 
 
 @part
-def log_segment(state, s, size):
+def log_segment(state: State, s, size):
     """Append the segment that ends now, ``size`` sequences in each iteration, to the log while there is room."""
+    counts = state.counts
     lane, server = state.lane, state.servers[s]
-    if lane.logged >= len(state.log):
+    if counts.logged >= len(state.log):
         return
-    row = state.log[lane.logged]
+    row = state.log[counts.logged]
     row["size"] = size
     row.server, row.choice, row.start, row.end = s, NONE, server.start, lane.now
     row.preemptions = 0
-    row.kv_peak = BLOCK_TOKENS * blocks_after(server, server.planned)
-    lane.logged += 1
+    row.kv_peak = BLOCK_TOKENS * blocks_after(server, server.set.planned)
+    counts.logged += 1
 
 
 @part
-def _advance_prompts(state, s, left):
+def _advance_prompts(state: State, s, left):
     """The chunks of the iteration that ends now, of ``left`` tokens in all, are prefilled."""
     server = state.servers[s]
-    i = server.prefill_head
+    i = server.set.prefill_head
     while i != NONE and left > 0.0:
         chunk, done = chunk_of(state, server, i, left)
         left -= chunk
@@ -89,37 +96,37 @@ def _advance_prompts(state, s, left):
         if done + chunk == state.requests[i].prompt + state.requests[i].generated:
             finish_prefill(state, s, i)
         else:
-            server.prefill_done = int(done + chunk)
-            server.backlog -= chunk
+            server.set.prefill_done = int(done + chunk)
+            server.set.backlog -= chunk
         i = following
 
 
 @part
-def finish_segment(state, s):
+def finish_segment(state: State, s):
     """The segment of server ``s`` ends now; whether a member completed or left."""
     lane, server = state.lane, state.servers[s]
     before = lane.events
-    prefilled, left = server.kind == PREFILLING, budget_left(lane, server)
-    pass_iterations(state, s, server.planned)
+    prefilled, left = server.set.kind == PREFILLING, budget_left(state.params, server)
+    pass_iterations(state, s, server.set.planned)
     stop_segment(server)
-    while server.decoding > 0 and state.slots[s][0].finish == server.iteration:
+    while server.set.decoding > 0 and state.slots[s][0].finish == server.set.iteration:
         i, tokens = end_decoding(state, s, 0)
         complete(state, s, i, tokens)
     if prefilled:
         _advance_prompts(state, s, left)
-        server.seen = NONE
+        server.set.seen = NONE
     make_room(state, s)
-    feed_window(lane, server)
-    server.at_boundary = server.changed = 1
+    feed_window(state, server)
+    server.set.at_boundary = server.set.changed = 1
     return lane.events > before
 
 
 @part
-def cut(state, s):
+def cut(state: State, s):
     """End the segment of server ``s`` at the boundary where it stands, because its running set is about to change."""
     server = state.servers[s]
-    if server.kind == DECODING:
-        pass_iterations(state, s, server.boundary)
+    if server.set.kind == DECODING:
+        pass_iterations(state, s, server.set.boundary)
         stop_segment(server)
-        feed_window(state.lane, server)
-    server.changed = 1
+        feed_window(state, server)
+    server.set.changed = 1

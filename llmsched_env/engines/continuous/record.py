@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
@@ -15,69 +16,74 @@ from llmsched_env.engines.continuous.admission import group_of, waiting_for
 from llmsched_env.engines.continuous.controllers import server_target
 from llmsched_env.engines.continuous.segments import blocks_after
 
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
 
 @part
-def write_record(state, record, details):
+def write_record(state: State, record, details):
     """Fill ``record`` for the server that is asked, or server 0 when nobody is; costly fields only with ``details``."""
-    lane = state.lane
+    lane, params = state.lane, state.params
     s = max(lane.asked, 0)
     server = state.servers[s]
     write_lane(state, record)
     record.continuous = 1
     record.waiting = waiting_for(state, s)
-    record.running = server.running
-    record.decoding = server.decoding
-    record.kv_used = BLOCK_TOKENS * blocks_after(server, server.boundary)
-    record.prefill_left = server.backlog
-    group = group_of(lane, s)
-    row = group * lane.rows
-    for k in range(lane.num_bins):
+    record.running = server.set.running
+    record.decoding = server.set.decoding
+    record.kv_used = BLOCK_TOKENS * blocks_after(server, server.set.boundary)
+    record.prefill_left = server.set.backlog
+    group = group_of(params, s)
+    row = group * params.rows
+    for k in range(params.num_bins):
         write_bin(state, record, k, head(state, row + k), state.bins[row + k].length)
-        write_controller(record, k, state.bins[k], server_target(lane, state.bins[k], server), server)
+        write_controller(record, k, state.bins[k], server_target(params, state.bins[k], server), server.set)
     first = head(state, first_row(state, group)) if record.waiting > 0 else NONE
-    write_bin(state, record, lane.num_bins, first, length_of_any(state, group))
-    pooled = state.bins[any_row(lane)]
-    write_controller(record, lane.num_bins, pooled, server_target(lane, pooled, server), server)
-    if lane.has_overdue:
-        overdue, own = overdue_row(lane, group), state.bins[overdue_row(lane, 0)]
+    write_bin(state, record, params.num_bins, first, length_of_any(state, group))
+    pooled = state.bins[any_row(params)]
+    write_controller(record, params.num_bins, pooled, server_target(params, pooled, server), server.set)
+    if params.has_overdue:
+        overdue, own = overdue_row(params, group), state.bins[overdue_row(params, 0)]
         write_bin(state, record, record.overdue, head(state, overdue), state.bins[overdue].length)
-        write_controller(record, record.overdue, own, server_target(lane, own, server), server)
+        write_controller(record, record.overdue, own, server_target(params, own, server), server.set)
     if details:
         write_details(state, record, server)
 
 
 @part
-def write_details(state, record, server):
+def write_details(state: State, record, server):
     """Predicted time and slack of every head if it joined the asked server now, and the load of every server."""
-    lane = state.lane
-    for s in range(lane.num_servers):
-        record.busy[s] = busy_s(state.servers[s])
-    for k in range(lane.num_bins + 1 + lane.has_overdue):
+    lane, params = state.lane, state.params
+    hardware = state.hardware[max(lane.asked, 0)]
+    for s in range(params.num_servers):
+        record.busy[s] = busy_s(state.servers[s], state.hardware[s])
+    for k in range(params.num_bins + 1 + params.has_overdue):
         if record.queue_length[k] == 0:
             record.batch_time[k] = 0.0
             record.slack[k] = math.inf
         else:
-            record.batch_time[k] = join_time(lane, server, record.head_prompt[k], record.head_predicted[k])
+            prompt, predicted = record.head_prompt[k], record.head_predicted[k]
+            record.batch_time[k] = join_time(params, hardware, server, prompt, predicted)
             record.slack[k] = record.head_deadline[k] - lane.now - record.batch_time[k]
 
 
 @part
-def busy_s(server):
+def busy_s(server, hardware):
     """Predicted time until the members of ``server`` are done, on average, at the present step time; 0: idle."""
-    if server.running == 0:
+    if server.set.running == 0:
         return 0.0
-    b = max(server.decoding, 1)
-    step = step_s(server, b, server.context)
-    return max(step * server.promised / server.running, OVERDUE_S)
+    b = max(server.set.decoding, 1)
+    step = step_s(hardware, b, server.set.context)
+    return max(step * server.set.promised / server.set.running, OVERDUE_S)
 
 
 @part
-def join_time(lane, server, prompt, predicted):
+def join_time(params, hardware, server, prompt, predicted):
     """Predicted service time of a request that joins ``server`` now, were its running set to stay as it is."""
     size = float(prompt)
     steps = predicted - 1.0
-    step = step_s(server, server.decoding + 1.0, server.context + size + 0.5 * predicted)
-    return lane.overhead * predicted + prefill_s(server, size, size * size) + steps * step
+    step = step_s(hardware, server.set.decoding + 1.0, server.set.context + size + 0.5 * predicted)
+    return params.overhead * predicted + prefill_s(hardware, size, size * size) + steps * step
 
 
 @part

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.clock import fits_somewhere
@@ -10,34 +11,39 @@ from llmsched_env.core.constants import BLOCK_TOKENS, ROUTINGS
 from llmsched_env.core.layout import NONE
 from llmsched_env.engines.continuous.segments import blocks_after, boundaries_by
 
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
 ROUND_ROBIN, LEAST_OUTSTANDING = ROUTINGS.index("round-robin"), ROUTINGS.index("least-outstanding")
 
 
 @part
-def kv_load(state, server):
-    """Tokens held on ``server`` and asked for by the prompts that wait for it, over its capacity."""
+def kv_load(state: State, s):
+    """Tokens held on server ``s`` and asked for by the prompts that wait for it, over its capacity."""
+    server, eta = state.servers[s], state.hardware[s].eta
     held = BLOCK_TOKENS * blocks_after(server, boundaries_by(server, state.lane.now)) + server.queued_tokens
-    return held / server.eta if server.eta < math.inf else held
+    return held / eta if eta < math.inf else held
 
 
 @part
-def route(state, i):
+def route(state: State, i):
     """Set the group of the arriving request ``i``; False when it fits nowhere."""
+    params = state.params
     lane, request = state.lane, state.requests[i]
-    if lane.groups == 1:
+    if params.groups == 1:
         return fits_somewhere(state, i)
     best, least = NONE, math.inf
-    for step in range(lane.num_servers):
-        s = (lane.last_routed + 1 + step) % lane.num_servers if lane.routing == ROUND_ROBIN else step
+    for step in range(params.num_servers):
+        s = (lane.last_routed + 1 + step) % params.num_servers if params.routing == ROUND_ROBIN else step
         server = state.servers[s]
-        if request.prompt + 1.0 > server.eta:
+        if request.prompt + 1.0 > state.hardware[s].eta:
             continue
-        if lane.routing == ROUND_ROBIN:
+        if params.routing == ROUND_ROBIN:
             load = 0.0
-        elif lane.routing == LEAST_OUTSTANDING:
-            load = float(server.waiting + server.running)
+        elif params.routing == LEAST_OUTSTANDING:
+            load = float(server.waiting + server.set.running)
         else:
-            load = kv_load(state, server)
+            load = kv_load(state, s)
         if load < least:
             best, least = s, load
     if best == NONE:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from numba import njit
 
 from llmsched_env.compiler.parts import fingerprint
-from llmsched_env.core.run import RUN_SIGNATURE, lane_state, run_loop
+from llmsched_env.core.run import RUN_SIGNATURE, run_loop
+from llmsched_env.core.state import lane_state
 from llmsched_env.engines.continuous.events import advance, apply
 from llmsched_env.engines.continuous.record import write_record
 

@@ -7,6 +7,7 @@ REQUEST.next in order of admission.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
@@ -17,6 +18,9 @@ from llmsched_env.core.queueing.heap import binary_heap
 from llmsched_env.core.queueing.queues import any_row, push_preempted
 from llmsched_env.engines.continuous.controllers import feed_completion
 from llmsched_env.engines.continuous.segments import need
+
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
 
 
 @part
@@ -32,9 +36,9 @@ def to_prefill(request):
 
 
 @part
-def reservation(request, server):
-    """Tokens that ``request`` reserves on ``server``."""
-    return min(BLOCK_TOKENS * blocks_of(request.prompt + request.predicted), server.eta)
+def reservation(request, eta):
+    """Tokens that ``request`` reserves in a memory of ``eta`` tokens."""
+    return min(BLOCK_TOKENS * blocks_of(request.prompt + request.predicted), eta)
 
 
 @part
@@ -55,153 +59,154 @@ _rise, _sink = binary_heap(_before, _swap)
 
 
 @part
-def join(state, s, i):
+def join(state: State, s, i):
     """Request ``i`` becomes a member of server ``s``: its prompt is to be prefilled."""
     lane, server, request = state.lane, state.servers[s], state.requests[i]
-    if server.running == 0:
+    if server.set.running == 0:
         lane.free -= 1
     request.status = IN_SERVICE
-    request.next, request.batch = NONE, s
+    request.next, request.server = NONE, s
     if math.isnan(request.dispatch):
         request.dispatch = lane.now
-    if server.prefill_head == NONE:
-        server.prefill_head, server.prefill_done = i, 0
+    if server.set.prefill_head == NONE:
+        server.set.prefill_head, server.set.prefill_done = i, 0
     else:
-        state.requests[server.prefill_tail].next = i
-    server.prefill_tail = i
-    server.prefilling += 1
-    server.running += 1
-    server.backlog += to_prefill(request)
-    server.blocks += blocks_of(to_prefill(request) + 1)
-    server.reserved += reservation(request, server)
-    server.promised += request.predicted - request.generated
+        state.requests[server.set.prefill_tail].next = i
+    server.set.prefill_tail = i
+    server.set.prefilling += 1
+    server.set.running += 1
+    server.set.backlog += to_prefill(request)
+    server.set.blocks += blocks_of(to_prefill(request) + 1)
+    server.reserved += reservation(request, state.hardware[s].eta)
+    server.set.promised += request.predicted - request.generated
     lane.in_service += 1
 
 
 @part
-def begin_decoding(state, s, i):
+def begin_decoding(state: State, s, i):
     """Request ``i``, whose prefill is over and which lacks tokens, decodes from the next iteration on."""
     server, request = state.servers[s], state.requests[i]
-    slots, at = state.slots[s], server.decoding
+    slots, at = state.slots[s], server.set.decoding
     context = to_prefill(request) + 1
     slots[at].request = i
-    slots[at].finish = server.iteration + request.output - request.generated - 1
-    server.decoding += 1
+    slots[at].finish = server.set.iteration + request.output - request.generated - 1
+    server.set.decoding += 1
     _rise(slots, state.requests, at)
-    server.scored += i >= state.lane.warmup
-    server.context += context
-    server.residue[(context - server.iteration) % BLOCK_TOKENS] += 1
+    server.set.scored += i >= state.lane.warmup
+    server.set.context += context
+    server.set.residue[(context - server.set.iteration) % BLOCK_TOKENS] += 1
 
 
 @part
-def _lacking(state, s, at):
+def _lacking(state: State, s, at):
     """Tokens that the decoding member at place ``at`` of server ``s`` lacks."""
-    return state.slots[s][at].finish - state.servers[s].iteration
+    return state.slots[s][at].finish - state.servers[s].set.iteration
 
 
 @part
-def end_decoding(state, s, at):
+def end_decoding(state: State, s, at):
     """Take the member at place ``at`` out of the decoding ones; return its number and the tokens of its stay."""
     server, slots = state.servers[s], state.slots[s]
     i, lacking = slots[at].request, _lacking(state, s, at)
     request = state.requests[i]
-    server.decoding -= 1
-    last = server.decoding
+    server.set.decoding -= 1
+    last = server.set.decoding
     if at < last:
         slots[at].request, slots[at].finish = slots[last].request, slots[last].finish
         _sink(slots, state.requests, at, last)
         _rise(slots, state.requests, at)
     context = request.prompt + request.output - lacking
-    server.scored -= i >= state.lane.warmup
-    server.context -= context
-    server.residue[(context - server.iteration) % BLOCK_TOKENS] -= 1
-    server.blocks -= blocks_of(context)
+    server.set.scored -= i >= state.lane.warmup
+    server.set.context -= context
+    server.set.residue[(context - server.set.iteration) % BLOCK_TOKENS] -= 1
+    server.set.blocks -= blocks_of(context)
     return i, request.output - request.generated - lacking
 
 
 @part
-def end_prefilling(state, s, i):
+def end_prefilling(state: State, s, i):
     """Take request ``i`` out of the prefilling ones of server ``s``; its blocks stay held."""
     server, request = state.servers[s], state.requests[i]
-    if server.prefill_head == i:
-        server.backlog -= to_prefill(request) - server.prefill_done
-        server.prefill_head, server.prefill_done = request.next, 0
+    if server.set.prefill_head == i:
+        server.set.backlog -= to_prefill(request) - server.set.prefill_done
+        server.set.prefill_head, server.set.prefill_done = request.next, 0
         before = NONE
     else:
-        server.backlog -= to_prefill(request)
-        before = server.prefill_head
+        server.set.backlog -= to_prefill(request)
+        before = server.set.prefill_head
         while state.requests[before].next != i:
             before = state.requests[before].next
         state.requests[before].next = request.next
-    if server.prefill_tail == i:
-        server.prefill_tail = before
-    server.prefilling -= 1
+    if server.set.prefill_tail == i:
+        server.set.prefill_tail = before
+    server.set.prefilling -= 1
 
 
 @part
-def leave(state, s, i, tokens):
+def leave(state: State, s, i, tokens):
     """Request ``i``, neither decoding nor prefilling any more, leaves server ``s`` after ``tokens`` of this stay."""
     lane, server, request = state.lane, state.servers[s], state.requests[i]
-    server.reserved -= reservation(request, server)
-    server.promised -= request.predicted - request.generated - tokens
-    server.running -= 1
+    server.reserved -= reservation(request, state.hardware[s].eta)
+    server.set.promised -= request.predicted - request.generated - tokens
+    server.set.running -= 1
     lane.in_service -= 1
-    if server.running == 0:
+    if server.set.running == 0:
         lane.free += 1
-        server.reserved = server.promised = server.context = 0.0
+        server.reserved = server.set.promised = server.set.context = 0.0
 
 
 @part
-def complete(state, s, i, tokens):
+def complete(state: State, s, i, tokens):
     """Request ``i`` has its last token now, the ``tokens``-th of its stay."""
+    params = state.params
     lane, server, request = state.lane, state.servers[s], state.requests[i]
-    server.last_size = server.running
-    server.last_kv_share = server.blocks / server.capacity
+    server.last_size = server.set.running
+    server.last_kv_share = server.set.blocks / state.hardware[s].capacity
     leave(state, s, i, tokens)
     request.last_token = request.completion = lane.now
     request.status = COMPLETED
-    lane.completed += 1
+    state.counts.completed += 1
     lane.events += 1
     server.batches += 1
     server.last_service = lane.now - request.dispatch
     server.last_e2e = lane.now - request.arrival
-    if lane.track:
+    if params.track:
         if request.missed:
             lane.past_deadline -= 1
         elif request.output > 1:
             tpot = state.slos[request.slo_class].tpot
             if request.last_token - request.first_token > tpot * (request.output - 1):
                 charge(state, request)
-        lane.met += not request.missed
+        state.counts.met += not request.missed
     length = float(request.prompt + request.output)
-    feed_completion(lane, state.bins[request.bin], length, request.output)
-    feed_completion(lane, state.bins[any_row(lane)], length, request.output)
+    feed_completion(params, state.bins[request.bin], length, request.output)
+    feed_completion(params, state.bins[any_row(params)], length, request.output)
 
 
 @part
-def put_back(state, s, i, tokens):
+def put_back(state: State, s, i, tokens):
     """Preempted request ``i`` returns to its bin after ``tokens`` of this stay."""
     lane, request = state.lane, state.requests[i]
     if tokens > 0:
-        request.last_token = max(request.last_token, state.servers[s].last_step)
+        request.last_token = max(request.last_token, state.servers[s].set.last_step)
     request.generated += tokens
     request.predicted = max(request.predicted, request.generated + 1)
     request.status = WAITING
     request.preemptions += 1
-    lane.preempted += 1
+    state.counts.preempted += 1
     lane.events += 1
     push_preempted(state, i)
 
 
 @part
-def newest(state, s):
+def newest(state: State, s):
     """Member of server ``s`` of largest number: its place among the decoding ones (NONE: it prefills), and it."""
     server, slots = state.servers[s], state.slots[s]
     at, best = NONE, NONE
-    for place in range(server.decoding):
+    for place in range(server.set.decoding):
         if slots[place].request > best:
             at, best = place, slots[place].request
-    i = server.prefill_head
+    i = server.set.prefill_head
     while i != NONE:
         if i > best:
             at, best = NONE, i
@@ -210,12 +215,12 @@ def newest(state, s):
 
 
 @part
-def remove(state, s, at, i):
+def remove(state: State, s, at, i):
     """Take member ``i`` (at place ``at``, NONE: prefilling) off server ``s``; return the tokens of its stay."""
     tokens = 0
     if at == NONE:
         end_prefilling(state, s, i)
-        state.servers[s].blocks -= blocks_of(to_prefill(state.requests[i]) + 1)
+        state.servers[s].set.blocks -= blocks_of(to_prefill(state.requests[i]) + 1)
     else:
         _, tokens = end_decoding(state, s, at)
     leave(state, s, i, tokens)
@@ -223,12 +228,12 @@ def remove(state, s, at, i):
 
 
 @part
-def make_room(state, s):
+def make_room(state: State, s):
     """Preempt the newest members of server ``s`` until the others fit after one more token; whether anyone left."""
     server = state.servers[s]
     left = False
-    while need(server) > server.capacity:
-        alone = server.running == 1
+    while need(server) > state.hardware[s].capacity:
+        alone = server.set.running == 1
         at, i = newest(state, s)
         tokens = remove(state, s, at, i)
         if alone:
@@ -241,7 +246,7 @@ def make_room(state, s):
 
 
 @part
-def finish_prefill(state, s, i):
+def finish_prefill(state: State, s, i):
     """The prefill of request ``i`` ends now: it has its first token of this stay, and decodes or is complete."""
     lane, request = state.lane, state.requests[i]
     end_prefilling(state, s, i)
@@ -250,9 +255,9 @@ def finish_prefill(state, s, i):
     else:
         add_stall(state, i, lane.now - request.last_token)
     request.last_token = lane.now  # so far
-    state.servers[s].promised -= 1
+    state.servers[s].set.promised -= 1
     if request.output - request.generated > 1:
         begin_decoding(state, s, i)
         return
-    state.servers[s].blocks -= blocks_of(to_prefill(request) + 1)
+    state.servers[s].set.blocks -= blocks_of(to_prefill(request) + 1)
     complete(state, s, i, 1)

@@ -7,11 +7,15 @@ grows by a token: its boundaries are known without running it (docs/reference/co
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.latency import mixed_s, noise_factor, piece_steps, prefill_s, step_piece_s
 from llmsched_env.core.layout import DECODING, IDLE, NONE, PREFILLING
+
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
 
 ENDLESS = 2**62
 """Iterations until a memory without limit is full."""
@@ -20,21 +24,21 @@ ENDLESS = 2**62
 @part
 def boundary_s(server, k):
     """Time of the ``k``-th boundary of the segment."""
-    return server.start + (k * server.iteration_s + server.growth_s * (0.5 * (k * (k - 1.0))))
+    return server.start + (k * server.set.iteration_s + server.set.growth_s * (0.5 * (k * (k - 1.0))))
 
 
 @part
 def first_boundary_from(server, time, least):
     """Number of the first boundary at or after ``time``, at least ``least`` and at most the last one."""
-    span, base, half = time - server.start, server.iteration_s, 0.5 * server.growth_s
-    if server.planned <= least:
-        return server.planned
+    span, base, half = time - server.start, server.set.iteration_s, 0.5 * server.set.growth_s
+    if server.set.planned <= least:
+        return server.set.planned
     # half k^2 + (base - half) k = span, in the form that survives half -> 0
     b = base - half
     root = math.sqrt(max(b * b + 4.0 * half * span, 0.0))
     guess = 2.0 * span / (b + root) if b + root > 0.0 else 0.0
-    k = min(max(int(guess), least), server.planned)
-    while k < server.planned and boundary_s(server, k) < time:
+    k = min(max(int(guess), least), server.set.planned)
+    while k < server.set.planned and boundary_s(server, k) < time:
         k += 1
     while k > least and boundary_s(server, k - 1) >= time:
         k -= 1
@@ -44,10 +48,10 @@ def first_boundary_from(server, time, least):
 @part
 def boundaries_by(server, time):
     """How many boundaries of the segment lie at or before ``time``."""
-    if server.planned == 0:
+    if server.set.planned == 0:
         return 0
     k = first_boundary_from(server, time, 1)
-    while k < server.planned and boundary_s(server, k + 1) <= time:
+    while k < server.set.planned and boundary_s(server, k + 1) <= time:
         k += 1
     return k if boundary_s(server, k) <= time else k - 1
 
@@ -55,14 +59,14 @@ def boundaries_by(server, time):
 @part
 def _residue(server, ahead):
     """Decoding members whose context modulo 16 is ``ahead`` (1 to 16) at the start of the segment."""
-    return server.residue[(ahead - server.iteration) % BLOCK_TOKENS]
+    return server.set.residue[(ahead - server.set.iteration) % BLOCK_TOKENS]
 
 
 @part
 def blocks_after(server, k):
     """Blocks held after ``k`` iterations of the segment."""
     whole, rest = k // BLOCK_TOKENS, k % BLOCK_TOKENS
-    blocks = server.blocks + whole * server.decoding
+    blocks = server.set.blocks + whole * server.set.decoding
     for step in range(rest):  # a full last block needs another one
         blocks += _residue(server, BLOCK_TOKENS - step)
     return blocks
@@ -71,17 +75,17 @@ def blocks_after(server, k):
 @part
 def need(server):
     """Blocks that the members hold after one more token for each that decodes."""
-    return server.blocks + _residue(server, BLOCK_TOKENS)
+    return server.set.blocks + _residue(server, BLOCK_TOKENS)
 
 
 @part
-def iterations_that_fit(server):
-    """Iterations after which the decoding members still fit into the memory (nobody prefills)."""
-    if server.capacity == math.inf:
+def iterations_that_fit(server, capacity):
+    """Iterations after which the decoding members still fit into ``capacity`` blocks (no member prefills)."""
+    if capacity == math.inf:
         return ENDLESS
-    room = server.capacity - server.blocks
-    whole = int(room // server.decoding)
-    room -= whole * server.decoding
+    room = capacity - server.set.blocks
+    whole = int(room // server.set.decoding)
+    room -= whole * server.set.decoding
     rest = 0
     while rest < BLOCK_TOKENS - 1:
         room -= _residue(server, BLOCK_TOKENS - rest)
@@ -92,25 +96,25 @@ def iterations_that_fit(server):
 
 
 @part
-def chunk_of(state, server, i, left):
+def chunk_of(state: State, server, i, left):
     """Tokens that the next iteration prefills of request ``i`` with ``left`` of the budget; and done before."""
     request = state.requests[i]
-    done = server.prefill_done if i == server.prefill_head else 0
+    done = server.set.prefill_done if i == server.set.prefill_head else 0
     return min(request.prompt + request.generated - done, left), done
 
 
 @part
-def budget_left(lane, server):
+def budget_left(params, server):
     """Tokens that the next iteration has for prompts."""
-    return math.inf if lane.prefill_first else lane.token_budget - server.decoding
+    return math.inf if params.prefill_first else params.token_budget - server.set.decoding
 
 
 @part
-def chunks(state, server):
+def chunks(state: State, server):
     """Work of the next iteration's chunks: their number, their tokens and their attention (done and chunk squared)."""
     n, tokens, squares = 0, 0.0, 0.0
-    left = budget_left(state.lane, server)
-    i = server.prefill_head
+    left = budget_left(state.params, server)
+    i = server.set.prefill_head
     while i != NONE and left > 0.0:
         chunk, done = chunk_of(state, server, i, left)
         n += 1
@@ -122,40 +126,41 @@ def chunks(state, server):
 
 
 @part
-def start_segment(state, server):
-    """Plan the iterations from now until something changes; the server has members."""
-    lane = state.lane
-    factor = noise_factor(server.noise_sigma, lane.noise_key, lane.segments)
-    lane.segments += 1
-    server.start, server.boundary, server.changed = lane.now, 0, 0
-    b = server.decoding
-    if server.prefilling > 0:
+def start_segment(state: State, s):
+    """Plan the iterations of server ``s``, which has members, from now until something changes."""
+    params = state.params
+    lane, server, hardware = state.lane, state.servers[s], state.hardware[s]
+    factor = noise_factor(hardware.noise_sigma, lane.noise_key, state.counts.segments)
+    state.counts.segments += 1
+    server.start, server.set.boundary, server.set.changed = lane.now, 0, 0
+    b = server.set.decoding
+    if server.set.prefilling > 0:
         _, tokens, squares = chunks(state, server)
-        if b == 0 or lane.prefill_first:
-            duration = prefill_s(server, tokens, squares)
+        if b == 0 or params.prefill_first:
+            duration = prefill_s(hardware, tokens, squares)
         else:
-            duration = mixed_s(server, b, server.context, tokens, squares)
-        server.kind, server.planned, server.growth_s = PREFILLING, 1, 0.0
-        server.iteration_s = (lane.overhead + duration) * factor
+            duration = mixed_s(hardware, b, server.set.context, tokens, squares)
+        server.set.kind, server.set.planned, server.set.growth_s = PREFILLING, 1, 0.0
+        server.set.iteration_s = (params.overhead + duration) * factor
     else:
-        base, slope, end = step_piece_s(server, b, server.context)
-        server.kind = DECODING
-        server.iterations_in_piece = piece_steps(end, 0, ENDLESS, server.context, b)
-        server.iteration_s = (lane.overhead + base + slope * server.context) * factor
-        server.growth_s = slope * b * factor
+        base, slope, end = step_piece_s(hardware, b, server.set.context)
+        server.set.kind = DECODING
+        server.set.iterations_in_piece = piece_steps(end, 0, ENDLESS, server.set.context, b)
+        server.set.iteration_s = (params.overhead + base + slope * server.set.context) * factor
+        server.set.growth_s = slope * b * factor
 
 
 @part
-def plan_end(server, first_finish):
+def plan_end(server, capacity, first_finish):
     """End of the segment just started; ``first_finish``: the iteration that gives the first last token."""
-    if server.kind == DECODING:
-        fitting = min(first_finish - server.iteration, iterations_that_fit(server))
-        server.planned = min(fitting, server.iterations_in_piece)
-    server.end = server.next_event = boundary_s(server, float(server.planned))
+    if server.set.kind == DECODING:
+        fitting = min(first_finish - server.set.iteration, iterations_that_fit(server, capacity))
+        server.set.planned = min(fitting, server.set.iterations_in_piece)
+    server.end = server.next_event = boundary_s(server, float(server.set.planned))
 
 
 @part
 def stop_segment(server):
     """No segment: the server is between two of them, or idle."""
-    server.kind, server.planned, server.boundary = IDLE, 0, 0
+    server.set.kind, server.set.planned, server.set.boundary = IDLE, 0, 0
     server.end = server.next_event = math.inf

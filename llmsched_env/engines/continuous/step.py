@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from numba import njit
 
@@ -13,12 +14,15 @@ from llmsched_env.engines.continuous.controllers import server_target
 from llmsched_env.engines.continuous.events import advance, apply
 from llmsched_env.engines.continuous.record import write_record, write_running
 
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
 
 @part
-def running_target(state, choice):
+def running_target(state: State, choice):
     """The controllers' size of ``choice`` on the asked server."""
-    lane = state.lane
-    return server_target(lane, state.bins[controller_row(lane, choice)], state.servers[max(lane.asked, 0)])
+    row = state.bins[controller_row(state.params, choice)]
+    return server_target(state.params, row, state.servers[max(state.lane.asked, 0)])
 
 
 _loop = step_loop(

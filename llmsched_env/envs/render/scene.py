@@ -101,7 +101,7 @@ def scene_at(lanes: Lanes, lane: int = 0, at_s: float | None = None) -> Scene:
         misses=miss_times(rows, config, now),
         batches=_running_sets(rows, config, now)
         if not lanes.engine.logs_batches
-        else _batches(rows, np.asarray(simulator.log[lane, : int(row["logged"])]), config, now),
+        else _batches(rows, np.asarray(simulator.log[lane, : int(row["counts"]["logged"])]), config, now),
         of_batches=lanes.engine.logs_batches,
     )
 
@@ -162,9 +162,9 @@ def _running_sets(rows: NDArray, config: SimConfig, now: float) -> list[Batch]:
     gone = np.where(rows["completion"] <= now, rows["completion"], np.inf)
     gone = np.where(rows["status"] == layout.DROPPED, np.fmin(rows["last_token"], gone), gone)
     gone = np.where((rows["status"] == layout.WAITING) & (rows["generated"] > 0), rows["last_token"], gone)
-    seen = (rows["dispatch"] <= now) & (gone > begin) & (rows["batch"] != layout.NONE)
-    sets = [rows[seen & (rows["batch"] == s)] for s in range(len(config.servers))]
-    ends = [gone[seen & (rows["batch"] == s)] for s in range(len(config.servers))]
+    seen = (rows["dispatch"] <= now) & (gone > begin) & (rows["server"] != layout.NONE)
+    sets = [rows[seen & (rows["server"] == s)] for s in range(len(config.servers))]
+    ends = [gone[seen & (rows["server"] == s)] for s in range(len(config.servers))]
     most = max((_most_at_once(mine["dispatch"], end) for mine, end in zip(sets, ends, strict=True)), default=0)
     return [
         Batch(s, layout.NONE, max(most, 1), begin, now, True, mine["bin"], end, mine["dispatch"])

@@ -51,8 +51,8 @@ def test_a_recording_is_the_run_of_the_other_experiments(policy):
     plain = run_cell(dataclasses.replace(cell, timeline=True), SharedArrivals([cell]).take(cell))
     assert found.result.requests.tobytes() == plain.requests.tobytes()
     assert found.result.batches.tobytes() == plain.batches.tobytes()
-    assert len(found.records) == len(found.waited) == len(found.memories) == int(plain.lane["decisions"])
-    assert int(found.waited.sum()) == int(plain.lane["waits"])
+    assert len(found.records) == len(found.waited) == len(found.memories) == int(plain.counts["decisions"])
+    assert int(found.waited.sum()) == int(plain.counts["waits"])
     assert (found.free == found.records["free_servers"]).all() and found.free.min() >= 1
     assert np.all(np.diff(found.records["now"]) >= 0)
 

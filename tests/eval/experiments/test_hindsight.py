@@ -100,7 +100,7 @@ def test_a_replay_of_noted_decisions_is_the_same_run(name: str) -> None:
     same = dataclasses.replace(scenario, config=dataclasses.replace(scenario.config, queueing=queueing))
     again = dataclasses.replace(cell, policy=plan_policy("plan", plan, queueing.discipline), scenario=same)
     first, second = run_cell(cell, requests), run_cell(again, requests)
-    assert first.lane["decisions"] == len(plan)
+    assert first.counts["decisions"] == len(plan)
     assert first.requests.tobytes() == second.requests.tobytes()
     assert first.batches.tobytes() == second.batches.tobytes()
 

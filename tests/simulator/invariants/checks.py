@@ -22,7 +22,7 @@ def check_conservation(result: RunResult) -> None:
     unfinished = int(arrived.sum()) - sum(fates.values())
     assert arrived.sum() == lane["next_arrival"]
     assert np.array_equal(arrived, result.requests["arrival"] <= lane["now"])
-    assert fates == {name: int(lane[name]) for name in FATES}
+    assert fates == {name: int(result.counts[name]) for name in FATES}
     assert unfinished == lane["waiting"] + lane["in_service"]
     summary = summarize(result)
     assert summary["submitted"] == arrived.sum()
@@ -73,13 +73,14 @@ def check_one_batch_at_a_time(result: RunResult) -> None:
 def check_batches(result: RunResult) -> None:
     """Batches are not empty, not above the cap, and what was launched has come back or runs."""
     batches, lane, now = result.batches, result.lane, result.lane["now"]
-    assert len(batches) == lane["batches"]
+    assert len(batches) == lane["counts"]["batches"]
     assert ((batches["size"] >= 1) & (batches["size"] <= result.config.max_batch)).all()
-    assert batches["size"].sum() == lane["launched"]
+    assert batches["size"].sum() == lane["counts"]["launched"]
     running = batches["end"] > now
-    assert running.sum() == (result.servers["batch"] != NONE).sum()
+    assert running.sum() == (result.servers["batch"]["number"] != NONE).sum()
     if not running.any():
-        assert lane["launched"] == lane["completed"] + lane["dropped"] + lane["preempted"]
+        counts = lane["counts"]
+        assert counts["launched"] == counts["completed"] + counts["dropped"] + counts["preempted"]
 
 
 def check_order(result: RunResult) -> None:

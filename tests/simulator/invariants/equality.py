@@ -16,24 +16,24 @@ def assert_equal_bytes(a: RunResult, b: RunResult, *, but: tuple[str, ...] = (),
         ours, theirs = getattr(a, table), getattr(b, table)
         for name in ours.dtype.names:
             if table != "requests" or name not in but:
-                assert ours[name].tobytes() == theirs[name].tobytes(), f"{table}.{name}"
+                assert packed(ours[name]) == packed(theirs[name]), f"{table}.{name}"
     assert a.itl_histogram.tobytes() == b.itl_histogram.tobytes()
 
 
 def packed(records: NDArray | np.void) -> bytes:
     """The bytes of every field, without the padding between them, which a copy need not keep."""
-    return b"".join(np.ascontiguousarray(records[name]).tobytes() for name in records.dtype.names or ())
+    if not records.dtype.names:
+        return np.ascontiguousarray(records).tobytes()
+    return b"".join(packed(records[name]) for name in records.dtype.names)
 
 
 Names = tuple[str, ...]
 
 
-def zeroed(result: RunResult, lane: Names = (), batches: Names = (), servers: Names = ()) -> RunResult:
-    """``result`` without the fields named per table: what may differ."""
-    copy = dataclasses.replace(
-        result, lane=result.lane.copy(), batches=result.batches.copy(), servers=result.servers.copy()
-    )
-    for array, fields in ((copy.lane, lane), (copy.batches, batches), (copy.servers, servers)):
+def zeroed(result: RunResult, batches: Names = (), servers: Names = (), running: Names = ()) -> RunResult:
+    """``result`` without the fields of BATCH, SERVER and RUNNING_BATCH that are named: what may differ."""
+    copy = dataclasses.replace(result, batches=result.batches.copy(), servers=result.servers.copy())
+    for array, fields in ((copy.batches, batches), (copy.servers, servers), (copy.servers["batch"], running)):
         for name in fields:
             array[name] = 0
     return copy

@@ -10,6 +10,7 @@ import pytest
 from llmsched.policies import parse
 from llmsched_env.config import Queueing, Server, SimConfig
 from llmsched_env.core.layout import COMPLETED, DECIDE
+from llmsched_env.core.state import TABLE
 from llmsched_env.engines.batch.run import run_lane
 from llmsched_env.simulation.simulator import Simulator, simulate
 from tests.simulator.invariants.equality import assert_equal_bytes, packed, zeroed
@@ -32,7 +33,7 @@ def test_one_bin_of_multibin_is_dynamic(config: SimConfig, select: str) -> None:
     requests, _ = loaded(5)
     one = run(config, requests, f"multibin:select={select}")
     single = run(config, requests, "dynamic")
-    plain = {"batches": ("choice",), "servers": ("choice",)}
+    plain = {"batches": ("choice",), "running": ("choice",)}
     assert_equal_bytes(zeroed(one, **plain), zeroed(single, **plain), bins=False)
     for name in ("batches", "target", "low", "high", "tau", "mean_batch", "memory_target", "mean_l", "mean_l2"):
         assert one.bins[0][name] == one.bins[1][name] == single.bins[1][name], name
@@ -47,7 +48,7 @@ def test_many_bins_read_through_any_are_one_queue(config: SimConfig, policy: str
     config = dataclasses.replace(config, queueing=Queueing(overdue_factor=overdue))
     one = run(config, requests, policy)
     many = run(dataclasses.replace(config, queueing=Queueing(edges, overdue_factor=overdue)), requests, policy)
-    plain = {"lane": ("num_bins", "rows"), "batches": ("choice",), "servers": ("choice",)}
+    plain = {"batches": ("choice",), "running": ("choice",)}
     assert_equal_bytes(zeroed(one, **plain), zeroed(many, **plain), but=("bin", "next", "prev"), bins=False)
     assert packed(one.bins[-1]) == packed(many.bins[-1])
     assert len(np.unique(many.requests["bin"])) == 4
@@ -61,7 +62,7 @@ def test_own_release_moves_the_completion_stamp_only(config: SimConfig, policy: 
     config = dataclasses.replace(config, queueing=Queueing(edges))
     batch = run(config, requests, policy)
     own = run(dataclasses.replace(config, release="own"), requests, policy)
-    plain = {"lane": ("release_own",), "servers": ("worst_e2e", "last_e2e")}  # E2E is made of the completion
+    plain = {"running": ("worst_e2e",), "servers": ("last_e2e",)}  # E2E is made of the completion
     assert_equal_bytes(zeroed(batch, **plain), zeroed(own, **plain), but=("completion",))
     done = own.requests["status"] == COMPLETED
     assert np.array_equal(own.requests["completion"][done], own.requests["last_token"][done])
@@ -82,11 +83,11 @@ def test_a_run_in_pieces_is_one_run(policy: str, limit: int) -> None:
     memory, rng = np.zeros(max(1, ready.memory_size)), np.random.default_rng(0)
     calls, status = 0, DECIDE
     while status == DECIDE:
-        status = run_lane(
+        status, _, _ = run_lane(
             simulator.arrays, simulator.record, ready.decide, ready.params, memory, rng, ready.details, limit
         )
         calls += 1
-    assert calls == int(whole.lane["decisions"]) // limit + 1
+    assert calls == int(whole.counts["decisions"]) // limit + 1
     pieces = dataclasses.replace(simulator.result(), wall_s=whole.wall_s)
     assert_equal_bytes(whole, pieces)
 
@@ -100,7 +101,8 @@ def test_lanes_do_not_touch_each_other() -> None:
     simulator = Simulator(config, len(requests), lanes=2, log=2 * len(requests), gaps=True)
     for lane in (0, 1):
         simulator.load(lane, requests)
-    untouched = [array[1].tobytes() for array in simulator.arrays]
+    state = [array for spec, array in zip(TABLE, simulator.arrays, strict=True) if spec.by_lane]
+    untouched = [part[1].tobytes() for part in state]
     for _ in range(2):
         simulator.load(0, requests)
         simulator.run(ready.decide, ready.params, np.zeros(1), np.random.default_rng(0))
@@ -108,4 +110,4 @@ def test_lanes_do_not_touch_each_other() -> None:
         assert packed(simulator.requests[0]) == packed(alone.requests)
         assert packed(simulator.lane[0]) == packed(alone.lane)
         assert packed(simulator.bins[0]) == packed(alone.bins)
-    assert [array[1].tobytes() for array in simulator.arrays] == untouched
+    assert [part[1].tobytes() for part in state] == untouched

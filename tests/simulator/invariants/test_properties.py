@@ -44,7 +44,7 @@ def test_every_policy_on_many_requests(policy: str) -> None:
     memory = dataclasses.replace(MEMORY, queueing=Queueing(edges), horizon_s=4000.0)
     result = run(memory, requests, policy)
     check_all(result)
-    assert result.lane["rejected"] > 0
+    assert result.counts["rejected"] > 0
     assert result.lane["waiting"] + result.lane["in_service"] > 0
 
 
@@ -53,7 +53,7 @@ def test_the_memory_scenario_has_every_fate() -> None:
     requests, edges = loaded()
     result = run(dataclasses.replace(MEMORY, queueing=Queueing(edges)), requests, "static:batch=64")
     for name, least in (("completed", 10_000), ("preempted", 500), ("rejected", 10), ("dropped", 1)):
-        assert result.lane[name] >= least, name
+        assert result.counts[name] >= least, name
     assert (result.servers["peak_ever"] > [5990.0, 7990.0]).all()
 
 

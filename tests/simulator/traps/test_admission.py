@@ -93,7 +93,7 @@ def test_a_fixed_batch_is_cut_to_the_memory() -> None:
     result = run(SimConfig((Server(H100, 20_000.0),)), workload.draw(4), "static:batch=128")
     assert result.batches["kv_peak"].max() <= 20_000.0
     assert result.batches["size"].max() < 128
-    assert result.lane["completed"] == 5000
+    assert result.counts["completed"] == 5000
 
 
 # ---- a window never overwrites a running batch
@@ -119,4 +119,4 @@ def test_a_timer_is_due_at_the_sum_not_at_the_age() -> None:
     requests = Requests.checked([0.7, 9.0], [1, 1], [1, 1])
     result = run(SimConfig((Server(IDEAL),)), requests, "timeout:batch=4:wait=100")
     assert result.requests["dispatch"].tolist() == [0.7 + 0.1, 9.0 + 0.1]
-    assert result.lane["decisions"] == 4
+    assert result.counts["decisions"] == 4

@@ -112,7 +112,7 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
 
 
 def _brought(options: argparse.Namespace, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that nobody gave and that the profile brings: the settings of the engine that it was fitted with."""
+    """Options that were not given and that the profile brings: the settings of the engine that it was fitted with."""
     if values["engine"] != "continuous" or options.profile is None:
         return {}
     return {name: value for name, value in engine_settings(values["profile"]).items() if getattr(options, name) is None}

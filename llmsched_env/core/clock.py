@@ -1,4 +1,4 @@
-"""The clock: which event comes next, what it does, and who is asked.
+"""The clock: which event comes next, what it does, and which server is asked.
 
 Order at one instant, written here and nowhere else: server events by server number (on one server preemptions or
 tokens, then completions), arrivals by request number, timers, decisions by server number.
@@ -175,7 +175,7 @@ def clock(
 
     @part
     def arrive_before(state: State, limit):
-        """Let all requests arrive that come before ``limit``, at which nobody would be asked."""
+        """Let all requests arrive that come before ``limit``, at which no server would be asked."""
         lane = state.lane
         moved = False
         while lane.next_arrival < lane.loaded:

@@ -160,7 +160,7 @@ def decode_s(hardware, first, last, prompts, batch):
 def decode_until_s(hardware, batch, prompts, prompt, token):
     """Time from the first token to token number ``token`` of a member whose own prompt has ``prompt`` tokens.
 
-    ``prompts`` is the sum over the batch; nobody is preempted on the way.
+    ``prompts`` is the sum over the batch; none is preempted on the way.
     """
     if hardware.form == BATCH_LENGTH:
         return step_s(hardware, batch, 0.0) * (token + prompt if hardware.total_length else token)

@@ -113,7 +113,7 @@ def step_loop(
                 misses = 0  # of requests that were rejected before the first decision
             began = lane.now
             status = DECIDE
-            if mode[i] == STEP and lane.asked != NONE:  # nobody asks where all were rejected
+            if mode[i] == STEP and lane.asked != NONE:  # no server asks where all were rejected
                 choice, size = decode(actions[i], ladder, state, max_bins, target_of)
                 status = apply_of(state, choice, size)
             if status == DECIDE:

@@ -11,7 +11,7 @@ from llmsched_env.envs.vector import LLMSchedVectorEnv
 
 
 class LLMSchedContinuousEnv(LLMSchedEnv):
-    """Continuous batching for LLM inference: whom to admit to the running set of a server, and how large it may grow.
+    """Continuous batching for LLM inference: which requests join a server's running set, and how large it may grow.
 
     ## Description
     Requests arrive at a cluster of GPU servers as in LLMSched-v0, but servers run iteration by iteration, as Orca, vLLM
@@ -32,10 +32,10 @@ class LLMSchedContinuousEnv(LLMSchedEnv):
     |---|---|---|
     | 0 | 0 ... max_bins - 1, max_bins | admit from this bin, or from all as one queue (`any`) |
     | 0 | max_bins + 1 | admit from the overdue queue; this value exists only with `overdue_factor` |
-    | 1 | 0 | wait: this server admits nobody before the next event |
-    | 1 | 1 ... max_batch | cap on the running set, present members included: at or below their number nobody joins |
+    | 1 | 0 | wait: this server admits none before the next event |
+    | 1 | 1 ... max_batch | cap on the running set, present members included: at or below their number none joins |
 
-    If somebody was admitted, the server is asked again at the same instant while something waits and it has a free
+    If a request was admitted, the server is asked again at the same instant while something waits and it has a free
     slot.
 
     ## Observation Space

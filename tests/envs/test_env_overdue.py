@@ -1,5 +1,5 @@
-"""The overdue queue stands beside the bins: who walks the bins never meets it, and an agent may choose it by its own
-number."""
+"""The overdue queue stands beside the bins: a policy that walks the bins never meets it, and an agent may choose it by
+its own number."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def test_two_classes_of_requests() -> None:
 
 
 def test_a_miss_is_charged_when_the_deadline_passes() -> None:
-    """Requests that nobody serves for 20 s: nothing before their deadline of 5 s, all of the miss in the step after."""
+    """Requests that no server takes for 20 s: nothing before their deadline of 5 s, all of it after."""
     own = Requests.checked([1.0, 1.5, 21.0, 40.0], [10] * 4, [5] * 4)
     env = LLMSchedEnv(requests=4, bins=1, servers=1, slo={"e2el": 5000})
     env.reset(options={"requests": own})
@@ -242,7 +242,7 @@ def test_termination_is_at_the_last_completion() -> None:
 
 
 def test_rejections_before_the_first_decision_are_paid_for() -> None:
-    """A request that fits nowhere is a miss although nobody was asked yet: the first step says so."""
+    """A request that fits nowhere is a miss although no server was asked yet: the first step says so."""
     own = Requests.checked([1.0, 2.0, 3.0, 4.0], [9000, 9000, 10, 9000], [5] * 4)
     env = LLMSchedEnv(requests=4, bins=1, kv_tokens=1000)
     env.reset(options={"requests": own})

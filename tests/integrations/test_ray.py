@@ -1,4 +1,4 @@
-"""Runs on a real Ray cluster of two nodes on this machine: the same bytes as threads make, whoever is killed."""
+"""Runs on a real Ray cluster of two nodes on this machine: the same bytes as threads make, whichever is killed."""
 
 from __future__ import annotations
 

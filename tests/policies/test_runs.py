@@ -55,7 +55,7 @@ def test_edf_with_one_class_is_fifo() -> None:
 
 
 def test_edf_orders_by_the_deadline_that_a_policy_sees() -> None:
-    """The smaller of the TTFT and E2E targets; who has neither comes last."""
+    """The smaller of the TTFT and E2E targets; a request that has neither comes last."""
     slos = (SLO(e2e_s=30.0, ttft_s=1.0, share=0.5), SLO(e2e_s=20.0, share=0.25), SLO(tpot_s=1.0, share=0.25))
     drawn = Requests.checked([0.0, 0.1, 0.2, 0.3], [9] * 4, [40] * 4, slo_class=[1, 2, 1, 0])
     rows = run(parse("edf:batch=1"), config(servers=1, slos=slos), drawn).requests

@@ -159,7 +159,7 @@ def test_edf_with_one_class_is_fifo() -> None:
 
 
 def test_prompts_of_others_show_in_the_gaps() -> None:
-    """The same load: prompts that go first stall who decodes, so the tail of the gaps is longer than with chunks."""
+    """The same load: prompts that go first stall decoding, so the tail of the gaps is longer than with chunks."""
     requests = azure_like(2000, 8.0)
     first, chunked = (summarize(run(continuous(2), requests, name)) for name in ("fcfs", "sarathi:budget=256"))
     assert first["p99_itl_ms"] > 1.5 * chunked["p99_itl_ms"]
@@ -278,7 +278,7 @@ def test_steps_in_proportion_to_the_members_share_the_processor(service) -> None
 
 
 def test_steps_that_cost_nothing_more_are_a_server_for_everyone() -> None:
-    """A step of d0, whoever decodes: M/G/inf.  A stay is its own length and the wait for a boundary, at most a step."""
+    """A step of d0, whatever decodes: M/G/inf.  A stay is its length and the wait for a boundary, at most a step."""
     config = continuous(1, split(d0=STEP_MS, p0=1e-6), max_batch=1024, queueing=Queueing())
     config = dataclasses.replace(config, continuous=Continuous(token_budget=math.inf))
     requests = poisson(1, 30.0, exponential)

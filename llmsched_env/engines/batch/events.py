@@ -84,7 +84,7 @@ def do_nothing(state: State):
 
 @part
 def all_are_busy(state: State):
-    """Whether no server is free: who arrives has to wait for the next server event."""
+    """Whether no server is free: an arriving request has to wait for the next server event."""
     return state.lane.free == 0
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def write_record(state: State, record, details):
     """Fill ``record`` for the server that is asked; the costly fields only with ``details``.
 
-    Also works when nobody is asked (the end of an episode): then for server 0.
+    Also works when no server is asked (the end of an episode): then for server 0.
     """
     lane, params = state.lane, state.params
     write_lane(state, record)

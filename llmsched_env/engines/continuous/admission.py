@@ -1,4 +1,4 @@
-"""Who may become a member of a running set (engine `continuous`; docs/reference/continuous.md)."""
+"""Which request may become a member of a running set (engine `continuous`; docs/reference/continuous.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engine `continuous`: who may be asked, what a decision does, and what comes next on every server."""
+"""Engine `continuous`: which server may be asked, what a decision does, and what comes next on every server."""
 
 from __future__ import annotations
 

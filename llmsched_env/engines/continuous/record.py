@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @part
 def write_record(state: State, record, details):
-    """Fill ``record`` for the server that is asked, or server 0 when nobody is; costly fields only with ``details``."""
+    """Fill ``record`` for the server that is asked, or server 0 when none is; costly fields only with ``details``."""
     lane, params = state.lane, state.params
     s = max(lane.asked, 0)
     server = state.servers[s]

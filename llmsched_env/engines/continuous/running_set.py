@@ -1,4 +1,4 @@
-"""The running set of a server in the engine `continuous`: who joins, who decodes, who leaves.
+"""The running set of a server in the engine `continuous`: which requests join, decode and leave.
 
 Decoding members are a heap by the iteration that gives their last token (State.slots); prefilling ones a list through
 REQUEST.next in order of admission.

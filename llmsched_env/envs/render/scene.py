@@ -156,7 +156,7 @@ def _batches(rows: NDArray, log: NDArray, config: SimConfig, now: float) -> list
 def _running_sets(rows: NDArray, config: SimConfig, now: float) -> list[Batch]:
     """Members of every server in the window; ``size`` is the most that any server had at once.
 
-    Who was preempted is drawn from its first admission to its end, on its last server.
+    A preempted request is drawn from its first admission to its end, on its last server.
     """
     begin = max(now - WINDOW_S, 0.0)
     gone = np.where(rows["completion"] <= now, rows["completion"], np.inf)

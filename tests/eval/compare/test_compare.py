@@ -173,7 +173,7 @@ def test_without_matplotlib_the_rest_is_written_and_a_line_says_what_is_missing(
 def test_undefined_values_are_null_in_json(capsys):
     found = summary_of(capsys, "--workload", "uniform", "--profile", "ideal", "--goodput", "e2el:1e-9", *SMALL)
     assert "NaN" not in json.dumps(found)
-    assert found["policies"][0]["jain_index"] is None  # nobody met the target in any bin
+    assert found["policies"][0]["jain_index"] is None  # no request met the target in any bin
 
 
 def test_a_trace_brings_its_own_rate_and_size(capsys, tmp_path):

@@ -206,7 +206,7 @@ def test_shares_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables within 120 columns, files, the search below everybody; a second start makes nothing anew."""
+    """Tables within 120 columns, files, the search below every policy; a second start makes nothing anew."""
     monkeypatch.setattr("llmsched.eval.experiments.hindsight.experiment.UNIT_REQUESTS", 400)
     monkeypatch.setattr(statistics, "RESAMPLES", 50)
     words = ["--cases", "1 server", "--loads", "1.6", "--seeds", "3", "--requests", "60", "--trials", "200"]

@@ -107,18 +107,18 @@ def make_overdue(config: SimConfig, request: Request, others: Iterable[Request])
     request.bin = config.queueing.num_bins
 
 
-def move_overdue(config: SimConfig, waiting: Iterable[Request], everybody: Sequence[Request], now: float) -> bool:
+def move_overdue(config: SimConfig, waiting: Iterable[Request], everything: Sequence[Request], now: float) -> bool:
     """Make overdue all requests that are due; whether any was."""
     changed = [r for r in waiting if not r.returned and not r.overdue and r.due <= now]
     for request in sorted(changed, key=lambda r: (r.due, r.number)):
-        make_overdue(config, request, everybody)
+        make_overdue(config, request, everything)
     return bool(changed)
 
 
 def in_order_of_any(waiting: Iterable[Request]) -> list[Request]:
     """What `any` offers: the merge of the bins; while those are empty, the overdue queue."""
-    everybody = sorted(waiting, key=Request.order)
-    return [request for request in everybody if not request.overdue] or everybody
+    everything = sorted(waiting, key=Request.order)
+    return [request for request in everything if not request.overdue] or everything
 
 
 def load(config: SimConfig, requests: Requests) -> list[Request]:

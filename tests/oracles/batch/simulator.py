@@ -210,7 +210,7 @@ class ReferenceSimulator:
             self.bins[request.bin].add(request)
 
     def _decide_all(self) -> None:
-        """Ask the free servers in number order; who cannot be served is parked until the next instant."""
+        """Ask the free servers in number order; one that cannot be served is parked until the next instant."""
         for server in self._free():
             any_moved = True
             while any_moved and server.batch is None:  # where all became overdue it is asked again

@@ -67,7 +67,7 @@ class Window:
 
     since: float = 0.0
     time: float = 0.0  # of iterations that began with decoding members
-    iterations: int = 0  # in which somebody decoded
+    iterations: int = 0  # in which a member decoded
     member_iterations: int = 0
 
 

@@ -57,7 +57,7 @@ def test_two_leave_before_one_step_and_return_in_number_order() -> None:
 
 
 def test_when_the_last_that_lacks_tokens_leaves_the_batch_ends() -> None:
-    # request 0 has its 2 tokens at t=2 and stays (padding); at t=5 request 1 leaves and nobody lacks tokens:
+    # request 0 has its 2 tokens at t=2 and stays (padding); at t=5 request 1 leaves and none lacks tokens:
     # request 0 is released at 5.  Request 1 is served again at once: 3 tokens, to 8.
     result = simulate(static(2), [0, 0], [2, 8], **OVERFLOW)
     equal(result.last_token, [2, 8])

@@ -27,7 +27,7 @@ from tests.oracles.test_batch.tools import (
 def test_six_requests_on_two_servers() -> None:
     # t=0   requests 0 and 1 (3 and 1 tokens) on server 0: prefill to 1, L=3, ends at 3
     # t=1   request 2 (2 tokens) on server 1: prefill to 2, ends at 3
-    # t=1.5 and 2: requests 3 and 4 wait, nobody is free
+    # t=1.5 and 2: requests 3 and 4 wait, no server is free
     # t=3   both servers complete; server 0 takes 3 and 4 (4 and 1 tokens), ends at 7; nothing is left for server 1
     # t=9   request 5 (2 tokens) on server 0, ends at 11
     arrival = [0, 0, 1, 1.5, 2, 9]

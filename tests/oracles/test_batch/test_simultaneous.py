@@ -1,4 +1,4 @@
-"""The batch oracle at instants where several events coincide: who is asked, when, and what waits then."""
+"""The batch oracle at instants where several events coincide: which server is asked, when, and what waits then."""
 
 from __future__ import annotations
 

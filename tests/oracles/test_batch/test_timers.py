@@ -75,7 +75,7 @@ def test_no_hold_timer_in_the_past() -> None:
 
 
 def test_tick() -> None:
-    # Ticks at 2, 4, 6.  0 and 1 wait to 2, served to 5.  At 4 nobody is free.  At 5 the server is asked and waits
+    # Ticks at 2, 4, 6.  0 and 1 wait to 2, served to 5.  At 4 no server is free.  At 5 the server is asked and waits
     # to 6.
     views, decide = watch(window())
     result = simulate(decide, [0.5, 1, 3, 4], [1, 3, 1, 1], queueing=Queueing(tick_s=2))

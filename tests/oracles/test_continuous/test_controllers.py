@@ -100,7 +100,7 @@ def test_time_of_the_sla_window_counts_stalls() -> None:
         run(cap(8), [0, 1.5], [4, 2], options=Options(prefill="first", window_s=2.5))
         run(cap(8), [0, 1.5], [4, 2], options=Options(prefill="chunked", window_s=2.5))
     # the segment ends at 3, a window after the start: 2 s and, with the stall, one iteration of one member; in chunks
-    # nobody stalls; afterwards no window is over before the end
+    # no member stalls; afterwards no window is over before the end
     assert seen == [(2.0, 1, 1), (2.0, 2, 2)]
 
 

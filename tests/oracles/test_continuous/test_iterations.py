@@ -1,4 +1,4 @@
-"""The continuous oracle against schedules worked out by hand: iterations, and who is asked when."""
+"""The continuous oracle against schedules worked out by hand: iterations, and which server is asked when."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_completions_are_at_the_boundary_of_each() -> None:
     assert result.segments == 3
 
 
-# ---- who is asked, and when
+# ---- which server is asked, and when
 
 
 def test_asked_at_the_first_boundary_after_an_arrival() -> None:

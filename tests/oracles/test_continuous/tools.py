@@ -69,5 +69,5 @@ def equal(actual: object, expected: object) -> None:
 
 
 def asked(result: ContinuousResult) -> list[tuple[float, int, tuple[int, ...]]]:
-    """Every decision as (time, server, who was admitted)."""
+    """Every decision as (time, server, the admitted)."""
     return [(decision.time, decision.server, decision.admitted) for decision in result.decisions]

@@ -84,7 +84,7 @@ def check_batches(result: RunResult) -> None:
 
 
 def check_order(result: RunResult) -> None:
-    """FIFO: in every bin the first dispatches follow the numbers, and nobody is passed over."""
+    """FIFO: in every bin the first dispatches follow the numbers, and none is passed over."""
     for k in range(result.config.queueing.num_bins):
         rows = result.requests[(result.requests["bin"] == k) & (result.requests["status"] >= 0)]
         dispatch = rows["dispatch"][rows["status"] != REJECTED]

@@ -114,7 +114,7 @@ def test_a_window_does_not_overwrite_a_running_batch() -> None:
 
 
 def test_a_timer_is_due_at_the_sum_not_at_the_age() -> None:
-    """0.7 s + 0.1 s is 0.7999999999999999 s: the age is then below 0.1 s, and who compares it waits for ever."""
+    """0.7 s + 0.1 s is 0.7999999999999999 s: the age is below 0.1 s, and a policy that compares it waits for ever."""
     assert (0.7 + 0.1) - 0.7 < 0.1
     requests = Requests.checked([0.7, 9.0], [1, 1], [1, 1])
     result = run(SimConfig((Server(IDEAL),)), requests, "timeout:batch=4:wait=100")

@@ -92,6 +92,7 @@ class Continuous:
 
     admission: str = default("admission")
     prefill: str = default("prefill")
+    scheduling: str = default("scheduling")
     token_budget: float = default("token_budget")
     routing: str = default("routing")
     watermark: float = default("watermark")

@@ -31,7 +31,7 @@ from llmsched.eval.reality.engine_meta import (
     read_meta,
 )
 from llmsched.eval.reality.log_data import Floats, LoggedRun, read_runs
-from llmsched.eval.reality.log_replay import ClientTimes, EngineSettings, one_step_later, replay
+from llmsched.eval.reality.log_replay import ClientTimes, EngineSettings, replay
 from llmsched.eval.report import artefacts
 from llmsched.eval.report.tables import Column, Table, text
 from llmsched.eval.report.text import fold
@@ -162,11 +162,10 @@ def find(session: Session) -> Findings:
         kv_tokens=together * kv_tokens,
         servers=meta.replicas // together,
         watermark=CACHE_WATERMARK if meta.prefix_cache else NO_WATERMARK,
+        scheduling="async" if meta.asynchronous else "sync",
     )
     replay(run.requests, profile, engine)  # compiled, or read from disk, before the clock starts
     seen = replay(run.requests, profile, engine)
-    if meta.asynchronous:
-        seen = one_step_later(seen, run.requests)
     session.notes += _notes(options, meta, deployment)
     return _findings(tables, meta, run, profile, engine, seen)
 
@@ -263,8 +262,6 @@ def _notes(options: argparse.Namespace, meta: EngineMeta, deployment: Deployment
         found.append(f"Note: link between GPUs {options.link_gb_s:g} GB/s, {options.link_us:g} us, not measured here.")
     if deployment.replicas > 1:
         found.append(f"Note: {deployment.replicas} replicas share the experts: one server that runs them in lock step.")
-    if meta.asynchronous:
-        found.append("Note: asynchronous scheduling is not simulated; requests join one step of their own later.")
     if meta.prefix_cache:
         found.append(
             f"Note: the engine had a prefix cache, which is not simulated; {100 * CACHE_WATERMARK:g} % of the KV "

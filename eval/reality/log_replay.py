@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from llmsched.eval.reality.log_data import Floats
 from llmsched.policies import parse
@@ -27,6 +25,7 @@ class EngineSettings:
     kv_tokens: float = 580512
     servers: int = 1
     watermark: float = 0.01
+    scheduling: str = "sync"
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,6 @@ class ClientTimes:
     first_s: Floats
     done_s: Floats
     wall_s: float = 0.0
-
-
-def one_step_later(seen: ClientTimes, requests: Requests) -> ClientTimes:
-    """The times of an engine that composes a step while the one before it runs: a request joins a step later.
-
-    Such scheduling is not simulated; the step is the request's own mean time between tokens.
-    """
-    gaps = np.maximum(requests.output_tokens - 1, 1)
-    step = (seen.done_s - seen.first_s) / gaps
-    several = requests.output_tokens > 1
-    step = np.where(several, step, float(step[several].mean()) if several.any() else 0.0)
-    return replace(seen, first_s=seen.first_s + step, done_s=seen.done_s + step)
 
 
 def replay(requests: Requests, profile: Profile, engine: EngineSettings) -> ClientTimes:
@@ -64,6 +51,7 @@ def replay(requests: Requests, profile: Profile, engine: EngineSettings) -> Clie
             prefill="chunked",
             token_budget=engine.token_budget,
             watermark=engine.watermark,
+            scheduling=engine.scheduling,
             routing=PULL if engine.servers == 1 else SENT,
         ),
     )

@@ -20,6 +20,7 @@ from llmsched.eval.reality.vllm_systems import COEFFICIENTS, Stamps, System, rea
 from llmsched.policies import parse
 from llmsched_env.config import SLO, Continuous, Server, SimConfig
 from llmsched_env.core.constants import BLOCK_TOKENS
+from llmsched_env.options.words import SCHEDULINGS
 from llmsched_env.profiles import Profile
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.simulator import simulate
@@ -27,8 +28,6 @@ from llmsched_env.simulation.simulator import simulate
 TOLERANCE = 1e-9
 """Seconds by which equal stamps may differ, or the share of a stamp above one second: the sums are made in another
 order."""
-
-SCHEDULINGS = ("sync", "async")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -83,13 +82,14 @@ class ParityFindings(Findings):
 def find(session: Session) -> Findings:
     """Read, run, compare."""
     options = session.options
-    check_simulated(options.scheduling, options.prefix_cache)
+    if options.prefix_cache:
+        raise ValueError("--prefix-cache: the engine has no prefix cache yet: give stamps of vLLM without it.")
     systems = read_systems(options.systems)
     stamps = read_stamps(options.stamps, systems)
     found: list[Divergence | None] = []
     with Progress("vllm_parity", len(systems), float(len(systems))) as progress:
         for place, (system, expected) in enumerate(zip(systems, stamps, strict=True)):
-            found.append(divergence(place, system, expected, run(place, admissible(system))))
+            found.append(divergence(place, system, expected, run(place, admissible(system), options.scheduling)))
             progress.step(f"system {place}", 1.0)
     different = [one for one in found if one is not None]
     return ParityFindings(
@@ -98,14 +98,6 @@ def find(session: Session) -> Findings:
         equal=len(systems) - len(different),
         first=different[0] if different else None,
     )
-
-
-def check_simulated(scheduling: str, prefix_cache: bool) -> None:
-    """``ValueError`` for what vLLM does and the engine does not."""
-    if scheduling != "sync":
-        raise ValueError("--scheduling async: the engine has no asynchronous scheduling yet: give sync.")
-    if prefix_cache:
-        raise ValueError("--prefix-cache: the engine has no prefix cache yet: give stamps of vLLM without it.")
 
 
 def admissible(system: System) -> System:
@@ -117,7 +109,7 @@ def admissible(system: System) -> System:
     return System(system.blocks, system.seqs, system.budget, system.coef_ms, **rows)
 
 
-def run(place: int, system: System) -> Stamps:
+def run(place: int, system: System, scheduling: str) -> Stamps:
     """The stamps of the engine; ``place`` names the system in a ``ValueError``."""
     if not system.arrival:
         return Stamps((), (), ())
@@ -129,7 +121,7 @@ def run(place: int, system: System) -> Stamps:
             max_batch=system.seqs,
             slos=(SLO(),),
             engine="continuous",
-            continuous=Continuous(token_budget=system.budget, watermark=0.0),
+            continuous=Continuous(token_budget=system.budget, watermark=0.0, scheduling=scheduling),
         )
         requests = Requests.checked(system.arrival, system.prompt, system.output)
         ready = parse("sarathi").ready(config)

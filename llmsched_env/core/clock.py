@@ -111,7 +111,9 @@ def wake_servers(state: State, changed, timer):
     elif changed:
         lane.tick_spent = 0
     lane.woken = changed or lane.now == timer
-    lane.events += lane.woken
+    if lane.woken:
+        lane.events += 1
+        lane.event_time = lane.now
     lane.turn = 0
 
 
@@ -189,6 +191,7 @@ def clock(
             moved = True
         if moved:
             lane.events += 1
+            lane.event_time = lane.now
 
     @part
     def happen(state: State, time, timer):

@@ -135,11 +135,19 @@ RUNNING_SET = np.dtype(  # engine `continuous`
         ("backlog", "f8"),  # tokens left to prefill
         ("promised", "f8"),  # predicted tokens that the members still lack, in sum
         ("context", "f8"),  # tokens of context of the decoding members at the start of the segment
-        ("blocks", "f8"),  # ... that are held
-        ("residue", "i4", (BLOCK_TOKENS,)),  # decoding members by (context - iteration) mod 16
+        ("blocks", "f8"),  # blocks with keys and values
+        ("prompt_blocks", "f8"),  # ... that the prompts of members are still to take
+        ("residue", "i4", (BLOCK_TOKENS,)),  # decoding members by (context - 1 - iteration) mod 16
         ("iteration", "i8"),  # iterations in which a member decoded
         ("last_step", "f8"),  # end of the last of them
         ("stalled", "i4"),  # 1: a prefill came between two tokens of a member
+        # asynchronous scheduling (engines/continuous/ahead.py)
+        ("composed", "i4"),  # 1: the decisions of this instant were due one boundary earlier
+        ("known", "f8"),  # ... at this time
+        ("quiet", "i4"),  # 1: a member was preempted, nobody joins
+        ("leaving", "i4"),  # members that complete now, a list through REQUEST.next
+        ("leaving_head", "i4"),
+        ("leaving_blocks", "f8"),
         # its segment: iterations until something changes
         ("kind", "i4"),  # IDLE, DECODING or PREFILLING
         ("planned", "i8"),  # iterations
@@ -232,6 +240,7 @@ PARAMS = np.dtype(  # what stays as it is, the same for all lanes
         # engine `continuous`
         ("by_prompt", "i4"),  # admission by the blocks of the prompt
         ("prefill_first", "i4"),
+        ("ahead", "i4"),  # 1: asynchronous scheduling
         ("routing", "i4"),  # place in config.ROUTINGS
         ("token_budget", "f8"),
         ("watermark", "f8"),
@@ -286,6 +295,7 @@ LANE = np.dtype(
         ("tick_spent", "i4"),  # 1: a tick woke the servers and nothing has happened since
         ("at_tick", "i4"),  # 1: now is a tick
         ("events", "i8"),  # that make every server want to be asked
+        ("event_time", "f8"),  # of the last of them
         ("woken", "i4"),  # 1: one of them is now
         ("closed", "i4"),  # 1: an arrival changes nothing before the next server event
         ("last_routed", "i4"),
@@ -345,7 +355,7 @@ RECORD = np.dtype(  # what a scheduler may know at a decision; docs/reference/po
         # ... and only there, of the asked server
         ("running", "i8"),  # members of its running set
         ("decoding", "i8"),  # ... whose prompt is prefilled
-        ("kv_used", "f8"),  # tokens in the blocks that they hold
+        ("kv_used", "f8"),  # tokens in the blocks that they take in the next iteration
         ("prefill_left", "f8"),  # tokens of prompts that are still to be prefilled
         # per choice: bins 0 to K - 1, `any` at K, the overdue queue at K + 1
         ("queue_length", "i8", (CHOICES,)),

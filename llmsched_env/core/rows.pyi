@@ -99,11 +99,18 @@ class RunningSet(Fields):
     backlog: float  # tokens left to prefill
     promised: float  # predicted tokens that the members still lack, in sum
     context: float  # tokens of context of the decoding members at the start of the segment
-    blocks: float  # ... that are held
-    residue: Rows[int]  # decoding members by (context - iteration) mod 16
+    blocks: float  # blocks with keys and values
+    prompt_blocks: float  # ... that the prompts of members are still to take
+    residue: Rows[int]  # decoding members by (context - 1 - iteration) mod 16
     iteration: int  # iterations in which a member decoded
     last_step: float  # end of the last of them
     stalled: int  # 1: a prefill came between two tokens of a member
+    composed: int  # 1: the decisions of this instant were due one boundary earlier
+    known: float  # ... at this time
+    quiet: int  # 1: a member was preempted, nobody joins
+    leaving: int  # members that complete now, a list through REQUEST.next
+    leaving_head: int
+    leaving_blocks: float
     kind: int  # IDLE, DECODING or PREFILLING
     planned: int  # iterations
     iterations_in_piece: int  # ... that the latency form has as one line in the context
@@ -182,6 +189,7 @@ class Params(Fields):
     stamps_ahead: int  # 1: stamps are set at dispatch; 0: when they happen
     by_prompt: int  # admission by the blocks of the prompt
     prefill_first: int
+    ahead: int  # 1: asynchronous scheduling
     routing: int  # place in config.ROUTINGS
     token_budget: float
     watermark: float
@@ -226,6 +234,7 @@ class Lane(Fields):
     tick_spent: int  # 1: a tick woke the servers and nothing has happened since
     at_tick: int  # 1: now is a tick
     events: int  # that make every server want to be asked
+    event_time: float  # of the last of them
     woken: int  # 1: one of them is now
     closed: int  # 1: an arrival changes nothing before the next server event
     last_routed: int
@@ -280,7 +289,7 @@ class Record(Fields):
     continuous: int  # 1: the engine is `continuous`
     running: int  # members of its running set
     decoding: int  # ... whose prompt is prefilled
-    kv_used: float  # tokens in the blocks that they hold
+    kv_used: float  # tokens in the blocks that they take in the next iteration
     prefill_left: float  # tokens of prompts that are still to be prefilled
     queue_length: Rows[int]
     head_number: Rows[int]  # request number, NONE when empty: orders heads by age

@@ -65,6 +65,7 @@ class EnvOptions:
     action: str = default("action")
     engine: str = default("engine")
     prefill: str = default("prefill")
+    scheduling: str = default("scheduling")
     token_budget: float = default("token_budget")
     admission: str = default("admission")
     routing: str = default("routing")

@@ -8,7 +8,7 @@ from llmsched_env.core.constants import MAX_SERVERS, ROUTINGS
 from llmsched_env.options.controller import CONTROLLER
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.kinds import Choice, Number, Text
-from llmsched_env.options.words import ADMISSIONS, ENGINES, MAX_BATCH_LIMIT, PREFILLS, RELEASES
+from llmsched_env.options.words import ADMISSIONS, ENGINES, MAX_BATCH_LIMIT, PREFILLS, RELEASES, SCHEDULINGS
 
 TIMER = Number(0, above=True, unlimited=True)
 
@@ -150,6 +150,17 @@ CONTINUOUS = (
         flag="--prefill",
     ),
     Option(
+        "scheduling",
+        "When an iteration is composed: at its start (sync), or when the one before it begins, as in vLLM on GPUs "
+        "(async).",
+        Choice(SCHEDULINGS),
+        "sync",
+        sets="continuous.scheduling",
+        engine="continuous",
+        group="engine continuous",
+        flag="--scheduling",
+    ),
+    Option(
         "token_budget",
         "Most tokens in one iteration of a server, prompts and decodes together.",
         Number(1, 1e9, whole=True, unlimited=True),
@@ -186,9 +197,9 @@ CONTINUOUS = (
     ),
     Option(
         "watermark",
-        "Share of the KV cache that admission by the prompt leaves free.",
+        "Share of the KV cache that admission by the prompt leaves free beside other members; vLLM's default is 0.",
         Number(0, 0.5),
-        0.01,
+        0.0,
         sets="continuous.watermark",
         engine="continuous",
         group="engine continuous",

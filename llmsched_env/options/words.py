@@ -11,6 +11,7 @@ DISCIPLINES = ("fifo", "sjf", "edf", "slack", "priority", "oracle-sjf", "oracle-
 CONTROLLERS = ("paper", "peer")
 ADMISSIONS = ("predicted", "prompt")
 PREFILLS = ("chunked", "first")
+SCHEDULINGS = ("sync", "async")
 ACTIONS = ("multidiscrete", "ladder")
 REWARD_TERMS = ("miss", "holding", "tardiness")
 

@@ -62,6 +62,7 @@ BAD: dict[str, list[Any]] = {
     "action": ["box", 3, None],
     "engine": ["orca", 3, None],
     "prefill": ["last", 3, None],
+    "scheduling": ["later", 3, None],
     "token_budget": [0, -1, "x", math.nan, None],
     "admission": ["all", 3, None],
     "routing": ["push", 3, None],

@@ -93,15 +93,19 @@ def test_replicas_of_a_dense_model_are_servers_of_their_own(files, tmp_path, cap
 
 
 @pytest.mark.parametrize(("version", "later"), [("0.19.0", True), ("0.13.2", False), ("0.19.0rc1", True)])
-def test_asynchronous_scheduling_is_a_step_later(files, tmp_path, capsys, version, later):
-    """Where it is not stated it is the default of the version; E2E moves with TTFT, TPOT does not."""
+def test_asynchronous_scheduling_is_about_a_step_later(files, tmp_path, capsys, version, later):
+    """Where it is not stated it is the default of the version; TTFT moves by about a step, TPOT hardly."""
     (tmp_path / "meta.json").write_text(json.dumps(meta() | {"resolved_config": {}, "vllm_version": version}))
     assert main([*files, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     moved = {name: found["simulated_s"][f"mean_{name}"] - found["measured_s"][f"mean_{name}"] for name in TIMES}
-    assert moved["tpot"] == pytest.approx(0.0, abs=1e-9) and moved["e2el"] == pytest.approx(moved["ttft"])
     step = found["simulated_s"]["mean_tpot"]
-    assert moved["ttft"] == pytest.approx(step if later else 0.0, rel=0.2, abs=1e-9)
+    assert found["engine"]["scheduling"] == ("async" if later else "sync")
+    if not later:
+        np.testing.assert_allclose(list(moved.values()), 0.0, atol=1e-9)
+        return
+    assert 0.3 * step < moved["ttft"] < 2.0 * step
+    assert abs(moved["tpot"]) < 0.1 * step
 
 
 def test_without_a_stated_cache_it_is_estimated_and_said(files, tmp_path, capsys):

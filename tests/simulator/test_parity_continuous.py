@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from llmsched_env import config as config_module
 from llmsched_env.config import SLO, Controller, Queueing, Server, SimConfig
 from llmsched_env.core import layout
+from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.itl import gap_edges
 from llmsched_env.core.view.decide import compile_policy
 from llmsched_env.profiles import load_profile
@@ -38,7 +39,7 @@ NOISE_KEY = 20250305
 ROWS = 6000
 """Decisions that a policy can note."""
 MAX_CHOICES = 7
-WIDTH = 6 + 2 * MAX_CHOICES
+WIDTH = 7 + 2 * MAX_CHOICES
 
 # ---- policies: the same Python functions run compiled and, on the oracle's view, as they are.
 # params: [answers n, n values, decisions noted so far, a row for each]
@@ -57,9 +58,10 @@ def note(record, params, choice, size):
         params[at + 3] = size
         params[at + 4] = record.running
         params[at + 5] = record.decoding
+        params[at + 6] = record.kv_used
         for k in range(record.num_bins + 1 + (record.overdue >= 0)):
-            params[at + 6 + k] = record.queue_length[k]
-            params[at + 6 + MAX_CHOICES + k] = record.target[k]
+            params[at + 7 + k] = record.queue_length[k]
+            params[at + 7 + MAX_CHOICES + k] = record.target[k]
     return choice, size
 
 
@@ -117,6 +119,7 @@ def with_engine(case: Case) -> SimConfig:
     continuous = config_module.Continuous(
         admission=options.admission,
         prefill=options.prefill,
+        scheduling=options.scheduling,
         token_budget=options.token_budget,
         routing=options.routing,
         watermark=options.watermark,
@@ -195,6 +198,7 @@ def assert_equal_runs(run: Both, rtol: float) -> None:
     assert_equal_controllers(run)
     if math.isinf(fast.config.horizon_s):
         np.testing.assert_allclose(fast.servers["busy_s"], slow.busy, rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(fast.servers["peak_ever"], BLOCK_TOKENS * np.array(slow.peak_blocks))
         assert_equal_gaps(fast, slow.gaps)
 
 
@@ -203,7 +207,7 @@ def assert_equal_decisions(run: Both, rtol: float) -> None:
     fast, slow = run.fast_notes, run.slow_notes
     for i in range(min(len(fast), len(slow))):
         same = abs(fast[i, 0] - slow[i, 0]) <= rtol * abs(slow[i, 0]) and (fast[i, 1:] == slow[i, 1:]).all()
-        assert same, f"decision {i} (time, server, bin, size, running, decoding, ...):\n{fast[i]}\n{slow[i]}"
+        assert same, f"decision {i} (time, server, bin, size, running, decoding, KV, ...):\n{fast[i]}\n{slow[i]}"
     assert len(fast) == len(slow)
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import NONE
 from llmsched_env.core.queueing.queues import head, next_row, pop, would_mix
+from llmsched_env.engines.continuous.ahead import is_known
 from llmsched_env.engines.continuous.iterations import cut
-from llmsched_env.engines.continuous.running_set import blocks_of, join, put_back, remove, reservation, to_prefill
-from llmsched_env.engines.continuous.segments import blocks_after
+from llmsched_env.engines.continuous.memory import blocks_of, need, to_prefill
+from llmsched_env.engines.continuous.running_set import join, put_back, remove, reservation
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -21,7 +22,8 @@ ADMITTED, NO_ROOM, NEVER, LATER = range(4)
 @part
 def has_slot(params, server):
     """Whether ``server`` may take one more member, memory aside."""
-    if server.set.running >= params.max_batch and not params.preemptive:
+    members = server.set
+    if members.quiet or members.running + members.leaving >= params.max_batch and not params.preemptive:
         return False
     return bool(params.prefill_first) or server.set.backlog < params.token_budget - server.set.decoding
 
@@ -44,21 +46,21 @@ def verdict(state: State, s, i, size):
     params = state.params
     server, hardware, request = state.servers[s], state.hardware[s], state.requests[i]
     tokens = to_prefill(request)
-    if tokens + 1 > hardware.eta:
+    if tokens > hardware.eta:
         return NEVER
     if params.prefill_first:
         if server.set.prefilling > 0 and server.set.backlog + tokens > params.token_budget:
             return LATER
     elif server.set.backlog >= params.token_budget - server.set.decoding:
         return LATER
-    if server.set.running >= size:
+    if server.set.running + server.set.leaving >= size:
         return NO_ROOM
     if hardware.capacity == math.inf:
         return ADMITTED
-    room = hardware.capacity - blocks_after(server, server.set.boundary + 1) - blocks_of(tokens + 1)
+    room = hardware.capacity - need(state, server) - server.set.leaving_blocks - blocks_of(tokens)
     if params.by_prompt:
-        if server.set.running > 0:
-            room -= math.ceil(params.watermark * hardware.capacity)
+        if server.set.running + server.set.leaving > 0:
+            room -= math.floor(params.watermark * (hardware.capacity + 1.0))
     elif server.reserved + reservation(request, hardware.eta) > hardware.eta:
         return NO_ROOM
     return ADMITTED if room >= 0.0 else NO_ROOM
@@ -96,7 +98,7 @@ def admit(state: State, s, choice, size):
     while waiting_for(state, s) > 0:
         k = next_row(state, choice, group_of(state.params, s))
         i = head(state, k)
-        if i == NONE or would_mix(state, i, n, i0):
+        if i == NONE or would_mix(state, i, n, i0) or not is_known(state.servers[s], state.requests[i]):
             break
         found = verdict(state, s, i, size)
         if found != ADMITTED:

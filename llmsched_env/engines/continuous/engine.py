@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RUNNING = (
     ("running", "members of the asked server's running set", "share of max_batch", "linear"),
     ("decoding", "... whose prompt is prefilled", "share of max_batch", "linear"),
-    ("kv_used", "KV memory that they hold", "share of capacity", "linear"),
+    ("kv_used", "KV memory that they take in the next iteration", "share of capacity", "linear"),
     ("prefill_left", "prompt tokens of its members that are still to be prefilled", "tokens", "log2(1 + x) / 20"),
 )
 """Entries of the observation that only this engine has: (name, meaning, unit, scale)."""
@@ -65,6 +65,7 @@ def parameters(config: SimConfig) -> dict[str, Any]:
     return {
         "by_prompt": rules.admission == "prompt",
         "prefill_first": rules.prefill == "first",
+        "ahead": rules.scheduling == "async",
         "routing": ROUTINGS.index(rules.routing),
         "token_budget": rules.token_budget,
         "watermark": rules.watermark,

@@ -8,6 +8,7 @@ from llmsched_env.compiler.parts import part
 from llmsched_env.core.clock import clock, read_answer
 from llmsched_env.core.layout import DECIDE, DECODING, IDLE
 from llmsched_env.engines.continuous.admission import admit, group_of, has_slot, waiting_for
+from llmsched_env.engines.continuous.ahead import note_composition, release
 from llmsched_env.engines.continuous.iterations import finish_segment, pass_iterations
 from llmsched_env.engines.continuous.routing import route
 from llmsched_env.engines.continuous.segments import (
@@ -29,6 +30,7 @@ def server_event(state: State, s):
     if server.next_event < server.end:
         server.next_event = server.end
         server.set.at_boundary = 1
+        note_composition(state.params, server, server.set.boundary)
         return False
     return finish_segment(state, s)
 
@@ -57,8 +59,12 @@ def plan_question(state: State, s, least):
 def may_ask(state: State, s):
     """Whether server ``s`` is to be asked now."""
     lane, server = state.lane, state.servers[s]
-    if server.set.seen >= lane.events or waiting_for(state, s) == 0 or not has_slot(state.params, server):
+    if server.set.seen >= lane.events or waiting_for(state, s) == 0:
         return False
+    if not has_slot(state.params, server):
+        if server.set.running > 0 or not server.set.composed:
+            return False
+        release(server)  # nothing can be composed ahead: the server is idle
     if server.set.running == 0:
         return lane.woken == 1
     if server.set.kind == DECODING and not server.set.at_boundary:
@@ -66,6 +72,7 @@ def may_ask(state: State, s):
         if server.next_event > lane.now:
             return False
         server.next_event, server.set.at_boundary = server.end, 1  # the event came at a boundary
+        note_composition(state.params, server, server.set.boundary)
     return server.set.kind == IDLE or server.set.at_boundary == 1
 
 
@@ -77,6 +84,7 @@ def start_servers(state: State):
     for s in range(state.params.num_servers):
         server = state.servers[s]
         server.set.at_boundary = 0
+        release(server)
         if server.set.running == 0:
             server.set.changed = 0
             lane.closed = 0
@@ -118,6 +126,17 @@ advance = clock(
 
 
 @part
+def park(lane, server):
+    """The asked server admitted nothing: the next one is asked, or the same one again, now that it is idle."""
+    if server.set.running == 0 and server.set.composed:
+        release(server)
+        return
+    if not server.set.composed or lane.event_time <= server.set.known:
+        server.set.seen = lane.events
+    lane.turn = lane.asked + 1
+
+
+@part
 def apply(state: State, choice, size):
     """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
     lane, s = state.lane, state.lane.asked
@@ -126,6 +145,5 @@ def apply(state: State, choice, size):
         return status
     admitted = 0 if waits else admit(state, s, choice, size)
     if admitted == 0:
-        state.servers[s].set.seen = lane.events
-        lane.turn = s + 1
+        park(lane, state.servers[s])
     return DECIDE

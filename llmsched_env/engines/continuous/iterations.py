@@ -8,16 +8,11 @@ from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.itl import add_run, add_stall
 from llmsched_env.core.layout import DECODING, NONE, PREFILLING
+from llmsched_env.engines.continuous.ahead import note_composition
 from llmsched_env.engines.continuous.controllers import feed_window
+from llmsched_env.engines.continuous.memory import blocks_after, budget_left, prompt_blocks, to_prefill
 from llmsched_env.engines.continuous.running_set import complete, end_decoding, finish_prefill, make_room
-from llmsched_env.engines.continuous.segments import (
-    blocks_after,
-    boundary_s,
-    budget_left,
-    chunk_of,
-    chunks,
-    stop_segment,
-)
+from llmsched_env.engines.continuous.segments import boundary_s, chunk_of, chunks, stop_segment
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -48,7 +43,9 @@ def pass_iterations(state: State, s, k):
     prompts = 0
     if server.set.kind == PREFILLING:
         prompts, _, _ = chunks(state, server)
-    log_segment(state, s, b + prompts)
+        taken = prompt_blocks(state, server)
+        server.set.prompt_blocks -= taken
+        server.set.blocks += taken
     server.busy_s += lane.now - server.start
     if b > 0:
         server.set.window_time += lane.now - server.start
@@ -67,6 +64,7 @@ def pass_iterations(state: State, s, k):
         server.set.promised -= k * b
         server.set.last_step, server.set.stalled = lane.now, 0
     server.peak_ever = max(server.peak_ever, BLOCK_TOKENS * server.set.blocks)
+    log_segment(state, s, b + prompts)
 
 
 @part
@@ -80,7 +78,7 @@ def log_segment(state: State, s, size):
     row["size"] = size
     row.server, row.choice, row.start, row.end = s, NONE, server.start, lane.now
     row.preemptions = 0
-    row.kv_peak = BLOCK_TOKENS * blocks_after(server, server.set.planned)
+    row.kv_peak = BLOCK_TOKENS * server.set.blocks
     counts.logged += 1
 
 
@@ -93,7 +91,7 @@ def _advance_prompts(state: State, s, left):
         chunk, done = chunk_of(state, server, i, left)
         left -= chunk
         following = state.requests[i].next
-        if done + chunk == state.requests[i].prompt + state.requests[i].generated:
+        if done + chunk == to_prefill(state.requests[i]):
             finish_prefill(state, s, i)
         else:
             server.set.prefill_done = int(done + chunk)
@@ -107,6 +105,7 @@ def finish_segment(state: State, s):
     lane, server = state.lane, state.servers[s]
     before = lane.events
     prefilled, left = server.set.kind == PREFILLING, budget_left(state.params, server)
+    note_composition(state.params, server, server.set.planned)
     pass_iterations(state, s, server.set.planned)
     stop_segment(server)
     while server.set.decoding > 0 and state.slots[s][0].finish == server.set.iteration:

@@ -14,7 +14,7 @@ from llmsched_env.core.view.observation import squash_log
 from llmsched_env.core.view.record import OVERDUE_S, write_bin, write_controller, write_lane
 from llmsched_env.engines.continuous.admission import group_of, waiting_for
 from llmsched_env.engines.continuous.controllers import server_target
-from llmsched_env.engines.continuous.segments import blocks_after
+from llmsched_env.engines.continuous.memory import need
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -29,9 +29,9 @@ def write_record(state: State, record, details):
     write_lane(state, record)
     record.continuous = 1
     record.waiting = waiting_for(state, s)
-    record.running = server.set.running
+    record.running = server.set.running + server.set.leaving
     record.decoding = server.set.decoding
-    record.kv_used = BLOCK_TOKENS * blocks_after(server, server.set.boundary)
+    record.kv_used = BLOCK_TOKENS * (need(state, server) + server.set.leaving_blocks)
     record.prefill_left = server.set.backlog
     group = group_of(params, s)
     row = group * params.rows

@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
-from llmsched_env.core.clock import fits_somewhere
 from llmsched_env.core.constants import BLOCK_TOKENS, ROUTINGS
 from llmsched_env.core.layout import NONE
-from llmsched_env.engines.continuous.segments import blocks_after, boundaries_by
+from llmsched_env.engines.continuous.memory import blocks_after
+from llmsched_env.engines.continuous.segments import boundaries_by
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -19,10 +19,11 @@ ROUND_ROBIN, LEAST_OUTSTANDING = ROUTINGS.index("round-robin"), ROUTINGS.index("
 
 @part
 def kv_load(state: State, s):
-    """Tokens held on server ``s`` and asked for by the prompts that wait for it, over its capacity."""
+    """Tokens held on server ``s``, or asked for by its prompts and by those that wait for it, over its capacity."""
     server, eta = state.servers[s], state.hardware[s].eta
-    held = BLOCK_TOKENS * blocks_after(server, boundaries_by(server, state.lane.now)) + server.queued_tokens
-    return held / eta if eta < math.inf else held
+    blocks = blocks_after(server, boundaries_by(server, state.lane.now)) + server.set.prompt_blocks
+    tokens = BLOCK_TOKENS * blocks + server.queued_tokens
+    return tokens / eta if eta < math.inf else tokens
 
 
 @part
@@ -31,12 +32,12 @@ def route(state: State, i):
     params = state.params
     lane, request = state.lane, state.requests[i]
     if params.groups == 1:
-        return fits_somewhere(state, i)
+        return request.prompt <= params.max_eta
     best, least = NONE, math.inf
     for step in range(params.num_servers):
         s = (lane.last_routed + 1 + step) % params.num_servers if params.routing == ROUND_ROBIN else step
         server = state.servers[s]
-        if request.prompt + 1.0 > state.hardware[s].eta:
+        if request.prompt > state.hardware[s].eta:
             continue
         if params.routing == ROUND_ROBIN:
             load = 0.0

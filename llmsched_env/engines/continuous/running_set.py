@@ -16,23 +16,12 @@ from llmsched_env.core.itl import add_stall
 from llmsched_env.core.layout import COMPLETED, IN_SERVICE, NONE, WAITING
 from llmsched_env.core.queueing.heap import binary_heap
 from llmsched_env.core.queueing.queues import any_row, push_preempted
+from llmsched_env.engines.continuous.ahead import give_up_seat, keep_seat, newest_leaving
 from llmsched_env.engines.continuous.controllers import feed_completion
-from llmsched_env.engines.continuous.segments import need
+from llmsched_env.engines.continuous.memory import blocks_of, change_residue, need, to_prefill
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
-
-
-@part
-def blocks_of(tokens):
-    """Blocks that ``tokens`` take."""
-    return float((tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS)
-
-
-@part
-def to_prefill(request):
-    """Tokens of ``request`` that a stay begins with: its prompt and what it generated in earlier stays."""
-    return request.prompt + request.generated
 
 
 @part
@@ -76,7 +65,7 @@ def join(state: State, s, i):
     server.set.prefilling += 1
     server.set.running += 1
     server.set.backlog += to_prefill(request)
-    server.set.blocks += blocks_of(to_prefill(request) + 1)
+    server.set.prompt_blocks += blocks_of(to_prefill(request))
     server.reserved += reservation(request, state.hardware[s].eta)
     server.set.promised += request.predicted - request.generated
     lane.in_service += 1
@@ -94,7 +83,7 @@ def begin_decoding(state: State, s, i):
     _rise(slots, state.requests, at)
     server.set.scored += i >= state.lane.warmup
     server.set.context += context
-    server.set.residue[(context - server.set.iteration) % BLOCK_TOKENS] += 1
+    change_residue(server, context, 1)
 
 
 @part
@@ -118,16 +107,18 @@ def end_decoding(state: State, s, at):
     context = request.prompt + request.output - lacking
     server.set.scored -= i >= state.lane.warmup
     server.set.context -= context
-    server.set.residue[(context - server.set.iteration) % BLOCK_TOKENS] -= 1
-    server.set.blocks -= blocks_of(context)
+    change_residue(server, context, -1)
+    server.set.blocks -= blocks_of(context - 1)
     return i, request.output - request.generated - lacking
 
 
 @part
 def end_prefilling(state: State, s, i):
-    """Take request ``i`` out of the prefilling ones of server ``s``; its blocks stay held."""
+    """Take request ``i`` out of the prefilling ones of server ``s``; return the blocks of its chunks so far."""
     server, request = state.servers[s], state.requests[i]
+    held = 0.0
     if server.set.prefill_head == i:
+        held = blocks_of(server.set.prefill_done)
         server.set.backlog -= to_prefill(request) - server.set.prefill_done
         server.set.prefill_head, server.set.prefill_done = request.next, 0
         before = NONE
@@ -140,6 +131,7 @@ def end_prefilling(state: State, s, i):
     if server.set.prefill_tail == i:
         server.set.prefill_tail = before
     server.set.prefilling -= 1
+    return held
 
 
 @part
@@ -181,6 +173,8 @@ def complete(state: State, s, i, tokens):
     length = float(request.prompt + request.output)
     feed_completion(params, state.bins[request.bin], length, request.output)
     feed_completion(params, state.bins[any_row(params)], length, request.output)
+    if params.ahead:
+        keep_seat(state, s, i)
 
 
 @part
@@ -195,6 +189,7 @@ def put_back(state: State, s, i, tokens):
     request.preemptions += 1
     state.counts.preempted += 1
     lane.events += 1
+    lane.event_time = lane.now
     push_preempted(state, i)
 
 
@@ -217,10 +212,11 @@ def newest(state: State, s):
 @part
 def remove(state: State, s, at, i):
     """Take member ``i`` (at place ``at``, NONE: prefilling) off server ``s``; return the tokens of its stay."""
-    tokens = 0
+    server, tokens = state.servers[s], 0
     if at == NONE:
-        end_prefilling(state, s, i)
-        state.servers[s].set.blocks -= blocks_of(to_prefill(state.requests[i]) + 1)
+        held = end_prefilling(state, s, i)
+        server.set.blocks -= held
+        server.set.prompt_blocks -= blocks_of(to_prefill(state.requests[i])) - held
     else:
         _, tokens = end_decoding(state, s, at)
     leave(state, s, i, tokens)
@@ -229,19 +225,24 @@ def remove(state: State, s, at, i):
 
 @part
 def make_room(state: State, s):
-    """Preempt the newest members of server ``s`` until the others fit after one more token; whether anyone left."""
+    """Preempt the newest members of server ``s`` until the next iteration of the others fits; whether any left."""
     server = state.servers[s]
     left = False
-    while need(server) > state.hardware[s].capacity:
-        alone = server.set.running == 1
+    while need(state, server) + server.set.leaving_blocks > state.hardware[s].capacity:
+        left = True
+        alone = server.set.running + server.set.leaving == 1
         at, i = newest(state, s)
+        complete_now = newest_leaving(state, server)
+        if complete_now > i:
+            give_up_seat(state, server, complete_now)
+            continue
         tokens = remove(state, s, at, i)
         if alone:
             drop(state, i)
             state.lane.events += 1
         else:
             put_back(state, s, i, tokens)
-        left = True
+    server.set.quiet = left and state.params.ahead
     return left
 
 
@@ -259,5 +260,5 @@ def finish_prefill(state: State, s, i):
     if request.output - request.generated > 1:
         begin_decoding(state, s, i)
         return
-    state.servers[s].set.blocks -= blocks_of(to_prefill(request) + 1)
+    state.servers[s].set.blocks -= blocks_of(to_prefill(request))
     complete(state, s, i, 1)

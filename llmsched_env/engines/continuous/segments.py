@@ -10,15 +10,12 @@ import math
 from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
-from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.latency import mixed_s, noise_factor, piece_steps, prefill_s, step_piece_s
 from llmsched_env.core.layout import DECODING, IDLE, NONE, PREFILLING
+from llmsched_env.engines.continuous.memory import ENDLESS, budget_left, iterations_that_fit, to_prefill
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
-
-ENDLESS = 2**62
-"""Iterations until a memory without limit is full."""
 
 
 @part
@@ -57,56 +54,11 @@ def boundaries_by(server, time):
 
 
 @part
-def _residue(server, ahead):
-    """Decoding members whose context modulo 16 is ``ahead`` (1 to 16) at the start of the segment."""
-    return server.set.residue[(ahead - server.set.iteration) % BLOCK_TOKENS]
-
-
-@part
-def blocks_after(server, k):
-    """Blocks held after ``k`` iterations of the segment."""
-    whole, rest = k // BLOCK_TOKENS, k % BLOCK_TOKENS
-    blocks = server.set.blocks + whole * server.set.decoding
-    for step in range(rest):  # a full last block needs another one
-        blocks += _residue(server, BLOCK_TOKENS - step)
-    return blocks
-
-
-@part
-def need(server):
-    """Blocks that the members hold after one more token for each that decodes."""
-    return server.set.blocks + _residue(server, BLOCK_TOKENS)
-
-
-@part
-def iterations_that_fit(server, capacity):
-    """Iterations after which the decoding members still fit into ``capacity`` blocks (no member prefills)."""
-    if capacity == math.inf:
-        return ENDLESS
-    room = capacity - server.set.blocks
-    whole = int(room // server.set.decoding)
-    room -= whole * server.set.decoding
-    rest = 0
-    while rest < BLOCK_TOKENS - 1:
-        room -= _residue(server, BLOCK_TOKENS - rest)
-        if room < 0.0:
-            break
-        rest += 1
-    return BLOCK_TOKENS * whole + rest
-
-
-@part
 def chunk_of(state: State, server, i, left):
     """Tokens that the next iteration prefills of request ``i`` with ``left`` of the budget; and done before."""
     request = state.requests[i]
     done = server.set.prefill_done if i == server.set.prefill_head else 0
-    return min(request.prompt + request.generated - done, left), done
-
-
-@part
-def budget_left(params, server):
-    """Tokens that the next iteration has for prompts."""
-    return math.inf if params.prefill_first else params.token_budget - server.set.decoding
+    return min(to_prefill(request) - done, left), done
 
 
 @part

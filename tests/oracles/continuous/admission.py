@@ -15,13 +15,13 @@ def reservation(server: Server, request: Request) -> float:
 
 
 def watermark(server: Server, share: float) -> int:
-    """Blocks that must stay free beside members."""
-    return 0 if math.isinf(server.blocks) else math.ceil(share * server.blocks)
+    """Blocks that must stay free beside members: a share of all, with the one that vLLM keeps for itself."""
+    return 0 if math.isinf(server.blocks) else math.floor(share * (server.blocks + 1))
 
 
 def has_free_slot(server: Server, options: Options, max_batch: int) -> bool:
     """Whether a server may be asked; SRPT may preempt from a full one."""
-    if len(server.members) >= max_batch and not options.srpt:
+    if server.quiet or (len(server.members) + len(server.leaving) >= max_batch and not options.srpt):
         return False
     return options.prefill == "first" or _budget_is_left(server, options)
 
@@ -34,12 +34,14 @@ def broken_rules(server: Server, request: Request, size: int, options: Options) 
     """Numbers of the rules that keep a request out of a server; ``size`` is at most max_batch."""
     prompt = request.prompt + request.generated
     broken = set()
-    if len(server.members) >= size:
+    seated = len(server.members) + len(server.leaving)
+    if seated >= size:
         broken.add(1)
-    if prompt + 1 > server.eta:
+    if prompt > server.eta:
         broken.add(2)
-    kept_free = watermark(server, options.watermark) if options.admission == "prompt" and server.members else 0
-    if server.need + blocks_for(prompt + 1) > server.blocks - kept_free:
+    kept_free = watermark(server, options.watermark) if options.admission == "prompt" and seated else 0
+    need = server.need(options.prefill, options.token_budget) + server.leaving_blocks
+    if need + blocks_for(prompt) > server.blocks - kept_free:
         broken.add(3)
     if options.admission == "predicted":
         reserved = sum(member.reservation for member in server.members)
@@ -50,4 +52,6 @@ def broken_rules(server: Server, request: Request, size: int, options: Options) 
             broken.add(5)
     elif server.prefilling and sum(m.prompt for m in server.prefilling) + prompt > options.token_budget:
         broken.add(5)
+    if request.arrival > server.known:
+        broken.add(6)
     return broken

@@ -114,9 +114,10 @@ def make_case(pick: Pick, lattice: bool, drained: bool) -> Case:
         prefill=prefill,
         token_budget=max(token_budget, config.max_batch) if prefill == "chunked" else token_budget,
         routing=pick(["pull", "pull", "round-robin", "least-outstanding", "join-shortest-kv"]),
-        watermark=pick([0.01, 0.01, 0.0, 0.3]),
+        watermark=pick([0.0, 0.0, 0.01, 0.3]),
         window_s=pick([0.25, 1.0, 4.0]),
         srpt=discipline == "srpt",
+        scheduling=pick(["sync", "async"]),
     )
     return Case(config, options, workload(pick, lattice))
 

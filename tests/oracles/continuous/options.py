@@ -21,9 +21,15 @@ class Options:
     prefill: str = "chunked"  # or "first"
     token_budget: float = 2048
     routing: str = "pull"  # or "round-robin", "least-outstanding", "join-shortest-kv"
-    watermark: float = 0.01  # share of the blocks
+    watermark: float = 0.0  # share of the blocks
     window_s: float = 1.0
     srpt: bool = False
+    scheduling: str = "sync"  # or "async"
+
+    @property
+    def ahead(self) -> bool:
+        """Whether iterations are composed one boundary early."""
+        return self.scheduling == "async"
 
     @classmethod
     def of(cls, config: Any) -> Options:
@@ -37,6 +43,7 @@ class Options:
             asked.watermark,
             asked.window_s,
             config.queueing.discipline == SRPT,
+            asked.scheduling,
         )
 
 

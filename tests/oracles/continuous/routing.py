@@ -24,11 +24,11 @@ class Router:
 
     def fits_somewhere(self, request: Request) -> bool:
         """Whether any server can ever serve it."""
-        return any(request.prompt + 1 <= server.eta for server in self.servers)
+        return any(request.prompt <= server.eta for server in self.servers)
 
     def send(self, request: Request, waiting: dict[int, list[Request]]) -> int:
         """The server that gets it; ``waiting`` are the requests that wait for each."""
-        candidates = [server for server in self.servers if request.prompt + 1 <= server.eta]
+        candidates = [server for server in self.servers if request.prompt <= server.eta]
         if self.routing == "round-robin":
             count = len(self.servers)
             self.last = min((server.number for server in candidates), key=lambda s: (s - self.last - 1) % count)
@@ -41,5 +41,6 @@ class Router:
 
     @staticmethod
     def _load(server: Server, waiting: Sequence[Request]) -> float:
-        tokens = BLOCK * server.held + sum(request.prompt + request.generated for request in waiting)
+        blocks = sum(member.promised for member in server.members)
+        tokens = BLOCK * blocks + sum(request.prompt + request.generated for request in waiting)
         return tokens / (1 if math.isinf(server.eta) else server.eta)

@@ -52,13 +52,13 @@ class Member:
 
     @property
     def held(self) -> int:
-        """Blocks that it holds."""
-        return blocks_for(self.context if self.decoding else self.prompt + 1)
+        """Blocks with its keys and values; those of its newest token are computed in the next iteration."""
+        return blocks_for(self.context - 1 if self.decoding else self.prefilled)
 
     @property
-    def need(self) -> int:
-        """Blocks that it holds after one more token."""
-        return blocks_for(self.context + 1 if self.decoding else self.prompt + 1)
+    def promised(self) -> int:
+        """Blocks that it holds, or will hold when its prompt is prefilled."""
+        return self.held if self.decoding else blocks_for(self.prompt)
 
 
 @dataclass
@@ -94,6 +94,10 @@ class Server:
     segment: Segment | None = None  # None: the next iteration starts one
     iteration: Iteration | None = None  # None: idle
     window: Window = field(default_factory=Window)
+    # asynchronous scheduling: what the composition of this instant does not know yet
+    known: float = math.inf  # what happened after this
+    leaving: list[Member] = field(default_factory=list)  # members that complete now
+    quiet: bool = False  # it preempted a member: nobody joins
     busy: float = 0.0
     peak: int = 0  # most blocks held
 
@@ -113,14 +117,30 @@ class Server:
         return [member for member in self.members if not member.decoding]
 
     @property
-    def held(self) -> int:
-        """Blocks held."""
-        return sum(member.held for member in self.members)
+    def leaving_blocks(self) -> int:
+        """Blocks of the members that complete now."""
+        return sum(member.held for member in self.leaving)
 
-    @property
-    def need(self) -> int:
-        """Blocks held after one more token for each decoding member."""
-        return sum(member.need for member in self.members)
+    def know_all(self) -> None:
+        """The next composition knows everything up to now."""
+        self.known, self.leaving, self.quiet = math.inf, [], False
+
+    def know_all_if_idle(self) -> bool:
+        """Whether nobody could be composed ahead: then everything is known from now on (not twice)."""
+        idle = not self.members and self.known < math.inf
+        if idle:
+            self.know_all()
+        return idle
+
+    def account(self, iteration: Iteration) -> None:
+        """Note an iteration that has ended."""
+        duration = iteration.end - iteration.start
+        self.busy += duration
+        if iteration.at_start:
+            self.window.time += duration
+        if iteration.decoders:
+            self.window.iterations += 1
+            self.window.member_iterations += len(iteration.decoders)
 
     @property
     def boundary(self) -> float:
@@ -142,6 +162,18 @@ class Server:
             chunks.append((member, chunk))
             budget -= chunk
         return self.decoding, chunks
+
+    def need(self, prefill: str, token_budget: float) -> int:
+        """Blocks of the next iteration: of decoding members with their newest token, of prompts with their chunk."""
+        _, chunks = self.plan(prefill, token_budget)
+        return self.used(self.decoding, chunks)
+
+    def used(self, decoders: Sequence[Member], chunks: Sequence[tuple[Member, int]]) -> int:
+        """Blocks that are held in an iteration with these decoders and chunks."""
+        held = {member: member.held for member in self.members}
+        held |= {member: blocks_for(member.context) for member in decoders}
+        held |= {member: blocks_for(member.prefilled + chunk) for member, chunk in chunks}
+        return sum(held.values())
 
 
 def started_segment(

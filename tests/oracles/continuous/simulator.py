@@ -64,6 +64,7 @@ class ContinuousSimulator:
         self.now = 0.0
         self.event_now = self.segment_over = False  # did an event happen at this instant, did a segment end?
         self.next_arrival = 0
+        self.event_time = -math.inf  # of the last event
         self.hold_due = math.inf
         self.tick_armed = True
         self.decisions: list[Decision] = []
@@ -112,7 +113,7 @@ class ContinuousSimulator:
 
     def _event(self, *, timer: bool = False) -> None:
         """Something happened after which every server wants to be asked."""
-        self.event_now = True
+        self.event_now, self.event_time = True, self.now
         for server in self.servers:
             server.wants = True
         if not timer:
@@ -124,7 +125,10 @@ class ContinuousSimulator:
         iteration, segment = server.iteration, server.segment
         assert iteration is not None and segment is not None
         segment.done += 1
-        self._account(server, iteration)
+        server.known = iteration.start if self.options.ahead else math.inf
+        server.account(iteration)
+        prefilled = sum(chunk for _, chunk in iteration.chunks)
+        self.iterations.append((self.now, server.number, len(iteration.decoders), prefilled))
         for member in iteration.decoders:
             member.tokens += 1
             self._token(member)
@@ -143,18 +147,6 @@ class ContinuousSimulator:
         if iteration.chunks or done or len(server.members) < before or segment.over:
             self._end_segment(server)
 
-    def _account(self, server: Server, iteration: Iteration) -> None:
-        """Note an iteration that has ended."""
-        duration = iteration.end - iteration.start
-        server.busy += duration
-        if iteration.at_start:
-            server.window.time += duration
-        if iteration.decoders:
-            server.window.iterations += 1
-            server.window.member_iterations += len(iteration.decoders)
-        prefilled = sum(chunk for _, chunk in iteration.chunks)
-        self.iterations.append((self.now, server.number, len(iteration.decoders), prefilled))
-
     def _token(self, member: Member) -> None:
         """A member got a token at this boundary."""
         number = member.request.number
@@ -172,6 +164,8 @@ class ContinuousSimulator:
 
     def _complete(self, server: Server, member: Member) -> None:
         server.members.remove(member)
+        if self.options.ahead:
+            server.leaving.append(member)
         request = member.request
         request.status = COMPLETED
         request.last_token = request.completion = self.now
@@ -180,16 +174,23 @@ class ContinuousSimulator:
         self._event()
 
     def _make_room(self, server: Server) -> None:
-        """Members leave while one more token for each does not fit."""
-        while server.need > server.blocks:
-            newest = max(server.members, key=lambda member: member.request.number)
-            if len(server.members) == 1:
+        """Members leave while the next iteration does not fit."""
+        while self._need(server) > server.blocks:
+            server.quiet = self.options.ahead
+            newest = max(server.members + server.leaving, key=lambda member: member.request.number)
+            if newest in server.leaving:
+                server.leaving.remove(newest)
+                newest.request.preemptions += 1
+            elif len(server.members) + len(server.leaving) == 1:
                 server.members.remove(newest)
                 newest.request.status = DROPPED
                 self.in_system -= 1
                 self._event()
             else:
                 self._preempt(server, newest)
+
+    def _need(self, server: Server) -> int:
+        return server.need(self.options.prefill, self.options.token_budget) + server.leaving_blocks
 
     def _preempt(self, server: Server, member: Member) -> None:
         server.members.remove(member)
@@ -265,14 +266,14 @@ class ContinuousSimulator:
 
     def _ask_while_it_admits(self, server: Server) -> None:
         at_boundary = server.boundary == self.now or (server.iteration is None and self.event_now)
-        while (
-            at_boundary
-            and server.wants
-            and self._waiting_for(server)
-            and has_free_slot(server, self.options, self.config.max_batch)
-        ):
-            admitted = self._ask(server)
-            server.wants = bool(admitted)
+        while at_boundary and server.wants and self._waiting_for(server):
+            if not has_free_slot(server, self.options, self.config.max_batch) and not server.know_all_if_idle():
+                return
+            if self._ask(server):
+                continue
+            if not server.know_all_if_idle():
+                server.wants = self.event_time > server.known
+                return
 
     def _can_wait(self) -> bool:
         """Can any event come?"""
@@ -347,8 +348,9 @@ class ContinuousSimulator:
             at_tick=int(self._is_tick()),
             waiting=len(self._waiting_for(server)),
             oldest_arrival=oldest_arrival(self._waiting_for(server)),
-            running=len(server.members),
+            running=len(server.members) + len(server.leaving),
             decoding=len(server.decoding),
+            kv_used=BLOCK * self._need(server),
             queue_length=tuple(len(queue) for queue in queues),
             head_number=tuple(queue[0].number if queue else -1 for queue in queues),
             target=tuple(self.controllers.target(choice, server) for choice in self.choices),
@@ -360,6 +362,7 @@ class ContinuousSimulator:
         """A server at a boundary starts its next segment, or goes on with the one it is in."""
         if server.boundary > self.now and server.iteration is not None:
             return
+        server.know_all()
         if not server.members:
             server.iteration = None
             return
@@ -372,8 +375,8 @@ class ContinuousSimulator:
         assert segment.done == 0 or (not chunks and segment.batch == len(decoders))
         end = segment.boundary(segment.done + 1)
         server.iteration = Iteration(self.now, end, len(server.decoding), decoders, chunks)
-        server.peak = max(server.peak, server.held)
-        assert server.need <= server.blocks, f"{server.need} blocks needed of {server.blocks}"
+        server.peak = max(server.peak, server.used(decoders, chunks))
+        assert server.peak <= server.blocks, f"{server.peak} blocks used of {server.blocks}"
 
     # ---- the end
 

@@ -32,6 +32,7 @@ class View:
     oldest_arrival: float  # of the waiting request of smallest number that is not overdue; inf: all are
     running: int  # members of the asked server
     decoding: int
+    kv_used: int  # tokens in the blocks of its next iteration
     queue_length: tuple[int, ...]
     head_number: tuple[int, ...]  # -1 where nothing waits
     target: tuple[int, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from llmsched_env.config import Queueing
@@ -12,17 +13,43 @@ from tests.oracles.test_continuous.tools import INF, NAN, PROMPT, equal, run, wa
 # ---- memory
 
 
-def test_the_watermark_keeps_a_hundredth_free() -> None:
-    # 100 blocks: 90 and 9 fit beside the watermark of 1, 90 and 10 do not
-    fits = run(cap(8), [0, 0], [1, 1], prompt=[1439, 143], etas=(1600,), options=PROMPT)
-    waits = run(cap(8), [0, 0], [1, 1], prompt=[1439, 144], etas=(1600,), options=PROMPT)
+def test_the_watermark_keeps_a_share_free_beside_members() -> None:
+    hundredth = replace(PROMPT, watermark=0.01)
+    # 100 blocks: 90 and 9 fit beside a watermark of 1, 90 and 10 do not; without one they do
+    fits = run(cap(8), [0, 0], [1, 1], prompt=[1440, 144], etas=(1600,), options=hundredth)
+    waits = run(cap(8), [0, 0], [1, 1], prompt=[1440, 145], etas=(1600,), options=hundredth)
+    without = run(cap(8), [0, 0], [1, 1], prompt=[1440, 160], etas=(1600,), options=PROMPT)
     equal(fits.dispatch, [0, 0])
     equal(waits.dispatch, [0, 1])
-    # of 10 blocks it is one whole block
-    few = run(cap(8), [0, 0, 0], [1, 1, 1], prompt=[127, 8, 8], etas=(160,), options=PROMPT)
-    equal(few.dispatch, [0, 0, 1])
-    alone = run(cap(8), [0], [1], prompt=1599, etas=(1600,), options=PROMPT)
+    equal(without.dispatch, [0, 0])
+    # a share of one block more than there are, rounded down: of 9 blocks a tenth is 1, of 8 none
+    small: dict[str, Any] = {"prompt": [96, 32, 16], "options": replace(PROMPT, watermark=0.1)}
+    equal(run(cap(8), [0, 0, 0], [1, 1, 1], etas=(144,), **small).dispatch, [0, 0, 1])
+    equal(run(cap(8), [0, 0, 0], [1, 1, 1], etas=(128,), **small).dispatch, [0, 0, 1])
+    equal(run(cap(8), [0, 0], [1, 1], prompt=[96, 32], etas=(128,), options=small["options"]).dispatch, [0, 0])
+    alone = run(cap(8), [0], [1], prompt=1600, etas=(1600,), options=hundredth)
     equal(alone.dispatch, [0])
+
+
+def test_the_newest_token_needs_no_slot_before_it_is_computed() -> None:
+    # 1 block: 15 tokens and the first one fill it; the second, the last, never has a slot
+    equal(run(cap(8), [0], [2], prompt=15, etas=(16,)).completion, [2])
+    equal(run(cap(8), [0], [3], prompt=15, etas=(16,)).status, [DROPPED])
+    # 2 blocks: at 1 request 0 has 16 tokens of context and needs 1 block, so the other joins
+    both = run(cap(8), [0, 0.5], [2, 1], prompt=[15, 1], etas=(32,), options=PROMPT)
+    equal(both.completion, [2, 2])
+
+
+def test_a_prompt_takes_its_blocks_chunk_by_chunk() -> None:
+    # 4 blocks, budget 16.  1 joins at 1 (1 + 3 blocks).  Beside 0 it prefills 15 tokens to 2, and 30 to 3.  From 2 on
+    # request 0 takes 2 blocks; 1 takes 2 of its 3, and the third when 0 is done.
+    result = run(
+        cap(8), [0, 0.5], [3, 1], prompt=[15, 33], etas=(64,), options=Options("prompt", token_budget=16), max_batch=8
+    )
+    equal(result.preemptions, [0, 0])
+    equal(result.dispatch, [0, 1])
+    equal(result.completion, [3, 4])
+    assert result.peak_blocks == [4]
 
 
 def test_admission_by_prediction() -> None:
@@ -34,10 +61,10 @@ def test_admission_by_prediction() -> None:
 
 
 def test_preemption_and_recompute() -> None:
-    # 100 blocks, 90 + 9 held at 0; at 1 the next tokens need 91 + 10: the newest leaves with one token.
-    # It comes back at 3, when 0 is done, prefills 144 tokens to 4 (its second token) and ends at 5.
+    # 100 blocks, 90 + 10 held from 0; at 1 the first tokens need 91 + 11: the newest leaves with one token.
+    # It comes back at 3, when 0 is done, prefills 161 tokens to 4 (its second token) and ends at 5.
     views, policy = watch(cap(8))
-    result = run(policy, [0, 0], [3, 3], prompt=[1439, 143], etas=(1600,), options=PROMPT)
+    result = run(policy, [0, 0], [3, 3], prompt=[1440, 160], etas=(1600,), options=PROMPT)
     equal(result.preemptions, [0, 1])
     equal(result.first_token, [1, 1])
     equal(result.completion, [3, 5])
@@ -45,33 +72,33 @@ def test_preemption_and_recompute() -> None:
     equal(result.generated, [0, 1])
     equal(result.predicted, [3, 3])
     equal(sorted(result.gaps), [1, 1, 1, 3])
-    assert [row[2:] for row in result.iterations] == [(0, 1582), (1, 0), (1, 0), (0, 144), (1, 0)]
+    assert [row[2:] for row in result.iterations] == [(0, 1600), (1, 0), (1, 0), (0, 161), (1, 0)]
     assert [view.now for view in views] == [0, 1, 3]
-    assert result.peak_blocks == [99]
+    assert result.peak_blocks == [100]
 
 
 def test_the_prediction_is_raised_only_above_what_was_seen() -> None:
-    wrong = run(cap(8), [0, 0], [3, 3], prompt=[1439, 143], predicted=[3, 1], etas=(1600,), options=PROMPT)
+    wrong = run(cap(8), [0, 0], [3, 3], prompt=[1440, 160], predicted=[3, 1], etas=(1600,), options=PROMPT)
     equal(wrong.predicted, [3, 2])
 
 
 def test_who_is_alone_is_dropped() -> None:
-    # 2 blocks; at 16 it has 16 + 16 tokens and the next does not fit
+    # 2 blocks; at 17 it has 16 + 17 tokens, and the KV of the newest does not fit
     result = run(cap(8), [0, 0], [40, 1], prompt=16, predicted=[1, 1], etas=(32,))
     equal(result.status, [DROPPED, COMPLETED])
-    equal(result.completion, [NAN, 17])
-    assert result.end == 17
+    equal(result.completion, [NAN, 18])
+    assert result.end == 18
 
 
 def test_capacity_counts_whole_blocks() -> None:
     # 47 tokens are 2 blocks, 32 tokens
-    result = run(cap(8), [0, 0], [1, 1], prompt=[32, 31], etas=(47,))
+    result = run(cap(8), [0, 0], [1, 1], prompt=[33, 32], etas=(47,))
     equal(result.status, [REJECTED, COMPLETED])
 
 
 def test_a_half_prefilled_member_leaves_and_stands_before_the_others() -> None:
-    # 5 blocks, budget 2.  0 (31 tokens) is prefilled at 16, together with the first token of 1.  At 32 it has 48 tokens
-    # and needs a fourth block beside the 2 of request 1, which has 17 of its 31 and no output yet.
+    # 5 blocks, budget 2.  0 (31 tokens) is prefilled at 16, together with the first token of 1.  At 33 it has 49 tokens
+    # and needs a fourth block beside the 2 of request 1, which has 18 of its 31 and no output yet.
     views, policy = watch(cap(8))
     result = run(
         policy,
@@ -85,9 +112,9 @@ def test_a_half_prefilled_member_leaves_and_stands_before_the_others() -> None:
         queueing=Queueing(discipline="sjf"),
     )
     equal(result.dispatch[:2], [0, 15])
-    assert sum(row[3] for row in result.iterations if row[0] <= 32) == 31 + 17
-    at_32 = [view for view in views if view.now == 32]
-    assert [view.head_number for view in at_32] == [(1, 1)]
+    assert sum(row[3] for row in result.iterations if row[0] <= 33) == 31 + 18
+    at_33 = [view for view in views if view.now == 33]
+    assert [view.head_number for view in at_33] == [(1, 1)]
     assert result.preemptions[1] >= 1
     assert result.first_token[1] > 40
     equal(result.status, [COMPLETED] * 3)

@@ -1,0 +1,81 @@
+"""Asynchronous scheduling: an iteration is composed when the one before it begins (docs/reference/continuous.md, 10).
+
+So at a boundary the scheduler knows what arrived before the iteration that ends there began, and members that complete
+there keep their seats and blocks until the decisions of the instant are made.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmsched_env.compiler.parts import part
+from llmsched_env.core.layout import NONE
+from llmsched_env.engines.continuous.memory import blocks_of
+from llmsched_env.engines.continuous.segments import boundary_s
+
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
+
+@part
+def note_composition(params, server, k):
+    """Server stands at the ``k``-th boundary of its segment: what follows was composed one boundary earlier."""
+    if params.ahead:
+        server.set.composed, server.set.known = 1, boundary_s(server, k - 1.0)
+
+
+@part
+def release(server):
+    """The composition of this instant is made, or is empty: from now on everything up to now is known."""
+    server.set.composed = server.set.quiet = server.set.leaving = 0
+    server.set.leaving_blocks = 0.0
+
+
+@part
+def held_blocks(request):
+    """Blocks of a request that is complete: its last token never had a slot."""
+    return blocks_of(request.prompt + request.output - 1)
+
+
+@part
+def keep_seat(state: State, s, i):
+    """Request ``i``, which completes now, keeps its seat and its blocks on server ``s`` for this composition."""
+    server, request = state.servers[s], state.requests[i]
+    request.next = server.set.leaving_head if server.set.leaving > 0 else NONE
+    server.set.leaving_head = i
+    server.set.leaving += 1
+    server.set.leaving_blocks += held_blocks(request)
+
+
+@part
+def newest_leaving(state: State, server):
+    """The largest number among those that complete now, or NONE."""
+    best = NONE
+    i = server.set.leaving_head if server.set.leaving > 0 else NONE
+    while i != NONE:
+        best = max(best, i)
+        i = state.requests[i].next
+    return best
+
+
+@part
+def give_up_seat(state: State, server, i):
+    """Request ``i``, which completes now, is preempted by the composition: it is complete all the same."""
+    request = state.requests[i]
+    if server.set.leaving_head == i:
+        server.set.leaving_head = request.next
+    else:
+        before = server.set.leaving_head
+        while state.requests[before].next != i:
+            before = state.requests[before].next
+        state.requests[before].next = request.next
+    server.set.leaving -= 1
+    server.set.leaving_blocks -= held_blocks(request)
+    request.preemptions += 1
+    state.counts.preempted += 1
+
+
+@part
+def is_known(server, request):
+    """Whether ``request`` had arrived when the iteration was composed."""
+    return server.set.composed == 0 or request.arrival <= server.set.known

@@ -1,0 +1,94 @@
+"""KV memory in blocks: what the members of a running set hold and need (docs/reference/continuous.md, 3. Memory).
+
+An iteration needs slots for the tokens that it computes.  A decoding member of context x computes the KV of its newest
+token in its next iteration: until then it holds ceil((x - 1) / 16) blocks.  A prompt takes its blocks chunk by chunk.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from llmsched_env.compiler.parts import part
+from llmsched_env.core.constants import BLOCK_TOKENS
+
+if TYPE_CHECKING:
+    from llmsched_env.core.rows import State
+
+ENDLESS = 2**62
+"""Iterations until a memory without limit is full."""
+
+
+@part
+def to_prefill(request):
+    """Tokens of ``request`` that a stay begins with: its prompt and what it generated in earlier stays."""
+    return request.prompt + request.generated
+
+
+@part
+def budget_left(params, server):
+    """Tokens that the next iteration has for prompts."""
+    return math.inf if params.prefill_first else params.token_budget - server.set.decoding
+
+
+@part
+def blocks_of(tokens):
+    """Blocks that ``tokens`` take."""
+    return float((tokens + BLOCK_TOKENS - 1) // BLOCK_TOKENS)
+
+
+@part
+def change_residue(server, context, number):
+    """``number`` more decoding members of ``context`` tokens now."""
+    server.set.residue[(context - 1 - server.set.iteration) % BLOCK_TOKENS] += number
+
+
+@part
+def _residue(server, ahead):
+    """Decoding members whose tokens in blocks are ``ahead`` (1 to 16) modulo 16 at the start of the segment."""
+    return server.set.residue[(ahead - server.set.iteration) % BLOCK_TOKENS]
+
+
+@part
+def blocks_after(server, k):
+    """Blocks held after ``k`` iterations of the segment, prompts that they prefill apart."""
+    whole, rest = k // BLOCK_TOKENS, k % BLOCK_TOKENS
+    blocks = server.set.blocks + whole * server.set.decoding
+    for step in range(rest):  # a full last block needs another one
+        blocks += _residue(server, BLOCK_TOKENS - step)
+    return blocks
+
+
+@part
+def prompt_blocks(state: State, server):
+    """Blocks that the chunks of the next iteration take; only the last prompt may end later than that."""
+    if server.set.prefilling == 0:
+        return 0.0
+    beyond = server.set.backlog - budget_left(state.params, server)
+    if beyond <= 0.0:
+        return server.set.prompt_blocks
+    whole = to_prefill(state.requests[server.set.prefill_tail])
+    return server.set.prompt_blocks - (blocks_of(whole) - blocks_of(whole - int(beyond)))
+
+
+@part
+def need(state: State, server):
+    """Blocks that the members hold in the iteration after the boundary where the server stands, or will be asked."""
+    return blocks_after(server, server.set.boundary + 1) + prompt_blocks(state, server)
+
+
+@part
+def iterations_that_fit(server, capacity):
+    """Iterations after which the decoding members still fit into ``capacity`` blocks (no member prefills)."""
+    if capacity == math.inf:
+        return ENDLESS
+    room = capacity - server.set.blocks
+    whole = int(room // server.set.decoding)
+    room -= whole * server.set.decoding
+    rest = 0
+    while rest < BLOCK_TOKENS - 1:
+        room -= _residue(server, BLOCK_TOKENS - rest)
+        if room < 0.0:
+            break
+        rest += 1
+    return BLOCK_TOKENS * whole + rest

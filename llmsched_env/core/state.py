@@ -1,7 +1,8 @@
 """The arrays of a simulator, in one table: what each holds, its type and its shape.
 
-Types, allocation and the view of one lane are all made from TABLE.  Behind a name in the shape stands a number of
-Sizes; an array whose shape begins with "lanes" is state and has a row for every lane, another one holds parameters.
+Types and allocation are made from TABLE, and the view of one lane follows it.  Behind a name in the shape stands a
+number of Sizes; an array whose shape begins with "lanes" is state and has a row for every lane, another one holds
+parameters.
 """
 
 from __future__ import annotations
@@ -90,7 +91,7 @@ NAMES = tuple(spec.name for spec in TABLE)
 Arrays: Any = namedtuple("Arrays", NAMES)  # type: ignore[misc]
 """The arrays of all lanes."""
 
-State: Any = namedtuple("State", (*NAMES, "counts"))  # type: ignore[misc]
+State: Any = namedtuple("State", [*NAMES, "counts"])  # type: ignore[misc]
 """One lane as the kernels see it: the same names without the axis of lanes; ``counts`` is LANE.counts."""
 
 ARRAYS = types.NamedTuple([typeof(np.zeros((1,) * len(spec.shape), spec.kind)) for spec in TABLE], Arrays)
@@ -118,23 +119,23 @@ def allocate(sizes: Sizes) -> Any:
     return Arrays(*(records(np.zeros(shape_of(spec, sizes), spec.kind)) for spec in TABLE))
 
 
-def _view_of(spec: ArraySpec) -> str:
-    """The expression for the part of an array that belongs to lane i; a row alone is a record."""
-    if spec.shape == ("one",):
-        return f"borrow(arrays.{spec.name})[0]"
-    if not spec.by_lane:
-        return f"borrow(arrays.{spec.name})"
-    part = f"arrays.{spec.name}"
-    return f"borrow({part})[i]" if len(spec.shape) == 1 else f"borrow({part}[i])"
-
-
-_SOURCE = f"""
+@njit(inline="always")  # a State holds records, which a compiled function cannot return
 def lane_state(arrays, i):
-    {", ".join(NAMES)} = {", ".join(map(_view_of, TABLE))}
-    return State({", ".join(NAMES)}, lane.counts)
-"""
-_SCOPE: dict[str, Any] = {"State": State, "borrow": borrow}
-exec(_SOURCE, _SCOPE)  # a name for a row of TABLE
-
-lane_state = njit(inline="always")(_SCOPE["lane_state"])  # a State holds records, which a function cannot return
-"""``lane_state(arrays, i)``: lane i of the arrays, a State.  Inlined where it is called."""
+    """Lane ``i`` of the arrays, a State: one line for each row of TABLE, in its order (a test holds it)."""
+    lane = borrow(arrays.lane)[i]
+    return State(  # type: ignore[call-arg]
+        borrow(arrays.params)[0],
+        borrow(arrays.hardware),
+        lane,
+        borrow(arrays.bins[i]),
+        borrow(arrays.servers[i]),
+        borrow(arrays.requests[i]),
+        borrow(arrays.heap[i]),
+        borrow(arrays.slos[i]),
+        borrow(arrays.members[i]),
+        borrow(arrays.log[i]),
+        borrow(arrays.gaps[i]),
+        borrow(arrays.slots[i]),
+        borrow(arrays.expiry[i]),
+        lane.counts,
+    )

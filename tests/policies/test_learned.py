@@ -19,12 +19,13 @@ from llmsched.policies import Bound, parse
 from llmsched.policies.network import batch_scores, checkpoint
 from llmsched.policies.network.batch_layout import CHOICE, DERIVED, LAYOUT, OVERDUE, OWN, SHARED
 from llmsched.policies.network.layouts import LAYOUTS
+from llmsched_env import datafiles
 from llmsched_env.config import SLO, Queueing, Server, SimConfig
 from llmsched_env.core.layout import RECORD
 from llmsched_env.core.view.observation import PER_BIN
 from llmsched_env.envs.lanes import DEFAULT_SCALE_S
 from llmsched_env.envs.spaces import ladder
-from llmsched_env.profiles import load_profile, shipped_profiles
+from llmsched_env.profiles import load_profile
 from llmsched_env.simulation.simulator import simulate
 from llmsched_env.workload.bins import bin_edges
 from llmsched_env.workload.targets import alone_target_s
@@ -309,7 +310,7 @@ def test_equal_runs_are_equal_and_weights_matter(tmp_path: Path) -> None:
     assert first != run(bound_to(tmp_path, seed=1), config()).requests.tobytes()
 
 
-@pytest.mark.parametrize("profile", shipped_profiles())
+@pytest.mark.parametrize("profile", datafiles.shipped("profiles"))  # the atlas is for the next weights
 def test_one_policy_for_every_profile(profile: str) -> None:
     """All that is not too large for the memory is served, at light load nearly all of it in time."""
     system = config(profile=profile)

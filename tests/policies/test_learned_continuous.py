@@ -17,9 +17,10 @@ from llmsched.eval import benchmark
 from llmsched.policies import Bound, parse
 from llmsched.policies.network import checkpoint, continuous_features, continuous_scores
 from llmsched.policies.network.continuous_layout import FEATURES, INPUTS, LAYOUT, shapes
+from llmsched_env import datafiles
 from llmsched_env.config import SLO, Queueing, Server, SimConfig
 from llmsched_env.core.layout import RECORD
-from llmsched_env.profiles import load_profile, shipped_profiles
+from llmsched_env.profiles import load_profile
 from llmsched_env.simulation.simulator import simulate
 from llmsched_env.workload.bins import bin_edges
 from llmsched_env.workload.targets import alone_slo
@@ -28,7 +29,7 @@ from tests.policies.test_learned import random_arrays as batch_arrays
 
 ROOT = Path(__file__).resolve().parents[2]
 ABOUT = {"command": "none", "engine": "continuous"}
-USABLE = [name for name in shipped_profiles() if load_profile(name).form != "batch-length"]
+USABLE = [name for name in datafiles.shipped("profiles") if load_profile(name).form != "batch-length"]
 
 
 def random_arrays(hidden: int, seed: int = 0) -> dict[str, NDArray[np.float64]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import runpy
 from pathlib import Path
 
@@ -28,6 +30,16 @@ def test_arrays_follow_the_table() -> None:
         assert array.shape == tuple(axes[name] for name in spec.shape), spec.name
         assert array.dtype.type is np.dtype(spec.kind).type or array.dtype.fields == np.dtype(spec.kind).fields
         assert not any(np.ascontiguousarray(array).tobytes())
+
+
+def test_the_view_of_a_lane_follows_the_table() -> None:
+    """Every array stands in its own place of a State, and an array of lanes is read at the lane."""
+    source = inspect.getsource(getattr(state.lane_state, "py_func", state.lane_state))
+    parts = re.findall(r"^ {8}(?:borrow\(arrays\.)?(\w+)(.*),$", source.split("return State(")[1], re.MULTILINE)
+    assert [name for name, _ in parts] == [*state.NAMES, "lane"]
+    for spec, (name, place) in zip(state.TABLE, parts, strict=False):
+        row = ")[0]" if spec.shape == ("one",) else ")"
+        assert place == ("" if name == "lane" else "[i])" if spec.by_lane else row), name
 
 
 def test_parameters_and_counts_are_no_state() -> None:

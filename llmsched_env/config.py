@@ -93,6 +93,7 @@ class Continuous:
     admission: str = default("admission")
     prefill: str = default("prefill")
     scheduling: str = default("scheduling")
+    prefix_cache: str = default("prefix_cache")
     token_budget: float = default("token_budget")
     routing: str = default("routing")
     watermark: float = default("watermark")

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.files.showing import shortened
 
 MAX_TOKENS = 2**31 - 1
 """Largest prompt or output length a request record can hold."""
 
 MAX_CLASSES = 128
+
+MAX_HASH = 2**63
+
+
+_COLUMNS = (
+    *("arrival_s", "prompt_tokens", "output_tokens", "predicted_tokens", "slo_class"),
+    *("hashes", "hashed_tokens"),
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +33,12 @@ class Requests:
     ``arrival_s`` float64 seconds; ``prompt_tokens``, ``output_tokens``, ``predicted_tokens`` int32, all
     at least 1; ``slo_class`` int8.  ``output_tokens`` is the truth that no scheduler sees.
     Anything array-like is taken, and copied where it has another dtype; ``ValueError`` names the first bad row.
+
+    What the tokens are, for the prefix cache, where it is known: ``hashes`` (M,) int64, those of request 0, then of
+    request 1, ...; ``hashed_tokens`` (N,) int32, how many of a request's tokens (its prompt, then its output) they
+    cover; ``hash_tokens``, the tokens of one hash, a multiple of 16.  Request i has
+    ceil(hashed_tokens[i] / hash_tokens) of them.  Equal hashes mean equal tokens after equal tokens
+    (docs/reference/continuous.md, 11).
     """
 
     arrival_s: NDArray[np.float64]
@@ -30,6 +46,9 @@ class Requests:
     output_tokens: NDArray[np.int32]
     predicted_tokens: NDArray[np.int32]
     slo_class: NDArray[np.int8]
+    hashes: NDArray[np.int64] | None = None
+    hashed_tokens: NDArray[np.int32] | None = None
+    hash_tokens: int = BLOCK_TOKENS
 
     def __post_init__(self) -> None:
         arrival = _owned("arrival_s", self.arrival_s, np.float64)
@@ -46,6 +65,56 @@ class Requests:
         wanted = f"a class number from 0 to {MAX_CLASSES - 1}"
         classes = _column("slo_class", self.slo_class, len(arrival), 0, MAX_CLASSES - 1, wanted, np.int8)
         object.__setattr__(self, "slo_class", classes)
+        if self.hashes is not None or self.hashed_tokens is not None:
+            self._check_hashes()
+
+    def _check_hashes(self) -> None:
+        if self.hashes is None or self.hashed_tokens is None:
+            raise ValueError("hashes and hashed_tokens go together: give both, or none of them.")
+        span = self.hash_tokens
+        if isinstance(span, bool) or not isinstance(span, int) or span < BLOCK_TOKENS or span % BLOCK_TOKENS:
+            raise ValueError(f"hash_tokens={shortened(str(span))} is not allowed: give a multiple of {BLOCK_TOKENS}.")
+        most = self.prompt_tokens.astype(np.int64) + self.output_tokens
+        wanted = "a whole number from 0 to the request's prompt and output"
+        covered = _column("hashed_tokens", self.hashed_tokens, len(self), 0, 2 * MAX_TOKENS, wanted, np.int64)
+        _first_bad(covered > most, "hashed_tokens", covered, wanted)
+        object.__setattr__(self, "hashed_tokens", covered.astype(np.int32))
+        hashes = np.asarray(self.hashes)
+        count = int(self.hash_offsets[-1])
+        wanted = f"a whole number of 64 bits, {count} in all: one for every {span} of hashed_tokens"
+        found = _column("hashes", hashes, count, -MAX_HASH, MAX_HASH - 1, wanted, np.int64)
+        object.__setattr__(self, "hashes", found)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Requests]) -> Requests:
+        """All of ``parts`` (at least one), which follow each other; all have hashes, of one size, or none has."""
+        names = [name for name in _COLUMNS if getattr(parts[0], name) is not None]
+        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        return cls(**columns, hash_tokens=parts[0].hash_tokens)
+
+    @property
+    def hash_offsets(self) -> NDArray[np.int64]:
+        """Places in ``hashes`` (N + 1,): those of request i begin at the i-th and end before the next."""
+        assert self.hashed_tokens is not None
+        counts = -(-self.hashed_tokens.astype(np.int64) // self.hash_tokens)
+        return np.concatenate(([0], np.cumsum(counts)))
+
+    def part(self, first: int, last: int, start_s: float = 0.0) -> Requests:
+        """Requests first, ..., last - 1 with their hashes; ``start_s`` becomes time 0."""
+        rows, found = slice(first, last), None
+        if self.hashes is not None and self.hashed_tokens is not None:
+            offsets = self.hash_offsets
+            found = self.hashes[offsets[first] : offsets[max(first, min(last, len(self)))]]
+        return Requests(
+            self.arrival_s[rows] - start_s,
+            self.prompt_tokens[rows],
+            self.output_tokens[rows],
+            self.predicted_tokens[rows],
+            self.slo_class[rows],
+            found,
+            None if self.hashed_tokens is None else self.hashed_tokens[rows],
+            self.hash_tokens,
+        )
 
     def __len__(self) -> int:
         return len(self.arrival_s)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from llmsched.eval.cli.findings import Findings
 from llmsched.eval.cli.frame import Experiment, Session, plain_parser
 from llmsched.eval.cli.progress import Progress
-from llmsched.eval.reality.vllm_systems import COEFFICIENTS, Stamps, System, read_stamps, read_systems
+from llmsched.eval.reality.vllm_systems import COEFFICIENTS, FIRST_OUTPUT, Stamps, System, read_stamps, read_systems
 from llmsched.policies import parse
 from llmsched_env.config import SLO, Continuous, Server, SimConfig
 from llmsched_env.core.constants import BLOCK_TOKENS
@@ -82,14 +84,13 @@ class ParityFindings(Findings):
 def find(session: Session) -> Findings:
     """Read, run, compare."""
     options = session.options
-    if options.prefix_cache:
-        raise ValueError("--prefix-cache: the engine has no prefix cache yet: give stamps of vLLM without it.")
-    systems = read_systems(options.systems)
-    stamps = read_stamps(options.stamps, systems)
+    systems = read_systems(options.systems, cached=options.prefix_cache)
+    stamps = read_stamps(options.stamps, systems, cached=options.prefix_cache)
     found: list[Divergence | None] = []
     with Progress("vllm_parity", len(systems), float(len(systems))) as progress:
         for place, (system, expected) in enumerate(zip(systems, stamps, strict=True)):
-            found.append(divergence(place, system, expected, run(place, admissible(system), options.scheduling)))
+            ours = run(place, admissible(system), options.scheduling, options.prefix_cache)
+            found.append(divergence(place, system, expected, ours))
             progress.step(f"system {place}", 1.0)
     different = [one for one in found if one is not None]
     return ParityFindings(
@@ -105,14 +106,35 @@ def admissible(system: System) -> System:
     keeps all later ones out, while the engine rejects it."""
     room = BLOCK_TOKENS * system.blocks
     n = next((i for i, tokens in enumerate(system.prompt) if tokens > room), len(system.prompt))
-    rows = {name: getattr(system, name)[:n] for name in ("arrival", "prompt", "output")}
+    rows = {name: getattr(system, name)[:n] for name in ("arrival", "prompt", "output", "tokens")}
     return System(system.blocks, system.seqs, system.budget, system.coef_ms, **rows)
 
 
-def run(place: int, system: System, scheduling: str) -> Stamps:
+def hashed(system: System) -> Requests:
+    """The requests, with a hash for every block of their prompts and outputs where the tokens are known."""
+    if not system.tokens:
+        return Requests.checked(system.arrival, system.prompt, system.output)
+    known: dict[tuple[int, tuple[int, ...]], int] = {}
+    hashes, covered = [], []
+    for i, (ids, output) in enumerate(zip(system.tokens, system.output, strict=True)):
+        sequence = ids + (FIRST_OUTPUT + i,) * output
+        before = 0
+        for end in range(BLOCK_TOKENS, len(sequence) + 1, BLOCK_TOKENS):
+            before = known.setdefault((before, sequence[end - BLOCK_TOKENS : end]), len(known) + 1)
+            hashes.append(before)
+        covered.append(len(sequence) // BLOCK_TOKENS * BLOCK_TOKENS)
+    return replace(
+        Requests.checked(system.arrival, system.prompt, system.output),
+        hashes=np.array(hashes, np.int64),
+        hashed_tokens=np.array(covered, np.int32),
+    )
+
+
+def run(place: int, system: System, scheduling: str, prefix_cache: bool = False) -> Stamps:
     """The stamps of the engine; ``place`` names the system in a ``ValueError``."""
     if not system.arrival:
         return Stamps((), (), ())
+    cache = "on" if prefix_cache else "off"
     try:
         coefficients = dict(zip(COEFFICIENTS, system.coef_ms, strict=True))
         profile = Profile("system", "split", coefficients, float(BLOCK_TOKENS * system.blocks))
@@ -121,14 +143,16 @@ def run(place: int, system: System, scheduling: str) -> Stamps:
             max_batch=system.seqs,
             slos=(SLO(),),
             engine="continuous",
-            continuous=Continuous(token_budget=system.budget, watermark=0.0, scheduling=scheduling),
+            continuous=Continuous(token_budget=system.budget, watermark=0.0, scheduling=scheduling, prefix_cache=cache),
         )
-        requests = Requests.checked(system.arrival, system.prompt, system.output)
+        requests = hashed(system)
         ready = parse("sarathi").ready(config)
     except ValueError as error:
         raise ValueError(f"system {place}: {error}") from None
-    rows = simulate(ready.config, requests, ready.decide, **ready.options).requests
-    return Stamps(_times(rows["first_token"]), _times(rows["completion"]), tuple(map(int, rows["preemptions"])))
+    result = simulate(ready.config, requests, ready.decide, **ready.options)
+    rows, cached = result.requests, () if result.cached_tokens is None else result.cached_tokens
+    preempted = tuple(map(int, rows["preemptions"]))
+    return Stamps(_times(rows["first_token"]), _times(rows["completion"]), preempted, tuple(map(int, cached)))
 
 
 def _times(column: Any) -> tuple[float | None, ...]:
@@ -151,9 +175,12 @@ def divergence(place: int, system: System, vllm: Stamps, engine: Stamps) -> Dive
                 continue
             when = min(time for time in (theirs, ours) if time is not None)
             found.append((when, Divergence(place, i, stamp, theirs, ours)))
-        counts = vllm.preempted[i], engine.preempted[i]
-        if counts[0] != counts[1] and not (blocked and vllm.done[i] is None):
-            found.append((math.inf, Divergence(place, i, "preempted", *counts)))
+        for count in ("preempted", "cached"):
+            if not getattr(vllm, count) or (blocked and vllm.done[i] is None):
+                continue
+            theirs, ours = getattr(vllm, count)[i], getattr(engine, count)[i]
+            if theirs != ours:
+                found.append((math.inf, Divergence(place, i, count, theirs, ours)))
     return min(found, key=lambda one: one[0])[1] if found else None
 
 

@@ -16,6 +16,8 @@ from llmsched_env.files.reading import CannotReadError, json_of, read_bytes, unp
 from llmsched_env.requests import MAX_TOKENS
 
 COEFFICIENTS = ("d0", "d1", "d2", "p0", "p1", "p2")
+FIRST_OUTPUT = 100_000
+"""Id of the output tokens of request 0."""
 MOST_BLOCKS = 10**9
 MOST_SEQUENCES = 2**20
 SHOWN = 40
@@ -26,7 +28,8 @@ SHOWN = 40
 class System:
     """A server (``blocks`` of 16 tokens, ``seqs``, ``budget``, ``coef_ms``) and its N requests in order of arrival.
 
-    ``arrival`` in seconds, ``prompt`` and ``output`` in tokens.
+    ``arrival`` in seconds, ``prompt`` and ``output`` in tokens.  With a prefix cache ``tokens``: the ids of each
+    prompt's tokens; those of the output of request i all have the id FIRST_OUTPUT + i.
     """
 
     blocks: int
@@ -36,29 +39,37 @@ class System:
     arrival: tuple[float, ...]
     prompt: tuple[int, ...]
     output: tuple[int, ...]
+    tokens: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
 class Stamps:
-    """Of N requests: when the first token and the last came (s; None: never), and how often each was preempted."""
+    """Of N requests: when the first token and the last came (s; None: never), and how often each was preempted.
+
+    With a prefix cache ``cached``: tokens that each found in it, over all admissions.
+    """
 
     first: tuple[float | None, ...]
     done: tuple[float | None, ...]
     preempted: tuple[int, ...]
+    cached: tuple[int, ...] = ()
 
 
-def read_systems(path: Path) -> list[System]:
-    """The systems in ``path`` (JSON, also gzip); ``ValueError`` in one line that names the system and the field."""
-    return [_system(f"{path}: system {place}", row) for place, row in enumerate(_rows("SYSTEMS", path))]
+def read_systems(path: Path, *, cached: bool = False) -> list[System]:
+    """The systems in ``path`` (JSON, also gzip), ``cached``: with their tokens.
+
+    ``ValueError`` in one line that names the system and the field.
+    """
+    return [_system(f"{path}: system {place}", row, cached) for place, row in enumerate(_rows("SYSTEMS", path))]
 
 
-def read_stamps(path: Path, systems: Sequence[System]) -> list[Stamps]:
+def read_stamps(path: Path, systems: Sequence[System], *, cached: bool = False) -> list[Stamps]:
     """The stamps in ``path``, one for each of ``systems``; ``ValueError`` as in `read_systems`."""
     rows = _rows("STAMPS", path)
     if len(rows) != len(systems):
         raise ValueError(f"{path}: stamps of {len(rows)} systems for {len(systems)} systems: give files that match.")
     pairs = zip(rows, systems, strict=True)
-    return [_stamps(f"{path}: system {place}", row, len(one.arrival)) for place, (row, one) in enumerate(pairs)]
+    return [_stamps(f"{path}: system {place}", row, len(one.arrival), cached) for place, (row, one) in enumerate(pairs)]
 
 
 def _rows(what: str, path: Path) -> list[Mapping[str, Any]]:
@@ -71,7 +82,7 @@ def _rows(what: str, path: Path) -> list[Mapping[str, Any]]:
     return found
 
 
-def _system(where: str, row: Mapping[str, Any]) -> System:
+def _system(where: str, row: Mapping[str, Any], cached: bool) -> System:
     arrival = _list(where, row, "arrival", _is_time, "seconds, at least 0")
     if not arrival:
         raise ValueError(f"{where}: 'arrival' is empty: give at least one request.")
@@ -79,22 +90,38 @@ def _system(where: str, row: Mapping[str, Any]) -> System:
         raise ValueError(f"{where}: 'arrival' is not in ascending order: sort the requests by arrival.")
     n, tokens = len(arrival), f"whole numbers from 1 to {MAX_TOKENS:,}"
     coefficients = _list(where, row, "coef_ms", _is_time, "milliseconds, at least 0", len(COEFFICIENTS))
+    prompt = _list(where, row, "prompt", _is_tokens, tokens, n)
     return System(
         blocks=_whole(where, row, "blocks", MOST_BLOCKS),
         seqs=_whole(where, row, "seqs", MOST_SEQUENCES),
         budget=_whole(where, row, "budget", 10**9),
         coef_ms=tuple(map(float, coefficients)),
         arrival=tuple(map(float, arrival)),
-        prompt=_list(where, row, "prompt", _is_tokens, tokens, n),
+        prompt=prompt,
         output=_list(where, row, "output", _is_tokens, tokens, n),
+        tokens=_contents(where, row, prompt) if cached else (),
     )
 
 
-def _stamps(where: str, row: Mapping[str, Any], n: int) -> Stamps:
+def _contents(where: str, row: Mapping[str, Any], prompt: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """The ids of the prompts' tokens."""
+    rows = _list(where, row, "tokens", lambda value: type(value) is list, "lists of token ids", len(prompt))
+    for i, (ids, n) in enumerate(zip(rows, prompt, strict=True)):
+        if len(ids) != n:
+            raise ValueError(
+                f"{where}: 'tokens' of request {i} has {len(ids)} values: give {n}, as many as its prompt."
+            )
+        if not all(_is_count(value) for value in ids):
+            raise ValueError(f"{where}: 'tokens' of request {i} holds what is no id: give whole numbers from 0.")
+    return tuple(tuple(ids) for ids in rows)
+
+
+def _stamps(where: str, row: Mapping[str, Any], n: int, with_cache: bool) -> Stamps:
     first = _list(where, row, "first", _is_stamp, "seconds or null", n)
     done = _list(where, row, "done", _is_stamp, "seconds or null", n)
     preempted = _list(where, row, "preempted", _is_count, "whole numbers from 0", n)
-    return Stamps(first, done, preempted)
+    cached = _list(where, row, "cached", _is_count, "whole numbers from 0", n) if with_cache else ()
+    return Stamps(first, done, preempted, cached)
 
 
 def _whole(where: str, row: Mapping[str, Any], name: str, most: int) -> int:

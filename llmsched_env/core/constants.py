@@ -9,6 +9,9 @@ PENDING, WAITING, IN_SERVICE, COMPLETED, REJECTED, DROPPED = range(-1, 5)
 MAX_BINS = 32
 """Most bins of predicted length that a simulation can have (the layout of the decision record is fixed)."""
 
+CHOICES = MAX_BINS + 2
+"""Entries of everything that exists per choice: K bins, then number K, `any`, then number K + 1, the overdue queue."""
+
 MAX_SERVERS = 128
 """Most servers a simulation can have."""
 

@@ -175,7 +175,8 @@ def alone_s(hardware, prompt, token):
 
 
 @part
-def _hash(x):
+def mixed_bits(x):
+    """The finaliser of SplitMix64: 64 bits, each of which depends on all bits of ``x``."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -191,7 +192,7 @@ def noise_factor(sigma, key, batch_number):
         return 1.0
     x = np.uint64(key) + np.uint64(2 * batch_number + 1) * np.uint64(0x9E3779B97F4A7C15)
     scale = 1.0 / 9007199254740992.0
-    u = (np.float64(_hash(x) >> np.uint64(11)) + 1.0) * scale
-    v = np.float64(_hash(x + np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)) * scale
+    u = (np.float64(mixed_bits(x) >> np.uint64(11)) + 1.0) * scale
+    v = np.float64(mixed_bits(x + np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)) * scale
     z = math.sqrt(-2.0 * math.log(u)) * math.cos(2.0 * math.pi * v)
     return math.exp(sigma * z - 0.5 * sigma * sigma)

@@ -10,6 +10,7 @@ import numpy as np
 
 from llmsched_env.core.constants import (  # noqa: F401  (sentinels and statuses are part of the layout)
     BLOCK_TOKENS,
+    CHOICES,
     COMPLETED,
     DROPPED,
     IN_SERVICE,
@@ -21,6 +22,7 @@ from llmsched_env.core.constants import (  # noqa: F401  (sentinels and statuses
     REJECTED,
     WAITING,
 )
+from llmsched_env.core.view.row import OUTCOME, RECORD  # noqa: F401
 
 # What `advance` returns.
 DECIDE, DRAINED, HORIZON, NEED_MORE, BAD_BIN, BAD_SIZE = range(6)
@@ -33,9 +35,6 @@ SKIP, START, STEP = range(3)
 
 # Latency forms (profiles.FORMS in this order) and the two lengths of `batch-length`.
 SPLIT, TOKENS, BATCH_LENGTH, AFFINE, FLOOR, EXPERTS, TABLE = range(7)
-
-CHOICES = MAX_BINS + 2
-"""Entries of everything that exists per choice: K bins, then number K, `any`, then number K + 1, the overdue queue."""
 
 REQUEST = np.dtype(
     [
@@ -200,6 +199,59 @@ IDLE, DECODING, PREFILLING = range(3)
 SLOT = np.dtype([("request", "i4"), ("finish", "i8")], align=True)
 """A decoding member: the iteration of its server that gives its last token.  A heap per server, first end first."""
 
+CHAIN = np.dtype(  # a request as the prefix cache sees it (docs/reference/continuous.md, 11)
+    [
+        ("hashes", "i8"),  # place of its first hash in State.hashes
+        ("keyed", "i4"),  # its blocks that hashes cover wholly
+        ("span", "i4"),  # blocks that a hash covers
+        ("own", "i8"),  # makes the keys of its other blocks: a number that no other request has
+        ("table", "i8"),  # place of its first block in State.tables
+        ("held", "i4"),  # blocks that it refers to
+        ("named", "i4"),  # ... of which this many are named, the first ones
+        ("found", "i4"),  # blocks that it found at its last admission, or would find
+        ("cached", "i8"),  # tokens that it found, over all admissions
+        ("base", "i8"),  # while it decodes: context - iteration
+        ("next", "i4"),  # in its list of decoding members, or NONE
+        ("prev", "i4"),
+    ],
+    align=True,
+)
+
+POOL = np.dtype(  # the blocks of a server
+    [
+        ("size", "i4"),
+        ("free", "i4"),  # blocks that no member refers to
+        ("unnamed", "i4"),  # top of the stack of free ones without a name, or NONE
+        ("fresh", "i4"),  # first block that was never used
+        ("oldest", "i4"),  # ends of the queue of free ones with a name, or NONE
+        ("newest", "i4"),
+        ("ready", "i8"),  # first iteration that is not composed yet
+        ("planned", "i8"),  # iterations of the segment if nobody waits for a name
+        ("wanted", "i8"),  # iteration in which a member names what a refused request lacks, or NONE
+        ("head", "i4", (BLOCK_TOKENS,)),  # decoding members, lists by (context - 1 - iteration) mod 16, or NONE
+        ("tail", "i4", (BLOCK_TOKENS,)),
+        ("looked_up", "i8"),  # tokens, over all admissions
+        ("cached", "i8"),
+        ("recomputed", "i8"),
+        ("evicted", "i8"),  # blocks
+    ],
+    align=True,
+)
+
+BLOCK = np.dtype(
+    [
+        ("key", "u8"),  # its name; 0: none
+        ("refs", "i4"),  # members that refer to it
+        ("next", "i4"),  # in the stack or the queue of free blocks, or NONE
+        ("prev", "i4"),
+        ("chain", "i4"),  # next first block of a name in the same bucket, or NONE
+        ("twin", "i4"),  # next block of the same name, or NONE
+        ("twin_before", "i4"),
+        ("twin_last", "i4"),  # of the first block of a name: the last
+    ],
+    align=True,
+)
+
 EXPIRY = np.dtype([("at", "f8"), ("request", "i4")], align=True)
 """When a request becomes overdue.  A heap, soonest first."""
 
@@ -241,6 +293,7 @@ PARAMS = np.dtype(  # what stays as it is, the same for all lanes
         ("by_prompt", "i4"),  # admission by the blocks of the prompt
         ("prefill_first", "i4"),
         ("ahead", "i4"),  # 1: asynchronous scheduling
+        ("cached", "i4"),  # 1: there is a prefix cache
         ("routing", "i4"),  # place in config.ROUTINGS
         ("token_budget", "f8"),
         ("watermark", "f8"),
@@ -319,74 +372,6 @@ BATCH = np.dtype(  # the log, one row per batch
         ("start", "f8"),
         ("end", "f8"),
         ("kv_peak", "f8"),
-    ],
-    align=True,
-)
-
-RECORD = np.dtype(  # what a scheduler may know at a decision; docs/reference/policies.md explains it for users
-    [
-        ("now", "f8"),
-        ("num_bins", "i8"),  # K; number K means `any`
-        ("overdue", "i8"),  # the choice that means the overdue queue (K + 1), NONE: there is none
-        ("num_servers", "i8"),
-        ("server", "i8"),  # the one that is asked
-        ("max_batch", "i8"),
-        ("can_wait", "i8"),  # 0: no event can come, size 0 would mean (any, max_batch)
-        ("at_tick", "i8"),  # 1: woken by the tick
-        ("free_servers", "i8"),  # the asked one included
-        ("waiting", "i8"),  # in all bins
-        ("in_service", "i8"),
-        ("oldest_arrival", "f8"),  # of the waiting requests
-        ("last_arrival", "f8"),
-        ("rate_fast", "f8"),  # arrivals/s over about the last 16 and 256 gaps; 0 before the second arrival
-        ("rate_slow", "f8"),
-        ("completed", "i8"),
-        ("slo_ttft", "f8"),  # targets of class 0, s; inf: none
-        ("slo_tpot", "f8"),
-        ("slo_e2e", "f8"),
-        ("kv_tokens", "f8"),  # capacity of the asked server
-        ("kv_reserved_share", "f8"),  # reserved by running batches / capacity, mean over servers
-        ("server_batches", "i8"),  # completed batches of the asked server, and its last one:
-        ("last_size", "i8"),
-        ("last_service", "f8"),  # s
-        ("last_e2e", "f8"),  # largest E2E of its members, s
-        ("last_kv_share", "f8"),  # peak KV / capacity
-        ("continuous", "i8"),  # 1: the engine is `continuous`
-        # ... and only there, of the asked server
-        ("running", "i8"),  # members of its running set
-        ("decoding", "i8"),  # ... whose prompt is prefilled
-        ("kv_used", "f8"),  # tokens in the blocks that they take in the next iteration
-        ("prefill_left", "f8"),  # tokens of prompts that are still to be prefilled
-        # per choice: bins 0 to K - 1, `any` at K, the overdue queue at K + 1
-        ("queue_length", "i8", (CHOICES,)),
-        ("head_number", "i8", (CHOICES,)),  # request number, NONE when empty: orders heads by age
-        ("head_arrival", "f8", (CHOICES,)),  # inf when empty
-        ("head_prompt", "i8", (CHOICES,)),
-        ("head_predicted", "i8", (CHOICES,)),
-        ("head_deadline", "f8", (CHOICES,)),  # arrival + min(TTFT, E2E target) of its class
-        ("target", "i8", (CHOICES,)),  # the controllers' batch size
-        ("low", "f8", (CHOICES,)),
-        ("high", "f8", (CHOICES,)),
-        ("tau", "f8", (CHOICES,)),  # s; 0 before the first batch
-        ("mean_batch", "f8", (CHOICES,)),
-        ("mean_tokens", "f8", (CHOICES,)),  # mu: prompt + output of completed requests
-        # only where the registration asks for details (the environment always does)
-        ("batch_time", "f8", (CHOICES,)),  # predicted service time of the first min(length, target) here, s
-        ("slack", "f8", (CHOICES,)),  # head_deadline - now - batch_time, s
-        ("busy", "f8", (MAX_SERVERS,)),  # predicted remaining busy time by server, 0: free
-    ],
-    align=True,
-)
-
-OUTCOME = np.dtype(  # of one step of one lane; terms are per request of the episode, as the reward takes them
-    [
-        ("status", "i8"),  # DECIDE, DRAINED, HORIZON, or a refusal
-        ("miss", "f8"),  # - SLO misses / N
-        ("holding", "f8"),  # - integral of the requests in the system, s, / N
-        ("tardiness", "f8"),  # - integral of those whose deadline has passed, s, / N
-        ("elapsed_s", "f8"),
-        ("time_s", "f8"),
-        ("empty_choices", "i8"),
     ],
     align=True,
 )

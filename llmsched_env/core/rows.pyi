@@ -1,4 +1,4 @@
-# Made by docs/tools/make_state_stub.py from layout.py and state.py; a test holds it to them.
+# Made by docs/tools/make_state_stub.py from layout.py, view/row.py and state.py; a test holds it to them.
 """The rows of the state as classes: what kernels read and write by name.  There is no such module at run time."""
 
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -17,6 +17,63 @@ class Rows(Generic[Row]):
     def __getitem__(self, place: int) -> Row: ...
     def __setitem__(self, place: int, value: Row) -> None: ...
     def __len__(self) -> int: ...
+
+class Outcome(Fields):
+    status: int  # DECIDE, DRAINED, HORIZON, or a refusal
+    miss: float  # - SLO misses / N
+    holding: float  # - integral of the requests in the system, s, / N
+    tardiness: float  # - integral of those whose deadline has passed, s, / N
+    elapsed_s: float
+    time_s: float
+    empty_choices: int
+
+class Record(Fields):
+    now: float
+    num_bins: int  # K; number K means `any`
+    overdue: int  # the choice that means the overdue queue (K + 1), NONE: there is none
+    num_servers: int
+    server: int  # the one that is asked
+    max_batch: int
+    can_wait: int  # 0: no event can come, size 0 would mean (any, max_batch)
+    at_tick: int  # 1: woken by the tick
+    free_servers: int  # the asked one included
+    waiting: int  # in all bins
+    in_service: int
+    oldest_arrival: float  # of the waiting requests
+    last_arrival: float
+    rate_fast: float  # arrivals/s over about the last 16 and 256 gaps; 0 before the second arrival
+    rate_slow: float
+    completed: int
+    slo_ttft: float  # targets of class 0, s; inf: none
+    slo_tpot: float
+    slo_e2e: float
+    kv_tokens: float  # capacity of the asked server
+    kv_reserved_share: float  # reserved by running batches / capacity, mean over servers
+    server_batches: int  # completed batches of the asked server, and its last one:
+    last_size: int
+    last_service: float  # s
+    last_e2e: float  # largest E2E of its members, s
+    last_kv_share: float  # peak KV / capacity
+    continuous: int  # 1: the engine is `continuous`
+    running: int  # members of its running set
+    decoding: int  # ... whose prompt is prefilled
+    kv_used: float  # tokens in the blocks that they take in the next iteration
+    prefill_left: float  # tokens of prompts that are still to be prefilled
+    queue_length: Rows[int]
+    head_number: Rows[int]  # request number, NONE when empty: orders heads by age
+    head_arrival: Rows[float]  # inf when empty
+    head_prompt: Rows[int]
+    head_predicted: Rows[int]
+    head_deadline: Rows[float]  # arrival + min(TTFT, E2E target) of its class
+    target: Rows[int]  # the controllers' batch size
+    low: Rows[float]
+    high: Rows[float]
+    tau: Rows[float]  # s; 0 before the first batch
+    mean_batch: Rows[float]
+    mean_tokens: Rows[float]  # mu: prompt + output of completed requests
+    batch_time: Rows[float]  # predicted service time of the first min(length, target) here, s
+    slack: Rows[float]  # head_deadline - now - batch_time, s
+    busy: Rows[float]  # predicted remaining busy time by server, 0: free
 
 class Request(Fields):
     arrival: float
@@ -152,6 +209,47 @@ class Slot(Fields):
     request: int
     finish: int
 
+class Chain(Fields):
+    hashes: int  # place of its first hash in State.hashes
+    keyed: int  # its blocks that hashes cover wholly
+    span: int  # blocks that a hash covers
+    own: int  # makes the keys of its other blocks: a number that no other request has
+    table: int  # place of its first block in State.tables
+    held: int  # blocks that it refers to
+    named: int  # ... of which this many are named, the first ones
+    found: int  # blocks that it found at its last admission, or would find
+    cached: int  # tokens that it found, over all admissions
+    base: int  # while it decodes: context - iteration
+    next: int  # in its list of decoding members, or NONE
+    prev: int
+
+class Pool(Fields):
+    size: int
+    free: int  # blocks that no member refers to
+    unnamed: int  # top of the stack of free ones without a name, or NONE
+    fresh: int  # first block that was never used
+    oldest: int  # ends of the queue of free ones with a name, or NONE
+    newest: int
+    ready: int  # first iteration that is not composed yet
+    planned: int  # iterations of the segment if nobody waits for a name
+    wanted: int  # iteration in which a member names what a refused request lacks, or NONE
+    head: Rows[int]  # decoding members, lists by (context - 1 - iteration) mod 16, or NONE
+    tail: Rows[int]
+    looked_up: int  # tokens, over all admissions
+    cached: int
+    recomputed: int
+    evicted: int  # blocks
+
+class Block(Fields):
+    key: int  # its name; 0: none
+    refs: int  # members that refer to it
+    next: int  # in the stack or the queue of free blocks, or NONE
+    prev: int
+    chain: int  # next first block of a name in the same bucket, or NONE
+    twin: int  # next block of the same name, or NONE
+    twin_before: int
+    twin_last: int  # of the first block of a name: the last
+
 class Expiry(Fields):
     at: float
     request: int
@@ -190,6 +288,7 @@ class Params(Fields):
     by_prompt: int  # admission by the blocks of the prompt
     prefill_first: int
     ahead: int  # 1: asynchronous scheduling
+    cached: int  # 1: there is a prefix cache
     routing: int  # place in config.ROUTINGS
     token_budget: float
     watermark: float
@@ -259,63 +358,6 @@ class Batch(Fields):
     end: float
     kv_peak: float
 
-class Record(Fields):
-    now: float
-    num_bins: int  # K; number K means `any`
-    overdue: int  # the choice that means the overdue queue (K + 1), NONE: there is none
-    num_servers: int
-    server: int  # the one that is asked
-    max_batch: int
-    can_wait: int  # 0: no event can come, size 0 would mean (any, max_batch)
-    at_tick: int  # 1: woken by the tick
-    free_servers: int  # the asked one included
-    waiting: int  # in all bins
-    in_service: int
-    oldest_arrival: float  # of the waiting requests
-    last_arrival: float
-    rate_fast: float  # arrivals/s over about the last 16 and 256 gaps; 0 before the second arrival
-    rate_slow: float
-    completed: int
-    slo_ttft: float  # targets of class 0, s; inf: none
-    slo_tpot: float
-    slo_e2e: float
-    kv_tokens: float  # capacity of the asked server
-    kv_reserved_share: float  # reserved by running batches / capacity, mean over servers
-    server_batches: int  # completed batches of the asked server, and its last one:
-    last_size: int
-    last_service: float  # s
-    last_e2e: float  # largest E2E of its members, s
-    last_kv_share: float  # peak KV / capacity
-    continuous: int  # 1: the engine is `continuous`
-    running: int  # members of its running set
-    decoding: int  # ... whose prompt is prefilled
-    kv_used: float  # tokens in the blocks that they take in the next iteration
-    prefill_left: float  # tokens of prompts that are still to be prefilled
-    queue_length: Rows[int]
-    head_number: Rows[int]  # request number, NONE when empty: orders heads by age
-    head_arrival: Rows[float]  # inf when empty
-    head_prompt: Rows[int]
-    head_predicted: Rows[int]
-    head_deadline: Rows[float]  # arrival + min(TTFT, E2E target) of its class
-    target: Rows[int]  # the controllers' batch size
-    low: Rows[float]
-    high: Rows[float]
-    tau: Rows[float]  # s; 0 before the first batch
-    mean_batch: Rows[float]
-    mean_tokens: Rows[float]  # mu: prompt + output of completed requests
-    batch_time: Rows[float]  # predicted service time of the first min(length, target) here, s
-    slack: Rows[float]  # head_deadline - now - batch_time, s
-    busy: Rows[float]  # predicted remaining busy time by server, 0: free
-
-class Outcome(Fields):
-    status: int  # DECIDE, DRAINED, HORIZON, or a refusal
-    miss: float  # - SLO misses / N
-    holding: float  # - integral of the requests in the system, s, / N
-    tardiness: float  # - integral of those whose deadline has passed, s, / N
-    elapsed_s: float
-    time_s: float
-    empty_choices: int
-
 class State(NamedTuple):
     """One lane as the kernels see it (state.State)."""
 
@@ -332,4 +374,10 @@ class State(NamedTuple):
     gaps: Rows[int]  # histogram of the gaps between tokens, where it is kept
     slots: Rows[Rows[Slot]]  # decoding members of every server
     expiry: Rows[Expiry]  # when waiting requests become overdue
+    chains: Rows[Chain]  # request i as the prefix cache sees it
+    pools: Rows[Pool]  # the prefix cache of every server
+    blocks: Rows[Rows[Block]]  # ... its blocks
+    buckets: Any  # ... 1 + the first block of each list of names
+    hashes: Rows[int]  # hashes of the requests, one after the other
+    tables: Rows[int]  # blocks that the requests refer to, one after the other
     counts: Counts  # lane.counts

@@ -21,10 +21,13 @@ from llmsched_env.compiler.parts import jit_is_off
 from llmsched_env.core.layout import (
     BATCH,
     BIN,
+    BLOCK,
+    CHAIN,
     EXPIRY,
     HARDWARE,
     LANE,
     PARAMS,
+    POOL,
     REQUEST,
     SERVER,
     SLO_ROW,
@@ -38,7 +41,9 @@ class Sizes:
 
     ``rows`` of BIN, the controller of `any` included; ``queues``: rows that are queues; ``keyed`` (``expiring``):
     entries of each heap of a queue (of EXPIRY); ``set_size``: members of a running set; ``log``: batches that can be
-    logged; ``gaps``: bins of the histogram of gaps between tokens.  What a simulator has no use for has length 0 or 1.
+    logged; ``gaps``: bins of the histogram of gaps between tokens.  With a prefix cache ``chained``: requests;
+    ``pools``: servers; ``blocks`` and ``buckets`` of a server; ``hashes`` and ``tabled`` of all requests.  What a
+    simulator has no use for has length 0 or 1.
     """
 
     lanes: int
@@ -54,6 +59,12 @@ class Sizes:
     set_size: int = 1
     log: int = 0
     gaps: int = 0
+    chained: int = 1
+    pools: int = 1
+    blocks: int = 1
+    buckets: int = 1
+    hashes: int = 1
+    tabled: int = 1
 
 
 class ArraySpec(NamedTuple):
@@ -84,6 +95,12 @@ TABLE = (
     ArraySpec("gaps", np.int64, ("lanes", "gaps"), "histogram of the gaps between tokens, where it is kept"),
     ArraySpec("slots", SLOT, ("lanes", "set_servers", "set_size"), "decoding members of every server"),
     ArraySpec("expiry", EXPIRY, ("lanes", "expiring"), "when waiting requests become overdue"),
+    ArraySpec("chains", CHAIN, ("lanes", "chained"), "request i as the prefix cache sees it"),
+    ArraySpec("pools", POOL, ("lanes", "pools"), "the prefix cache of every server"),
+    ArraySpec("blocks", BLOCK, ("lanes", "pools", "blocks"), "... its blocks"),
+    ArraySpec("buckets", np.int32, ("lanes", "pools", "buckets"), "... 1 + the first block of each list of names"),
+    ArraySpec("hashes", np.int64, ("lanes", "hashes"), "hashes of the requests, one after the other"),
+    ArraySpec("tables", np.int32, ("lanes", "tabled"), "blocks that the requests refer to, one after the other"),
 )
 
 NAMES = tuple(spec.name for spec in TABLE)
@@ -137,5 +154,11 @@ def lane_state(arrays, i):
         borrow(arrays.gaps[i]),
         borrow(arrays.slots[i]),
         borrow(arrays.expiry[i]),
+        borrow(arrays.chains[i]),
+        borrow(arrays.pools[i]),
+        borrow(arrays.blocks[i]),
+        borrow(arrays.buckets[i]),
+        borrow(arrays.hashes[i]),
+        borrow(arrays.tables[i]),
         lane.counts,
     )

@@ -31,6 +31,7 @@ class Engine:
     ``check(config)`` raises ``ValueError`` for a configuration that the engine does not have.  ``usable_tokens(eta)``:
     the part of a KV memory of ``eta`` tokens that can be used.  ``groups(config)``: sets of bins.
     ``set_size(config)``: members that the running set of a server can have; 0 where there are no running sets.
+    ``blocks(config)``: of the prefix cache of the largest server; 0 where there is none.
     ``parameters(config)``: its own constants, as fields of layout.PARAMS.  ``in_service(rows, servers)``: (N,) bool,
     the REQUEST rows that a server is still working on.
     """
@@ -46,6 +47,7 @@ class Engine:
     usable_tokens: Callable[[float], float]
     groups: Callable[[SimConfig], int]
     set_size: Callable[[SimConfig], int]
+    blocks: Callable[[SimConfig], int]
     parameters: Callable[[SimConfig], dict[str, Any]]
     in_service: Callable[[NDArray, NDArray], NDArray]
 

@@ -120,12 +120,4 @@ def _sample(workload: Workload | Requests) -> Requests | Trace:
 
 def cut(requests: Requests, first: int, last: int, start: float = 0.0) -> Requests:
     """Requests first, ..., last - 1; their clock starts at the arrival before them (at ``start`` for the first)."""
-    part = slice(first, last)
-    start = requests.arrival_s[first - 1] if first > 0 else start
-    return Requests(
-        requests.arrival_s[part] - start,
-        requests.prompt_tokens[part],
-        requests.output_tokens[part],
-        requests.predicted_tokens[part],
-        requests.slo_class[part],
-    )
+    return requests.part(first, last, requests.arrival_s[first - 1] if first > 0 else start)

@@ -66,6 +66,7 @@ class EnvOptions:
     engine: str = default("engine")
     prefill: str = default("prefill")
     scheduling: str = default("scheduling")
+    prefix_cache: str = default("prefix_cache")
     token_budget: float = default("token_budget")
     admission: str = default("admission")
     routing: str = default("routing")

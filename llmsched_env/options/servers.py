@@ -8,7 +8,15 @@ from llmsched_env.core.constants import MAX_SERVERS, ROUTINGS
 from llmsched_env.options.controller import CONTROLLER
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.kinds import Choice, Number, Text
-from llmsched_env.options.words import ADMISSIONS, ENGINES, MAX_BATCH_LIMIT, PREFILLS, RELEASES, SCHEDULINGS
+from llmsched_env.options.words import (
+    ADMISSIONS,
+    ENGINES,
+    MAX_BATCH_LIMIT,
+    PREFILLS,
+    PREFIX_CACHES,
+    RELEASES,
+    SCHEDULINGS,
+)
 
 TIMER = Number(0, above=True, unlimited=True)
 
@@ -159,6 +167,17 @@ CONTINUOUS = (
         engine="continuous",
         group="engine continuous",
         flag="--scheduling",
+    ),
+    Option(
+        "prefix_cache",
+        "Whether requests that begin with the same tokens share blocks of the KV cache, and a preempted one finds its "
+        "own again, as in vLLM (on), or not (off).",
+        Choice(PREFIX_CACHES),
+        "off",
+        sets="continuous.prefix_cache",
+        engine="continuous",
+        group="engine continuous",
+        flag="--prefix-cache",
     ),
     Option(
         "token_budget",

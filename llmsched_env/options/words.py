@@ -12,6 +12,7 @@ CONTROLLERS = ("paper", "peer")
 ADMISSIONS = ("predicted", "prompt")
 PREFILLS = ("chunked", "first")
 SCHEDULINGS = ("sync", "async")
+PREFIX_CACHES = ("off", "on")
 ACTIONS = ("multidiscrete", "ladder")
 REWARD_TERMS = ("miss", "holding", "tardiness")
 

@@ -17,7 +17,9 @@ class RunResult:
     ``requests`` (N,) layout.REQUEST, row i is request i; ``batches`` (M,) layout.BATCH, empty unless
     the batches were logged; ``bins`` (K+1,) layout.BIN; ``servers`` (S,) layout.SERVER; ``lane`` ()
     layout.LANE; ``itl_histogram`` (ITL_BINS,) int64; ``wall_s`` time of the
-    compiled kernel alone.  The first ``warmup`` requests were simulated and are not to be scored.
+    compiled kernel alone.  The first ``warmup`` requests were simulated and are not to be scored.  With a prefix
+    cache ``pools`` (S,) layout.POOL and ``cached_tokens`` (N,) int64, tokens that were found over all admissions;
+    else None.
     """
 
     config: SimConfig
@@ -29,6 +31,8 @@ class RunResult:
     itl_histogram: NDArray[np.int64]
     wall_s: float
     warmup: int = 0
+    pools: NDArray | None = None
+    cached_tokens: NDArray[np.int64] | None = None
 
     @property
     def counts(self) -> np.void:

@@ -16,6 +16,7 @@ from llmsched_env.core.load import load_rows
 from llmsched_env.core.state import Sizes, allocate, bytes_of, records
 from llmsched_env.engines.engine import Engine
 from llmsched_env.requests import Requests
+from llmsched_env.simulation.chains import Chains, cache_sizes
 from llmsched_env.simulation.disciplines import keys
 from llmsched_env.simulation.memory import check_memory
 from llmsched_env.simulation.result import RunResult
@@ -52,6 +53,7 @@ def sizes_of(config: SimConfig, capacity: int, lanes: int, log: int, gaps: bool)
         set_size=set_size or 1,
         log=log,
         gaps=layout.ITL_BINS if gaps else 0,
+        **cache_sizes(config, capacity),
     )
 
 
@@ -78,6 +80,7 @@ class Simulator:
         self.record = records(np.zeros(1, layout.RECORD))
         self.arrays.params[:] = param_row(config, track)
         self.arrays.hardware[:] = hardware_rows(config)
+        self.chained = Chains(config) if self.arrays.params[0]["cached"] else None
         self._blank = lane_row(config), bin_rows(config, self.arrays.params), server_rows(config), slo_rows(config)
 
     def load(self, lane: int, requests: Requests, *, final: int = 1, noise_key: int = 0, warmup: int = 0) -> None:
@@ -91,8 +94,18 @@ class Simulator:
         self.gaps[lane] = 0
         self._check_tick(float(requests.arrival_s[-1]) if n else 0.0)
         fill_rows(self.requests[lane, :n], self.config, self.edges, requests)
+        if self.chained is not None:
+            self.arrays = self.chained.load(self.arrays, lane, requests)
         row = self.lane[lane : lane + 1]
         row["loaded"], row["final"], row["noise_key"], row["warmup"] = n, final, noise_key, warmup
+
+    def take_cache(self, other: Simulator, loaded: int) -> None:
+        """Take over the prefix cache of a smaller simulator with ``loaded`` requests in its only lane."""
+        self.chained, old = other.chained, other.arrays
+        self.arrays = self.arrays._replace(
+            pools=old.pools, blocks=old.blocks, buckets=old.buckets, hashes=old.hashes, tables=old.tables
+        )
+        self.arrays.chains[0, :loaded] = old.chains[0, :loaded]
 
     def _check_tick(self, last_s: float) -> None:
         """Refuse a tick so short that times have no such fractions: the clock would stand still."""
@@ -150,6 +163,8 @@ class Simulator:
             itl_histogram=self.gaps[0],
             wall_s=wall_s,
             warmup=warmup,
+            pools=None if self.chained is None else self.arrays.pools[0],
+            cached_tokens=None if self.chained is None else self.arrays.chains[0][: len(rows)]["cached"],
         )
 
 

@@ -39,7 +39,7 @@ def simulate_stream(
         raise ValueError("no chunks: give at least one.")
     upcoming: Requests | None = first
     simulator = Simulator(config, 2 * len(first), gaps=True)
-    simulator.load(0, _none_of(first), final=False, noise_key=noise_key, warmup=warmup)
+    simulator.load(0, first.part(0, 0), final=False, noise_key=noise_key, warmup=warmup)
     memory, values = np.zeros(max(1, memory_size)), np.asarray(params, dtype=np.float64)
     generator = np.random.default_rng(0) if rng is None else rng
     while upcoming is not None:
@@ -49,7 +49,7 @@ def simulate_stream(
         began = time.perf_counter()
         simulator.run(decide, values, memory, generator, details=details)
         wall_s = time.perf_counter() - began
-        ended, unscored = _harvest(simulator, everything=upcoming is None)
+        ended, unscored, cached = _harvest(simulator, everything=upcoming is None)
         yield RunResult(
             config,
             ended,
@@ -60,18 +60,9 @@ def simulate_stream(
             simulator.gaps[0].copy(),
             wall_s,
             unscored,
+            None if cached is None else simulator.arrays.pools[0].copy(),
+            cached,
         )
-
-
-def _none_of(requests: Requests) -> Requests:
-    empty = slice(0, 0)
-    return Requests(
-        requests.arrival_s[empty],
-        requests.prompt_tokens[empty],
-        requests.output_tokens[empty],
-        requests.predicted_tokens[empty],
-        requests.slo_class[empty],
-    )
 
 
 def _append(simulator: Simulator, requests: Requests) -> Simulator:
@@ -82,20 +73,25 @@ def _append(simulator: Simulator, requests: Requests) -> Simulator:
         for name in ("lane", "bins", "servers", "slos", "gaps", "slots"):
             getattr(larger, name)[...] = getattr(simulator, name)
         larger.requests[0, :loaded] = simulator.requests[0, :loaded]
+        if larger.chained is not None and simulator.chained is not None:
+            larger.take_cache(simulator, loaded)
         if larger.heap.shape[2] > 1:
             larger.heap[0, :, :loaded] = simulator.heap[0, :, :loaded]
         if len(larger.expiry[0]) > 1:
             larger.expiry[0, :loaded] = simulator.expiry[0, :loaded]
         simulator = larger
     fill_rows(simulator.requests[0, loaded : loaded + len(requests)], simulator.config, simulator.edges, requests)
+    if simulator.chained is not None:
+        simulator.arrays = simulator.chained.append(simulator.arrays, 0, requests, loaded)
     simulator.lane[0]["loaded"] = loaded + len(requests)
     return simulator
 
 
-def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
+def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int, NDArray[np.int64] | None]:
     """Take the requests that have ended (or all) out of the arrays and renumber the live ones from 0.
 
-    Returns them in order of number, and how many of them (the first) are warm-up.
+    Returns them in order of number, how many of them (the first) are warm-up, and the tokens that each found in a
+    prefix cache (None: there is none).
     """
     lane, servers = simulator.lane[0], simulator.servers[0]
     rows = simulator.requests[0, : int(lane["loaded"])]
@@ -121,11 +117,12 @@ def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int]:
     if simulator.heap.shape[2] > 1:
         _keep_keyed(simulator, kept, number)
     _keep_scheduled(simulator, kept, number)
+    cached = None if simulator.chained is None else simulator.chained.keep(simulator.arrays, live, number)[~live]
     warmup = int(lane["warmup"])
     simulator.lane[0]["warmup"] = np.count_nonzero(live[:warmup]) + max(0, warmup - len(live))
     simulator.lane[0]["loaded"] = simulator.lane[0]["next_arrival"] = len(kept)
     simulator.lane[0]["oldest"] = 0
-    return ended, int(np.count_nonzero(~live[:warmup]))
+    return ended, int(np.count_nonzero(~live[:warmup])), cached
 
 
 def _keep_keyed(simulator: Simulator, kept: NDArray, number: NDArray[np.int32]) -> None:

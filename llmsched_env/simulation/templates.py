@@ -103,6 +103,15 @@ def bin_rows(config: SimConfig, params: NDArray) -> NDArray:
     return bins
 
 
+def pool_rows(config: SimConfig) -> NDArray:
+    """The POOL rows (servers,): no block was ever used."""
+    rows = np.zeros(len(config.servers), layout.POOL)
+    rows["size"] = rows["free"] = [config.usable_eta(server) // BLOCK_TOKENS for server in config.servers]
+    for name in ("unnamed", "oldest", "newest", "head", "tail", "wanted"):
+        rows[name] = layout.NONE
+    return rows
+
+
 def slo_rows(config: SimConfig) -> NDArray:
     """The SLO_ROW rows (classes,)."""
     slos = np.zeros(len(config.slos), layout.SLO_ROW)

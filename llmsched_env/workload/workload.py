@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -165,10 +164,7 @@ class Workload:
                 f"no request is scored: the {sum(map(len, parts))} that come are the warm-up of the trace; give a "
                 f"longer duration, or more requests."
             )
-        if len(parts) == 1:
-            return parts[0]
-        columns = zip(*(dataclasses.astuple(part) for part in parts), strict=True)
-        return Requests(*(np.concatenate(column) for column in columns))
+        return parts[0] if len(parts) == 1 else Requests.joined(parts)
 
     def _check_work(self) -> None:
         """Refuse a draw that no memory holds, or that takes for ever."""

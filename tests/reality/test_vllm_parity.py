@@ -68,6 +68,20 @@ def test_every_stamp_of_vllm(capsys, scheduling):
 
 
 @pytest.mark.parametrize("scheduling", ["sync", "async"])
+def test_every_stamp_and_hit_of_vllm_with_its_prefix_cache(capsys, scheduling):
+    """120 systems with shared beginnings, conversations and equal prompts; other modes are not equal."""
+    files = [str(FOLDER / f"{name}.json.gz") for name in ("systems_cache", f"cache_{scheduling}")]
+    assert found(capsys, [*files, "--scheduling", scheduling, "--prefix-cache"]) == {
+        "systems": 120,
+        "equal": 120,
+        "first_divergence": None,
+    }
+    other = {"sync": "async", "async": "sync"}[scheduling]
+    assert found(capsys, [*files, "--scheduling", other, "--prefix-cache"])["equal"] < 40
+    assert found(capsys, [*files, "--scheduling", scheduling])["equal"] < 60
+
+
+@pytest.mark.parametrize("scheduling", ["sync", "async"])
 def test_who_does_not_fit_alone_holds_up_vllm(tmp_path, capsys, scheduling):
     """One block, a request that needs two in its third token, and one behind it that vLLM never serves."""
     blocked = SYSTEM | {"blocks": 1, "arrival": [0.0, 0.001], "prompt": [15, 1], "output": [3, 1]}
@@ -154,7 +168,16 @@ def test_files_are_checked(tmp_path, capsys):
     assert "gzip is damaged" in refusal(capsys, arguments)
 
 
-def test_what_the_engine_does_not_do_is_refused(tmp_path, capsys):
-    arguments = written(tmp_path, [SYSTEM], [STAMPS])
-    assert "no prefix cache" in refusal(capsys, [*arguments, "--prefix-cache"])
+def test_what_a_prefix_cache_needs(tmp_path, capsys):
+    """The tokens of every prompt, and what vLLM found."""
+    known = SYSTEM | {"tokens": [list(range(15))]}
+    for system, stamps, said in (
+        (SYSTEM, STAMPS, "'tokens' is missing"),
+        (known | {"tokens": [[1, 2]]}, STAMPS, "'tokens' of request 0 has 2 values: give 15"),
+        (known | {"tokens": [["a"] * 15]}, STAMPS, "holds what is no id"),
+        (known, STAMPS, "'cached' is missing"),
+    ):
+        assert said in refusal(capsys, [*written(tmp_path, [system], [stamps]), "--prefix-cache"])
+    arguments = [*written(tmp_path, [known], [STAMPS | {"cached": [16]}]), "--prefix-cache"]
+    assert found(capsys, arguments)["first_divergence"]["stamp"] == "cached"
     assert "--scheduling" in refusal(capsys, arguments[:2])

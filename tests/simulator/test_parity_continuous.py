@@ -120,6 +120,7 @@ def with_engine(case: Case) -> SimConfig:
         admission=options.admission,
         prefill=options.prefill,
         scheduling=options.scheduling,
+        prefix_cache=options.prefix_cache,
         token_budget=options.token_budget,
         routing=options.routing,
         watermark=options.watermark,
@@ -186,6 +187,7 @@ def assert_equal_runs(run: Both, rtol: float) -> None:
     for name in ("preemptions", "predicted"):
         np.testing.assert_array_equal(rows[name], getattr(slow, name), err_msg=name)
     np.testing.assert_array_equal(rows["generated"][unfinished], slow.generated[unfinished], err_msg="generated")
+    assert_equal_caches(run)
     lane = fast.lane
     for name, status in (("completed", reference.COMPLETED), ("rejected", reference.REJECTED)):
         assert lane["counts"][name] == slow.count(status), name
@@ -200,6 +202,19 @@ def assert_equal_runs(run: Both, rtol: float) -> None:
         np.testing.assert_allclose(fast.servers["busy_s"], slow.busy, rtol=1e-9, atol=1e-12)
         np.testing.assert_array_equal(fast.servers["peak_ever"], BLOCK_TOKENS * np.array(slow.peak_blocks))
         assert_equal_gaps(fast, slow.gaps)
+
+
+def assert_equal_caches(run: Both) -> None:
+    """What every request found, and what every server counted; at the end all blocks are free."""
+    fast, pools = run.fast, run.slow.pools
+    if fast.pools is None or fast.cached_tokens is None:
+        assert not pools
+        return
+    np.testing.assert_array_equal(fast.cached_tokens, run.slow.cached)
+    for row, pool in zip(fast.pools, pools, strict=True):
+        for name in ("looked_up", "cached", "recomputed", "evicted", "free"):
+            assert row[name] == getattr(pool, name), name
+        assert row["free"] == row["size"] or run.slow.unfinished
 
 
 def assert_equal_decisions(run: Both, rtol: float) -> None:
@@ -240,9 +255,9 @@ def assert_equal_gaps(fast: RunResult, gaps: NDArray[np.float64]) -> None:
 COMMON = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
-def scripted_runs(pick: Pick, lattice: bool) -> Both:
+def scripted_runs(pick: Pick, lattice: bool, cached: bool = False) -> Both:
     """A random case under random answers: waits, empty bins, sizes below the running set and above the cap."""
-    case = make_case(pick, lattice, drained=False)
+    case = make_case(pick, lattice, drained=False, cached=cached)
     answers = [value for answer in make_script(pick, case.config) for value in answer]
     return both(case, "scripted", answers)
 
@@ -277,6 +292,32 @@ def test_many_cases_by_lot(lattice: bool) -> None:
     assert preempted - chosen > 300
     assert chosen > 100
     assert dropped > 30
+
+
+@settings(COMMON, max_examples=100)
+@given(st.data())
+def test_prefix_cache(data) -> None:
+    """Shared beginnings, tight memory, every switch: equal stamps, hits, evictions and blocks."""
+    lattice = data.draw(st.booleans())
+    assert_equal_runs(scripted_runs(chooser(data.draw), lattice, cached=True), rtol=0 if lattice else 1e-9)
+
+
+@pytest.mark.parametrize("lattice", [False, True])
+def test_prefix_cache_by_lot(lattice: bool) -> None:
+    """The same with many preemptions, hits and evictions."""
+    preempted = cached = recomputed = evicted = 0
+    for seed in range(300):
+        run = scripted_runs(dice(seed), lattice, cached=True)
+        try:
+            assert_equal_runs(run, rtol=0 if lattice else 1e-9)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}, {run.fast.config}: {error}") from None
+        preempted += run.slow.preemptions.sum()
+        cached += run.slow.cached.sum()
+        recomputed += sum(pool.recomputed for pool in run.slow.pools)
+        evicted += sum(pool.evicted for pool in run.slow.pools)
+    assert min(preempted, evicted) > 300
+    assert min(cached, recomputed) > 5000
 
 
 @pytest.mark.parametrize("name", ["static", "dynamic", "multibin", "patient", "ticking"])

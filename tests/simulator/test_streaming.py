@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,35 @@ def test_chunks_equal_one_run(name: str, discipline: str, chunk: int) -> None:
     for key in ("completed", "dropped", "rejected", "unfinished"):
         assert exact[key] == streamed[key]
     assert streamed["p95_e2el_ms"] == pytest.approx(exact["p95_e2el_ms"], rel=0.006)
+
+
+@pytest.mark.parametrize("scheduling", ["sync", "async"])
+@pytest.mark.parametrize("chunk", [37, 400])
+def test_prefix_cache_at_the_seams(scheduling: str, chunk: int) -> None:
+    """Blocks that live and ended requests refer to, lists of decoding members, hashes of some tokens and of none."""
+    requests, rng = workload(1000), np.random.default_rng(4)
+    hashed = np.minimum(requests.prompt_tokens, rng.choice([0, 96, 700], 1000)).astype(np.int32)
+    kinds = np.repeat(rng.integers(0, 5, 1000), -(-hashed // 32))
+    requests = replace(requests, hashed_tokens=hashed, hash_tokens=32, hashes=np.zeros(len(kinds), np.int64))
+    places = np.arange(len(kinds)) - np.repeat(requests.hash_offsets[:-1], -(-hashed // 32))
+    requests = replace(requests, hashes=1000 * kinds + places)
+    servers = tuple(Server(load_profile("a100-80gb_bloom-176b_tp8"), eta) for eta in (4000.0, 6000.0))
+    rules = Continuous(admission="prompt", scheduling=scheduling, prefix_cache="on")
+    config = SimConfig(servers, controller=Controller(tbt_s=0.1), engine="continuous", continuous=rules)
+    whole = simulate(config, requests, COMPILED["static"], params=[24.0], memory_size=4)
+    assert whole.pools is not None and whole.cached_tokens is not None
+    assert whole.pools["evicted"].min() > 100 < whole.counts["preempted"] and whole.cached_tokens.sum() > 10_000
+    chunks = (requests.part(begin, begin + chunk) for begin in range(0, 1000, chunk))
+    parts = list(simulate_stream(config, chunks, COMPILED["static"], params=[24.0], memory_size=4))
+    together = np.concatenate([part.requests for part in parts])
+    order = np.argsort(together["arrival"])
+    for stamp in STAMPS:
+        np.testing.assert_array_equal(together[order][stamp], whole.requests[stamp], err_msg=stamp)
+    cached = np.concatenate([part.cached_tokens for part in parts if part.cached_tokens is not None])
+    np.testing.assert_array_equal(cached[order], whole.cached_tokens)
+    for name in ("looked_up", "cached", "recomputed", "evicted", "free"):
+        assert parts[-1].pools is not None
+        np.testing.assert_array_equal(parts[-1].pools[name], whole.pools[name], err_msg=name)
 
 
 @pytest.mark.parametrize("discipline", ["fifo", "sjf", "edf"])

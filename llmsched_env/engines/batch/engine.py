@@ -30,6 +30,11 @@ def groups(config: SimConfig) -> int:
     return 1
 
 
+def blocks(config: SimConfig) -> int:
+    """No prefix cache."""
+    return 0
+
+
 def set_size(config: SimConfig) -> int:
     """No running sets."""
     return 0
@@ -58,6 +63,7 @@ ENGINE = Engine(
     usable_tokens=usable_tokens,
     groups=groups,
     set_size=set_size,
+    blocks=blocks,
     parameters=parameters,
     in_service=in_service,
 )

@@ -9,6 +9,8 @@ from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import NONE
 from llmsched_env.core.queueing.queues import head, next_row, pop, would_mix
 from llmsched_env.engines.continuous.ahead import is_known
+from llmsched_env.engines.continuous.cache.decoding import want_name
+from llmsched_env.engines.continuous.cache.stays import look_up, start_of
 from llmsched_env.engines.continuous.iterations import cut
 from llmsched_env.engines.continuous.memory import blocks_of, need, to_prefill
 from llmsched_env.engines.continuous.running_set import join, put_back, remove, reservation
@@ -49,7 +51,10 @@ def verdict(state: State, s, i, size):
     if tokens > hardware.eta:
         return NEVER
     if params.prefill_first:
-        if server.set.prefilling > 0 and server.set.backlog + tokens > params.token_budget:
+        if params.cached:
+            look_up(state, s, i, tokens)
+        left = tokens - start_of(state, i)
+        if server.set.prefilling > 0 and server.set.backlog + left > params.token_budget:
             return LATER
     elif server.set.backlog >= params.token_budget - server.set.decoding:
         return LATER
@@ -57,13 +62,21 @@ def verdict(state: State, s, i, size):
         return NO_ROOM
     if hardware.capacity == math.inf:
         return ADMITTED
-    room = hardware.capacity - need(state, server) - server.set.leaving_blocks - blocks_of(tokens)
+    room = hardware.capacity - need(state, s) - server.set.leaving_blocks
+    if params.cached:
+        room -= look_up(state, s, i, tokens)
+        room += state.chains[i].found
+    room -= blocks_of(tokens)
     if params.by_prompt:
         if server.set.running + server.set.leaving > 0:
             room -= math.floor(params.watermark * (hardware.capacity + 1.0))
     elif server.reserved + reservation(request, hardware.eta) > hardware.eta:
         return NO_ROOM
-    return ADMITTED if room >= 0.0 else NO_ROOM
+    if room >= 0.0:
+        return ADMITTED
+    if params.cached:
+        want_name(state, s, i, tokens)
+    return NO_ROOM
 
 
 @part

@@ -9,7 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
+from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.layout import NONE
+from llmsched_env.engines.continuous.cache.stays import end_stay, name_blocks
 from llmsched_env.engines.continuous.memory import blocks_of
 from llmsched_env.engines.continuous.segments import boundary_s
 
@@ -25,10 +27,29 @@ def note_composition(params, server, k):
 
 
 @part
-def release(server):
+def release(state: State, s):
     """The composition of this instant is made, or is empty: from now on everything up to now is known."""
+    server = state.servers[s]
+    if state.params.cached and server.set.leaving > 0:
+        _give_blocks_back(state, s)
     server.set.composed = server.set.quiet = server.set.leaving = 0
     server.set.leaving_blocks = 0.0
+
+
+@part
+def _give_blocks_back(state: State, s):
+    """What completes now gives its blocks back, in the order in which it completed."""
+    server, first, i = state.servers[s], NONE, state.servers[s].set.leaving_head
+    while i != NONE:  # the list begins with the last
+        following = state.requests[i].next
+        state.requests[i].next = first
+        first, i = i, following
+    while first != NONE:
+        request = state.requests[first]
+        name_blocks(state, s, first, (request.prompt + request.output - 1) // BLOCK_TOKENS)
+        end_stay(state, s, first)
+        first = request.next
+    server.set.leaving_head = NONE
 
 
 @part
@@ -44,7 +65,8 @@ def keep_seat(state: State, s, i):
     request.next = server.set.leaving_head if server.set.leaving > 0 else NONE
     server.set.leaving_head = i
     server.set.leaving += 1
-    server.set.leaving_blocks += held_blocks(request)
+    if not state.params.cached:
+        server.set.leaving_blocks += held_blocks(request)
 
 
 @part
@@ -59,9 +81,9 @@ def newest_leaving(state: State, server):
 
 
 @part
-def give_up_seat(state: State, server, i):
+def give_up_seat(state: State, s, i):
     """Request ``i``, which completes now, is preempted by the composition: it is complete all the same."""
-    request = state.requests[i]
+    server, request = state.servers[s], state.requests[i]
     if server.set.leaving_head == i:
         server.set.leaving_head = request.next
     else:
@@ -70,7 +92,10 @@ def give_up_seat(state: State, server, i):
             before = state.requests[before].next
         state.requests[before].next = request.next
     server.set.leaving -= 1
-    server.set.leaving_blocks -= held_blocks(request)
+    if state.params.cached:
+        end_stay(state, s, i)
+    else:
+        server.set.leaving_blocks -= held_blocks(request)
     request.preemptions += 1
     state.counts.preempted += 1
 

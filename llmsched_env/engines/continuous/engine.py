@@ -37,10 +37,22 @@ def check(config: SimConfig) -> None:
             )
         if server.eta < BLOCK_TOKENS:
             raise ValueError(f"kv_tokens={server.eta:g} is less than a block: give at least {BLOCK_TOKENS}.")
+    if config.continuous.prefix_cache == "on":
+        _check_cache(config)
     if config.continuous.prefill == "chunked" and config.continuous.token_budget < config.max_batch:
         raise ValueError(
             f"token_budget={config.continuous.token_budget:g} is less than max_batch={config.max_batch}, so decoding "
             "alone could use it up: give at least as many tokens, or a smaller max_batch."
+        )
+
+
+def _check_cache(config: SimConfig) -> None:
+    if any(math.isinf(server.eta) for server in config.servers):
+        raise ValueError("prefix_cache='on' needs a limit of the KV memory: give kv_tokens.")
+    if config.queueing.discipline == "oracle-srpt":
+        raise ValueError(
+            "prefix_cache='on' does not go with discipline='oracle-srpt', which preempts requests whose blocks others "
+            "have just found: drop one."
         )
 
 
@@ -59,6 +71,13 @@ def set_size(config: SimConfig) -> int:
     return config.max_batch
 
 
+def blocks(config: SimConfig) -> int:
+    """Blocks of the largest prefix cache; 0: there is none."""
+    if config.continuous.prefix_cache == "off":
+        return 0
+    return int(max(server.eta for server in config.servers) // BLOCK_TOKENS)
+
+
 def parameters(config: SimConfig) -> dict[str, Any]:
     """The options `continuous` as fields of layout.PARAMS."""
     rules = config.continuous
@@ -66,6 +85,7 @@ def parameters(config: SimConfig) -> dict[str, Any]:
         "by_prompt": rules.admission == "prompt",
         "prefill_first": rules.prefill == "first",
         "ahead": rules.scheduling == "async",
+        "cached": rules.prefix_cache == "on",
         "routing": ROUTINGS.index(rules.routing),
         "token_budget": rules.token_budget,
         "watermark": rules.watermark,
@@ -90,6 +110,7 @@ ENGINE = Engine(
     usable_tokens=usable_tokens,
     groups=groups,
     set_size=set_size,
+    blocks=blocks,
     parameters=parameters,
     in_service=in_service,
 )

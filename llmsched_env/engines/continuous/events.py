@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.clock import clock, read_answer
-from llmsched_env.core.layout import DECIDE, DECODING, IDLE
+from llmsched_env.core.layout import DECIDE, DECODING, IDLE, NONE
 from llmsched_env.engines.continuous.admission import admit, group_of, has_slot, waiting_for
 from llmsched_env.engines.continuous.ahead import note_composition, release
+from llmsched_env.engines.continuous.cache.decoding import compose_until
 from llmsched_env.engines.continuous.iterations import finish_segment, pass_iterations
+from llmsched_env.engines.continuous.memory import room_at_start
 from llmsched_env.engines.continuous.routing import route
 from llmsched_env.engines.continuous.segments import (
     boundaries_by,
@@ -17,6 +19,7 @@ from llmsched_env.engines.continuous.segments import (
     first_boundary_from,
     plan_end,
     start_segment,
+    stop_at_name,
 )
 
 if TYPE_CHECKING:
@@ -64,7 +67,7 @@ def may_ask(state: State, s):
     if not has_slot(state.params, server):
         if server.set.running > 0 or not server.set.composed:
             return False
-        release(server)  # nothing can be composed ahead: the server is idle
+        release(state, s)  # nothing can be composed ahead: the server is idle
     if server.set.running == 0:
         return lane.woken == 1
     if server.set.kind == DECODING and not server.set.at_boundary:
@@ -73,6 +76,8 @@ def may_ask(state: State, s):
             return False
         server.next_event, server.set.at_boundary = server.end, 1  # the event came at a boundary
         note_composition(state.params, server, server.set.boundary)
+    if server.set.kind == DECODING and server.set.at_boundary and state.params.cached:
+        compose_until(state, s, server.set.iteration + server.set.boundary + 1)
     return server.set.kind == IDLE or server.set.at_boundary == 1
 
 
@@ -84,14 +89,17 @@ def start_servers(state: State):
     for s in range(state.params.num_servers):
         server = state.servers[s]
         server.set.at_boundary = 0
-        release(server)
+        release(state, s)
         if server.set.running == 0:
             server.set.changed = 0
             lane.closed = 0
             continue
         if server.set.changed:
             start_segment(state, s)
-            plan_end(server, state.hardware[s].capacity, state.slots[s][0].finish)
+            plan_end(server, room_at_start(state, s), state.slots[s][0].finish)
+            if state.params.cached:
+                state.pools[s].planned = server.set.planned
+                stop_at_name(state, s)
         if server.set.kind == DECODING and has_slot(state.params, server) and not plan_question(state, s, 1):
             lane.closed = 0
 
@@ -103,6 +111,8 @@ def cut_off(state: State):
         server = state.servers[s]
         if server.set.kind != IDLE:
             k = boundaries_by(server, state.lane.now)
+            if state.params.cached:
+                compose_until(state, s, server.set.iteration + k + 1)
             if k > 0:
                 pass_iterations(state, s, k)
             else:
@@ -126,10 +136,11 @@ advance = clock(
 
 
 @part
-def park(lane, server):
-    """The asked server admitted nothing: the next one is asked, or the same one again, now that it is idle."""
+def park(state: State, s):
+    """Server ``s`` was asked and admitted nothing: the next one is asked, or the same again, now that it is idle."""
+    lane, server = state.lane, state.servers[s]
     if server.set.running == 0 and server.set.composed:
-        release(server)
+        release(state, s)
         return
     if not server.set.composed or lane.event_time <= server.set.known:
         server.set.seen = lane.events
@@ -139,11 +150,15 @@ def park(lane, server):
 @part
 def apply(state: State, choice, size):
     """Carry out the pending decision; return DECIDE, or BAD_BIN / BAD_SIZE with nothing done."""
-    lane, s = state.lane, state.lane.asked
+    s = state.lane.asked
     status, choice, size, waits = read_answer(state, choice, size, group_of(state.params, s))
     if status != DECIDE:
         return status
+    if state.params.cached:
+        state.pools[s].wanted = NONE
     admitted = 0 if waits else admit(state, s, choice, size)
     if admitted == 0:
-        park(lane, state.servers[s])
+        park(state, s)
+        if state.params.cached:
+            stop_at_name(state, s)
     return DECIDE

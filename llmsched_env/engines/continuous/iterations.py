@@ -9,6 +9,9 @@ from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.itl import add_run, add_stall
 from llmsched_env.core.layout import DECODING, NONE, PREFILLING
 from llmsched_env.engines.continuous.ahead import note_composition
+from llmsched_env.engines.continuous.cache.composing import compose
+from llmsched_env.engines.continuous.cache.decoding import compose_until
+from llmsched_env.engines.continuous.cache.pool import in_use
 from llmsched_env.engines.continuous.controllers import feed_window
 from llmsched_env.engines.continuous.memory import blocks_after, budget_left, prompt_blocks, to_prefill
 from llmsched_env.engines.continuous.running_set import complete, end_decoding, finish_prefill, make_room
@@ -43,9 +46,12 @@ def pass_iterations(state: State, s, k):
     prompts = 0
     if server.set.kind == PREFILLING:
         prompts, _, _ = chunks(state, server)
-        taken = prompt_blocks(state, server)
-        server.set.prompt_blocks -= taken
-        server.set.blocks += taken
+        if not state.params.cached:
+            taken = prompt_blocks(state, server)
+            server.set.prompt_blocks -= taken
+            server.set.blocks += taken
+    elif state.params.cached:
+        compose_until(state, s, server.set.iteration + k)
     server.busy_s += lane.now - server.start
     if b > 0:
         server.set.window_time += lane.now - server.start
@@ -58,11 +64,14 @@ def pass_iterations(state: State, s, k):
         counts.launched += k * b
         server.set.window_steps += k
         server.set.window_members += k * b
-        server.set.blocks = blocks_after(server, k)
+        if not state.params.cached:
+            server.set.blocks = blocks_after(server, k)
         server.set.iteration += k
         server.set.context += k * b
         server.set.promised -= k * b
         server.set.last_step, server.set.stalled = lane.now, 0
+    if state.params.cached:
+        server.set.blocks = in_use(state.pools[s])
     server.peak_ever = max(server.peak_ever, BLOCK_TOKENS * server.set.blocks)
     log_segment(state, s, b + prompts)
 
@@ -114,7 +123,12 @@ def finish_segment(state: State, s):
     if prefilled:
         _advance_prompts(state, s, left)
         server.set.seen = NONE
-    make_room(state, s)
+    if state.params.cached:
+        compose(state, s)
+        if state.pools[s].wanted == server.set.iteration:
+            server.set.seen = NONE
+    else:
+        make_room(state, s)
     feed_window(state, server)
     server.set.at_boundary = server.set.changed = 1
     return lane.events > before

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
+from llmsched_env.engines.continuous.cache.pool import in_use
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -72,17 +73,40 @@ def prompt_blocks(state: State, server):
 
 
 @part
-def need(state: State, server):
+def need(state: State, s):
     """Blocks that the members hold in the iteration after the boundary where the server stands, or will be asked."""
+    server = state.servers[s]
+    if state.params.cached:
+        return in_use(state.pools[s])
     return blocks_after(server, server.set.boundary + 1) + prompt_blocks(state, server)
 
 
 @part
-def iterations_that_fit(server, capacity):
-    """Iterations after which the decoding members still fit into ``capacity`` blocks (no member prefills)."""
-    if capacity == math.inf:
+def room_at_start(state: State, s):
+    """Blocks that server ``s`` has for what its decoding members take from the start of their segment on."""
+    server = state.servers[s]
+    if state.params.cached:  # its first iteration is composed
+        return float(state.pools[s].free + _residue(server, BLOCK_TOKENS))
+    return state.hardware[s].capacity - server.set.blocks
+
+
+@part
+def blocks_at(state: State, s, k):
+    """Blocks of server ``s`` at the time of its ``k``-th boundary, prompts that it prefills apart."""
+    server = state.servers[s]
+    if not state.params.cached:
+        return blocks_after(server, k)
+    blocks = in_use(state.pools[s])
+    for iteration in range(state.pools[s].ready, server.set.iteration + k + 1):
+        blocks += server.set.residue[(-iteration) % BLOCK_TOKENS]
+    return blocks
+
+
+@part
+def iterations_that_fit(server, room):
+    """Iterations after which the decoding members still fit into ``room`` blocks more (no member prefills)."""
+    if room == math.inf:
         return ENDLESS
-    room = capacity - server.set.blocks
     whole = int(room // server.set.decoding)
     room -= whole * server.set.decoding
     rest = 0

@@ -31,7 +31,7 @@ def write_record(state: State, record, details):
     record.waiting = waiting_for(state, s)
     record.running = server.set.running + server.set.leaving
     record.decoding = server.set.decoding
-    record.kv_used = BLOCK_TOKENS * (need(state, server) + server.set.leaving_blocks)
+    record.kv_used = BLOCK_TOKENS * (need(state, s) + server.set.leaving_blocks)
     record.prefill_left = server.set.backlog
     group = group_of(params, s)
     row = group * params.rows

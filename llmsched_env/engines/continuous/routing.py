@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS, ROUTINGS
 from llmsched_env.core.layout import NONE
-from llmsched_env.engines.continuous.memory import blocks_after
+from llmsched_env.engines.continuous.memory import blocks_at
 from llmsched_env.engines.continuous.segments import boundaries_by
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ ROUND_ROBIN, LEAST_OUTSTANDING = ROUTINGS.index("round-robin"), ROUTINGS.index("
 def kv_load(state: State, s):
     """Tokens held on server ``s``, or asked for by its prompts and by those that wait for it, over its capacity."""
     server, eta = state.servers[s], state.hardware[s].eta
-    blocks = blocks_after(server, boundaries_by(server, state.lane.now)) + server.set.prompt_blocks
+    blocks = blocks_at(state, s, boundaries_by(server, state.lane.now)) + server.set.prompt_blocks
     tokens = BLOCK_TOKENS * blocks + server.queued_tokens
     return tokens / eta if eta < math.inf else tokens
 

@@ -17,8 +17,11 @@ from llmsched_env.core.layout import COMPLETED, IN_SERVICE, NONE, WAITING
 from llmsched_env.core.queueing.heap import binary_heap
 from llmsched_env.core.queueing.queues import any_row, push_preempted
 from llmsched_env.engines.continuous.ahead import give_up_seat, keep_seat, newest_leaving
+from llmsched_env.engines.continuous.cache.decoding import enter_list, leave_list
+from llmsched_env.engines.continuous.cache.pool import in_use
+from llmsched_env.engines.continuous.cache.stays import begin_stay, end_stay, hold, name_blocks, start_of
 from llmsched_env.engines.continuous.controllers import feed_completion
-from llmsched_env.engines.continuous.memory import blocks_of, change_residue, need, to_prefill
+from llmsched_env.engines.continuous.memory import blocks_of, budget_left, change_residue, need, to_prefill
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -48,6 +51,17 @@ _rise, _sink = binary_heap(_before, _swap)
 
 
 @part
+def _take_first_chunk(state: State, s, i):
+    """Request ``i``, which joins server ``s``, refers to what it found, and takes and names the rest of its chunk."""
+    server, tokens, start = state.servers[s], to_prefill(state.requests[i]), start_of(state, i)
+    begin_stay(state, s, i, tokens)
+    end = start + int(min(tokens - start, budget_left(state.params, server) - server.set.backlog))
+    hold(state, s, i, int(blocks_of(end)))
+    name_blocks(state, s, i, end // BLOCK_TOKENS)
+    server.set.prompt_blocks -= blocks_of(end)
+
+
+@part
 def join(state: State, s, i):
     """Request ``i`` becomes a member of server ``s``: its prompt is to be prefilled."""
     lane, server, request = state.lane, state.servers[s], state.requests[i]
@@ -58,14 +72,16 @@ def join(state: State, s, i):
     if math.isnan(request.dispatch):
         request.dispatch = lane.now
     if server.set.prefill_head == NONE:
-        server.set.prefill_head, server.set.prefill_done = i, 0
+        server.set.prefill_head, server.set.prefill_done = i, start_of(state, i)
     else:
         state.requests[server.set.prefill_tail].next = i
     server.set.prefill_tail = i
     server.set.prefilling += 1
     server.set.running += 1
-    server.set.backlog += to_prefill(request)
     server.set.prompt_blocks += blocks_of(to_prefill(request))
+    if state.params.cached:
+        _take_first_chunk(state, s, i)
+    server.set.backlog += to_prefill(request) - start_of(state, i)
     server.reserved += reservation(request, state.hardware[s].eta)
     server.set.promised += request.predicted - request.generated
     lane.in_service += 1
@@ -84,6 +100,8 @@ def begin_decoding(state: State, s, i):
     server.set.scored += i >= state.lane.warmup
     server.set.context += context
     change_residue(server, context, 1)
+    if state.params.cached:
+        enter_list(state, s, i, context - server.set.iteration)
 
 
 @part
@@ -108,7 +126,10 @@ def end_decoding(state: State, s, at):
     server.set.scored -= i >= state.lane.warmup
     server.set.context -= context
     change_residue(server, context, -1)
-    server.set.blocks -= blocks_of(context - 1)
+    if state.params.cached:
+        leave_list(state, s, i)
+    else:
+        server.set.blocks -= blocks_of(context - 1)
     return i, request.output - request.generated - lacking
 
 
@@ -120,10 +141,11 @@ def end_prefilling(state: State, s, i):
     if server.set.prefill_head == i:
         held = blocks_of(server.set.prefill_done)
         server.set.backlog -= to_prefill(request) - server.set.prefill_done
-        server.set.prefill_head, server.set.prefill_done = request.next, 0
+        server.set.prefill_head = request.next
+        server.set.prefill_done = start_of(state, request.next) if request.next != NONE else 0
         before = NONE
     else:
-        server.set.backlog -= to_prefill(request)
+        server.set.backlog -= to_prefill(request) - start_of(state, i)
         before = server.set.prefill_head
         while state.requests[before].next != i:
             before = state.requests[before].next
@@ -153,6 +175,9 @@ def complete(state: State, s, i, tokens):
     params = state.params
     lane, server, request = state.lane, state.servers[s], state.requests[i]
     server.last_size = server.set.running
+    if params.cached and not params.ahead:
+        end_stay(state, s, i)
+        server.set.blocks = in_use(state.pools[s])
     server.last_kv_share = server.set.blocks / state.hardware[s].capacity
     leave(state, s, i, tokens)
     request.last_token = request.completion = lane.now
@@ -215,35 +240,47 @@ def remove(state: State, s, at, i):
     server, tokens = state.servers[s], 0
     if at == NONE:
         held = end_prefilling(state, s, i)
-        server.set.blocks -= held
+        if state.params.cached:
+            held = float(state.chains[i].held)
+        else:
+            server.set.blocks -= held
         server.set.prompt_blocks -= blocks_of(to_prefill(state.requests[i])) - held
     else:
         _, tokens = end_decoding(state, s, at)
+    if state.params.cached:
+        end_stay(state, s, i)
     leave(state, s, i, tokens)
     return tokens
 
 
 @part
+def newest_leaves(state: State, s):
+    """Preempt the newest member of server ``s``, or drop it where it is alone; its number."""
+    server = state.servers[s]
+    alone = server.set.running + server.set.leaving == 1
+    at, i = newest(state, s)
+    complete_now = newest_leaving(state, server)
+    if complete_now > i:
+        give_up_seat(state, s, complete_now)
+        return complete_now
+    tokens = remove(state, s, at, i)
+    if alone:
+        drop(state, i)
+        state.lane.events += 1
+    else:
+        put_back(state, s, i, tokens)
+    return i
+
+
+@part
 def make_room(state: State, s):
-    """Preempt the newest members of server ``s`` until the next iteration of the others fits; whether any left."""
+    """Preempt the newest members of server ``s`` until the next iteration of the others fits."""
     server = state.servers[s]
     left = False
-    while need(state, server) + server.set.leaving_blocks > state.hardware[s].capacity:
+    while need(state, s) + server.set.leaving_blocks > state.hardware[s].capacity:
+        newest_leaves(state, s)
         left = True
-        alone = server.set.running + server.set.leaving == 1
-        at, i = newest(state, s)
-        complete_now = newest_leaving(state, server)
-        if complete_now > i:
-            give_up_seat(state, server, complete_now)
-            continue
-        tokens = remove(state, s, at, i)
-        if alone:
-            drop(state, i)
-            state.lane.events += 1
-        else:
-            put_back(state, s, i, tokens)
     server.set.quiet = left and state.params.ahead
-    return left
 
 
 @part
@@ -260,5 +297,6 @@ def finish_prefill(state: State, s, i):
     if request.output - request.generated > 1:
         begin_decoding(state, s, i)
         return
-    state.servers[s].set.blocks -= blocks_of(to_prefill(request))
+    if not state.params.cached:
+        state.servers[s].set.blocks -= blocks_of(to_prefill(request))
     complete(state, s, i, 1)

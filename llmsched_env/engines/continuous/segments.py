@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.latency import mixed_s, noise_factor, piece_steps, prefill_s, step_piece_s
 from llmsched_env.core.layout import DECODING, IDLE, NONE, PREFILLING
+from llmsched_env.engines.continuous.cache.stays import start_of
 from llmsched_env.engines.continuous.memory import ENDLESS, budget_left, iterations_that_fit, to_prefill
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def boundaries_by(server, time):
 def chunk_of(state: State, server, i, left):
     """Tokens that the next iteration prefills of request ``i`` with ``left`` of the budget; and done before."""
     request = state.requests[i]
-    done = server.set.prefill_done if i == server.set.prefill_head else 0
+    done = server.set.prefill_done if i == server.set.prefill_head else start_of(state, i)
     return min(to_prefill(request) - done, left), done
 
 
@@ -103,12 +104,24 @@ def start_segment(state: State, s):
 
 
 @part
-def plan_end(server, capacity, first_finish):
-    """End of the segment just started; ``first_finish``: the iteration that gives the first last token."""
+def plan_end(server, room, first_finish):
+    """End of the segment just started, with ``room`` (memory.room_at_start); ``first_finish``: the iteration that gives
+    the first last token."""
     if server.set.kind == DECODING:
-        fitting = min(first_finish - server.set.iteration, iterations_that_fit(server, capacity))
+        fitting = min(first_finish - server.set.iteration, iterations_that_fit(server, room))
         server.set.planned = min(fitting, server.set.iterations_in_piece)
     server.end = server.next_event = boundary_s(server, float(server.set.planned))
+
+
+@part
+def stop_at_name(state: State, s):
+    """End the segment of server ``s``, which decodes, where a member names what a refused request lacks."""
+    server, pool = state.servers[s], state.pools[s]
+    if server.set.kind == DECODING:
+        server.set.planned = pool.planned
+        if pool.wanted > server.set.iteration:  # else it is over, or there is none
+            server.set.planned = min(pool.planned, pool.wanted - server.set.iteration)
+        server.end = server.next_event = boundary_s(server, float(server.set.planned))
 
 
 @part

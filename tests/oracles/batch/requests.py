@@ -37,6 +37,7 @@ class Request:
     returned: bool = False
     status: int = WAITING
     preemptions: int = 0
+    cached: int = 0  # tokens that it found in a prefix cache
     dispatch: float = math.nan
     first_token: float = math.nan
     last_token: float = math.nan

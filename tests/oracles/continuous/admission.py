@@ -41,7 +41,12 @@ def broken_rules(server: Server, request: Request, size: int, options: Options) 
         broken.add(2)
     kept_free = watermark(server, options.watermark) if options.admission == "prompt" and seated else 0
     need = server.need(options.prefill, options.token_budget) + server.leaving_blocks
-    if need + blocks_for(prompt) > server.blocks - kept_free:
+    if server.cache:
+        wanted = server.cache.missing(request.number, prompt)
+        found = BLOCK * len(server.cache.find(request.number, prompt))
+    else:
+        wanted, found = blocks_for(prompt), 0
+    if need + wanted > server.blocks - kept_free:
         broken.add(3)
     if options.admission == "predicted":
         reserved = sum(member.reservation for member in server.members)
@@ -50,7 +55,7 @@ def broken_rules(server: Server, request: Request, size: int, options: Options) 
     if options.prefill == "chunked":
         if not _budget_is_left(server, options):
             broken.add(5)
-    elif server.prefilling and sum(m.prompt for m in server.prefilling) + prompt > options.token_budget:
+    elif server.prefilling and sum(m.left for m in server.prefilling) + prompt - found > options.token_budget:
         broken.add(5)
     if request.arrival > server.known:
         broken.add(6)

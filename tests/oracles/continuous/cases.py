@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from llmsched_env.config import SLO, Controller, Queueing, Server, SimConfig
 from llmsched_env.grids import Grids
@@ -56,7 +57,7 @@ def profile(form: str, coefficients: dict[str, float], noise_sigma: float = 0.0)
     return Profile(form, form, coefficients, 1e9, noise_sigma=noise_sigma, grids=grids)
 
 
-def workload(pick: Pick, lattice: bool) -> Requests:
+def workload(pick: Pick, lattice: bool, cached: bool = False) -> Requests:
     """A few dozen requests; on the lattice arrivals are whole seconds, so that events coincide."""
     n = pick([40, 1, 2, 3, 5, 10, 20, 60, 90])
     rng = np.random.default_rng(pick(range(2**16)))
@@ -67,7 +68,29 @@ def workload(pick: Pick, lattice: bool) -> Requests:
     spread = pick([1.0, 0.0, 0.3])
     predicted = np.maximum(1, np.rint(output * np.exp(spread * rng.standard_normal(n)))).astype(int)
     prompt = rng.integers(1, pick([40, 5, 20, 120]), n)
-    return Requests.checked(np.cumsum(gaps), prompt, output, predicted, rng.integers(0, 2, n).astype(np.int8))
+    classes = rng.integers(0, 2, n).astype(np.int8)
+    requests = Requests.checked(np.cumsum(gaps), prompt, output, predicted, classes)
+    if not cached:
+        return requests
+    hashes, hashed, span = contents(rng, requests, pick([16, 16, 32]))
+    return replace(requests, hashes=hashes, hashed_tokens=hashed, hash_tokens=span)
+
+
+def contents(rng: np.random.Generator, requests: Requests, span: int) -> tuple[NDArray, NDArray, int]:
+    """Hashes of sequences that begin alike: each leaves another, or one of a few beginnings, at some block."""
+    chains: list[list[int]] = [[1000 * k + j for j in range(4)] for k in range(3)]
+    hashes, hashed = [], []
+    for i in range(len(requests)):
+        p, o = int(requests.prompt_tokens[i]), int(requests.output_tokens[i])
+        covered = int(rng.choice([p, p + o, int(rng.integers(0, p + o + 1))]))
+        other = chains[int(rng.integers(len(chains)))]
+        kept = int(rng.integers(len(other) + 1))
+        count = -(-covered // span)
+        chain = (other[:kept] + [10**6 * (i + 1) + j for j in range(count)])[:count]
+        chains.append(chain)
+        hashes += chain
+        hashed.append(covered)
+    return np.array(hashes, np.int64), np.array(hashed, np.int32), span
 
 
 def latency(pick: Pick, lattice: bool) -> Profile:
@@ -86,11 +109,11 @@ OVERDUE_FACTORS = (*(None,) * 5, 0.0, 0.5, 1.0, 1.5, 2.0, 8.0, 16.0)
 EDGES = ((), (), (10,), (5, 20), (3, 3, 12, 30), (2, 8, 16, 40))
 
 
-def make_case(pick: Pick, lattice: bool, drained: bool) -> Case:
+def make_case(pick: Pick, lattice: bool, drained: bool, cached: bool = False) -> Case:
     """Servers alike and unlike, ample and tight memory, every discipline, rule, mode, routing and timer."""
-    etas = pick(ETAS)
+    etas = [eta for eta in pick(ETAS) if eta < INF or not cached] or [200.0]
     servers = tuple(Server(latency(pick, lattice), pick(etas)) for _ in range(pick([1, 2, 3, 4])))
-    discipline = pick(DISCIPLINES)
+    discipline = pick([one for one in DISCIPLINES if one != "srpt"] if cached else DISCIPLINES)
     timers = [INF, INF, 1.0, 3.0]
     queueing = Queueing(
         pick(EDGES),
@@ -118,8 +141,9 @@ def make_case(pick: Pick, lattice: bool, drained: bool) -> Case:
         window_s=pick([0.25, 1.0, 4.0]),
         srpt=discipline == "srpt",
         scheduling=pick(["sync", "async"]),
+        prefix_cache="on" if cached else "off",
     )
-    return Case(config, options, workload(pick, lattice))
+    return Case(config, options, workload(pick, lattice, cached))
 
 
 def make_script(pick: Pick, config: SimConfig) -> list[tuple[int, int]]:

@@ -25,6 +25,7 @@ class Options:
     window_s: float = 1.0
     srpt: bool = False
     scheduling: str = "sync"  # or "async"
+    prefix_cache: str = "off"  # or "on"
 
     @property
     def ahead(self) -> bool:
@@ -44,6 +45,7 @@ class Options:
             asked.window_s,
             config.queueing.discipline == SRPT,
             asked.scheduling,
+            asked.prefix_cache,
         )
 
 

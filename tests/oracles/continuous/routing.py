@@ -42,5 +42,8 @@ class Router:
     @staticmethod
     def _load(server: Server, waiting: Sequence[Request]) -> float:
         blocks = sum(member.promised for member in server.members)
+        if server.cache:
+            to_take = (server.cache.lacks(member, member.prompt) for member in server.prefilling)
+            blocks = server.cache.pool.in_use + sum(to_take)
         tokens = BLOCK * blocks + sum(request.prompt + request.generated for request in waiting)
         return tokens / (1 if math.isinf(server.eta) else server.eta)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from llmsched_env.profiles import Profile
 from tests.oracles.batch.requests import Request
+from tests.oracles.continuous.cache import Cache
 from tests.oracles.continuous.durations import Segment, chunk_iteration_s, decode_parts_s
 
 BLOCK = 16
@@ -29,6 +30,8 @@ class Member:
     reservation: float  # tokens
     prefilled: int = 0
     tokens: int = 0  # g: produced in this stay
+    table: list[int] = field(default_factory=list)  # with a prefix cache: its blocks
+    named: int = 0  # ... of which so many have a name
 
     @property
     def decoding(self) -> bool:
@@ -89,6 +92,7 @@ class Server:
     number: int
     profile: Profile
     blocks: float  # an integer, or inf
+    cache: Cache | None = None
     members: list[Member] = field(default_factory=list)  # in order of admission
     wants: bool = False  # to be asked at its next boundary
     segment: Segment | None = None  # None: the next iteration starts one
@@ -119,10 +123,14 @@ class Server:
     @property
     def leaving_blocks(self) -> int:
         """Blocks of the members that complete now."""
-        return sum(member.held for member in self.leaving)
+        return 0 if self.cache else sum(member.held for member in self.leaving)
 
     def know_all(self) -> None:
         """The next composition knows everything up to now."""
+        if self.cache:
+            for member in self.leaving:
+                self.cache.name(member, member.request.prompt + member.request.output - 1)
+                self.cache.leave(member)
         self.known, self.leaving, self.quiet = math.inf, [], False
 
     def know_all_if_idle(self) -> bool:
@@ -165,11 +173,15 @@ class Server:
 
     def need(self, prefill: str, token_budget: float) -> int:
         """Blocks of the next iteration: of decoding members with their newest token, of prompts with their chunk."""
+        if self.cache:
+            return self.cache.pool.in_use
         _, chunks = self.plan(prefill, token_budget)
         return self.used(self.decoding, chunks)
 
     def used(self, decoders: Sequence[Member], chunks: Sequence[tuple[Member, int]]) -> int:
         """Blocks that are held in an iteration with these decoders and chunks."""
+        if self.cache:
+            return self.cache.pool.in_use
         held = {member: member.held for member in self.members}
         held |= {member: blocks_for(member.context) for member in decoders}
         held |= {member: blocks_for(member.prefilled + chunk) for member, chunk in chunks}

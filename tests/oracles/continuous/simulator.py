@@ -10,17 +10,17 @@ from llmsched_env.config import SimConfig
 from llmsched_env.requests import Requests
 from tests.oracles.batch.requests import (
     COMPLETED,
-    DROPPED,
     IN_SERVICE,
     REJECTED,
-    WAITING,
     Request,
     in_order_of_any,
     move_overdue,
 )
 from tests.oracles.continuous.admission import broken_rules, has_free_slot, reservation
+from tests.oracles.continuous.cache import Cache, Contents
 from tests.oracles.continuous.durations import noise_factor
 from tests.oracles.continuous.options import Options, load_requests
+from tests.oracles.continuous.room import Room
 from tests.oracles.continuous.routing import Router
 from tests.oracles.continuous.server import BLOCK, Iteration, Member, Server, started_segment
 from tests.oracles.continuous.targets import Controllers
@@ -28,7 +28,7 @@ from tests.oracles.continuous.view import ContinuousResult, Decide, Decision, Vi
 from tests.oracles.ticks import is_tick, next_tick
 
 
-class ContinuousSimulator:
+class ContinuousSimulator(Room):
     """A run of the engine `continuous`.
 
     ``options`` where the configuration has none of its own; ``noise_key`` is the lane's key; ``tbt_s``, where
@@ -56,6 +56,10 @@ class ContinuousSimulator:
             Server(i, server.profile, server.eta if math.isinf(server.eta) else int(server.eta) // BLOCK)
             for i, server in enumerate(config.servers)
         ]
+        if self.options.prefix_cache == "on":
+            contents = Contents(requests)
+            for server in self.servers:
+                server.cache = Cache(int(server.blocks), contents)
         self.router = Router(self.options.routing, self.servers)
         self.controllers = Controllers(config, self.servers, self.options.window_s, tbt_s)
         self.waiting: list[Request] = []
@@ -141,10 +145,10 @@ class ContinuousSimulator:
             if member.decoding:
                 self._first_token_of_stay(server, member)
         before = len(server.members)
-        self._make_room(server)
+        named = self._compose(server, server.cache) if server.cache else self._make_room(server)
         if iteration.chunks:
             server.wants = True
-        if iteration.chunks or done or len(server.members) < before or segment.over:
+        if iteration.chunks or done or len(server.members) < before or segment.over or named:
             self._end_segment(server)
 
     def _token(self, member: Member) -> None:
@@ -166,41 +170,13 @@ class ContinuousSimulator:
         server.members.remove(member)
         if self.options.ahead:
             server.leaving.append(member)
+        elif server.cache:
+            server.cache.leave(member)
         request = member.request
         request.status = COMPLETED
         request.last_token = request.completion = self.now
         self.in_system -= 1
         self.controllers.completed(request)
-        self._event()
-
-    def _make_room(self, server: Server) -> None:
-        """Members leave while the next iteration does not fit."""
-        while self._need(server) > server.blocks:
-            server.quiet = self.options.ahead
-            newest = max(server.members + server.leaving, key=lambda member: member.request.number)
-            if newest in server.leaving:
-                server.leaving.remove(newest)
-                newest.request.preemptions += 1
-            elif len(server.members) + len(server.leaving) == 1:
-                server.members.remove(newest)
-                newest.request.status = DROPPED
-                self.in_system -= 1
-                self._event()
-            else:
-                self._preempt(server, newest)
-
-    def _need(self, server: Server) -> int:
-        return server.need(self.options.prefill, self.options.token_budget) + server.leaving_blocks
-
-    def _preempt(self, server: Server, member: Member) -> None:
-        server.members.remove(member)
-        request = member.request
-        request.generated += member.tokens
-        request.predicted = max(request.predicted, request.generated + 1)
-        request.returned = True
-        request.preemptions += 1
-        request.status = WAITING
-        self.waiting.append(request)
         self._event()
 
     def _end_segment(self, server: Server) -> None:
@@ -290,6 +266,8 @@ class ContinuousSimulator:
             raise ValueError(f"decision {answer} is not allowed")
         admitted: list[int] = []
         preempted: list[int] = []
+        if server.cache:
+            server.cache.lacked = None
         if size == 0 and view.can_wait:
             self.waits += 1
         else:
@@ -321,6 +299,8 @@ class ContinuousSimulator:
                 self._preempt(server, longest)
                 preempted.append(longest.request.number)
                 broken = broken_rules(server, head, size, self.options)
+            if broken == {3} and server.cache:
+                server.cache.note_refusal(head)
             if broken:
                 break
             self._end_segment(server)
@@ -333,7 +313,13 @@ class ContinuousSimulator:
         request.status = IN_SERVICE
         if math.isnan(request.dispatch):
             request.dispatch = self.now
-        server.members.append(Member(request, request.context, request.remaining, reservation(server, request)))
+        member = Member(request, request.context, request.remaining, reservation(server, request))
+        budget = math.inf
+        if self.options.prefill == "chunked":
+            budget = self.options.token_budget - len(server.decoding) - sum(other.left for other in server.prefilling)
+        server.members.append(member)
+        if server.cache:
+            server.cache.admit(member, budget)
 
     def _view(self, server: Server) -> View:
         queues = [self._queue(server, choice) for choice in self.choices]
@@ -390,6 +376,7 @@ class ContinuousSimulator:
             iterations=self.iterations,
             busy=[server.busy for server in self.servers],
             peak_blocks=[server.peak for server in self.servers],
+            pools=[server.cache.pool for server in self.servers if server.cache],
             gaps=np.array(self.gaps),
             in_system_integral=self.integral,
             end=self.now,

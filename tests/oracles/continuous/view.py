@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tests.oracles.batch.requests import IN_SERVICE, WAITING, Request
+from tests.oracles.continuous.cache import Pool
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class ContinuousResult:
     preemptions: NDArray[np.int64]
     predicted: NDArray[np.int64]
     generated: NDArray[np.int64]  # tokens of earlier stays
+    cached: NDArray[np.int64]  # tokens found in the prefix cache
     decisions: list[Decision]
     waits: int
     empty_choices: int
@@ -79,6 +81,7 @@ class ContinuousResult:
     iterations: list[tuple[float, int, int, int]]  # boundary, server, members that decoded, tokens prefilled
     busy: list[float]  # s, by server
     peak_blocks: list[int]  # by server
+    pools: list[Pool]  # of the servers with a prefix cache
     gaps: NDArray[np.float64]  # between consecutive tokens of a request, s
     in_system_integral: float
     end: float
@@ -93,7 +96,17 @@ class ContinuousResult:
         return self.count(WAITING, IN_SERVICE)
 
 
-COLUMNS = ("dispatch", "first_token", "last_token", "completion", "status", "preemptions", "predicted", "generated")
+COLUMNS = (
+    "dispatch",
+    "first_token",
+    "last_token",
+    "completion",
+    "status",
+    "preemptions",
+    "predicted",
+    "generated",
+    "cached",
+)
 """Attributes of a request of which the result has an array."""
 
 

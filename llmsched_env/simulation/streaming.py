@@ -43,13 +43,13 @@ def simulate_stream(
     memory, values = np.zeros(max(1, memory_size)), np.asarray(params, dtype=np.float64)
     generator = np.random.default_rng(0) if rng is None else rng
     while upcoming is not None:
-        simulator = _append(simulator, upcoming)
+        simulator = append(simulator, upcoming)
         upcoming = next(feed, None)
         simulator.lane[0]["final"] = upcoming is None
         began = time.perf_counter()
         simulator.run(decide, values, memory, generator, details=details)
         wall_s = time.perf_counter() - began
-        ended, unscored, cached = _harvest(simulator, everything=upcoming is None)
+        ended, unscored, cached = harvest(simulator, everything=upcoming is None)
         yield RunResult(
             config,
             ended,
@@ -65,7 +65,7 @@ def simulate_stream(
         )
 
 
-def _append(simulator: Simulator, requests: Requests) -> Simulator:
+def append(simulator: Simulator, requests: Requests) -> Simulator:
     """Load ``requests`` behind the live ones, into a larger simulator where they do not fit."""
     loaded = int(simulator.lane[0]["loaded"])
     if loaded + len(requests) > simulator.capacity:
@@ -87,7 +87,7 @@ def _append(simulator: Simulator, requests: Requests) -> Simulator:
     return simulator
 
 
-def _harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int, NDArray[np.int64] | None]:
+def harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int, NDArray[np.int64] | None]:
     """Take the requests that have ended (or all) out of the arrays and renumber the live ones from 0.
 
     Returns them in order of number, how many of them (the first) are warm-up, and the tokens that each found in a

@@ -251,11 +251,11 @@ def test_no_import_cycles() -> None:
 
 
 def test_learners_live_in_their_own_places() -> None:
-    """torch and stable_baselines3: in train/, and where a real model is measured; matplotlib in eval/, and where the
-    curves of training are drawn."""
+    """torch and stable_baselines3: in train/, and where a real model is measured or served; matplotlib in eval/, and
+    where the curves of training are drawn."""
     for name in modules():
         used = {top(used) for used in imports(name)}
-        if top(name) != "train" and not name.startswith("eval.calibration."):
+        if top(name) != "train" and not name.startswith(("eval.calibration.", "eval.reality.vllm.")):
             assert not used & LEARNING, name
         if top(name) != "eval" and name != "train.curves":
             assert "matplotlib" not in used, name

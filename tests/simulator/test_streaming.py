@@ -147,17 +147,17 @@ def test_memory_does_not_grow_with_the_run() -> None:
     from llmsched_env.simulation import streaming
 
     sizes = []
-    original = streaming._append
+    original = streaming.append
 
     def spy(simulator, requests):
         simulator = original(simulator, requests)
         sizes.append(simulator.capacity)
         return simulator
 
-    streaming._append = spy
+    streaming.append = spy
     try:
         for _ in simulate_stream(config, pieces(workload(20_000), 500), COMPILED["static"], params=[24.0]):
             pass
     finally:
-        streaming._append = original
+        streaming.append = original
     assert len(sizes) == 40 and max(sizes) <= 2000

@@ -139,6 +139,20 @@ def _unlink(state: State, k, i):
 
 
 @part
+def _heap_remove(state: State, k, i):
+    """Take request ``i`` out of the heap of row ``k``, wherever it stands."""
+    heap, row = state.heap[k], state.bins[k]
+    at = 0
+    while heap[at] != i:
+        at += 1
+    row.heap_size -= 1
+    if at < row.heap_size:
+        _swap(heap, at, row.heap_size)
+        _sink(heap, state.requests, at, row.heap_size)
+        _rise(heap, state.requests, at)
+
+
+@part
 def _count(state: State, row, i, change):
     """Request ``i`` comes (``change`` 1) to the bin ``row``, or leaves it (-1)."""
     row.length += change
@@ -264,6 +278,17 @@ def pop(state: State, k):
     else:
         _unlink(state, k, i)
     return i
+
+
+@part
+def take_out(state: State, i):
+    """Take the waiting request ``i`` out of its queue, wherever it stands."""
+    k = own_row(state, i)
+    _count(state, state.bins[k], i, -1)
+    if in_heap(state, i):
+        _heap_remove(state, k, i)
+    else:
+        _unlink(state, k, i)
 
 
 @part

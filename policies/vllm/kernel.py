@@ -1,0 +1,226 @@
+"""What is compiled of a policy's seat inside a real engine: queues, record, controllers, with the clock outside.
+
+The functions are the parts of the engine `continuous`.  Nothing here lets time pass: the real engine says what
+happened, and when.  All work on lane 0 and server 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numba import njit, typeof, types
+
+from llmsched_env.compiler.parts import fingerprint
+from llmsched_env.core.clock import note_gap, read_answer
+from llmsched_env.core.layout import COMPLETED, DROPPED, IN_SERVICE, NONE, RECORD, WAITING
+from llmsched_env.core.queueing.overdue import move_overdue, schedule_overdue
+from llmsched_env.core.queueing.queues import (
+    any_row,
+    head,
+    next_row,
+    own_row,
+    pop,
+    push,
+    push_preempted,
+    take_out,
+    unpop,
+    would_mix,
+)
+from llmsched_env.core.state import ARRAYS, lane_state
+from llmsched_env.engines.continuous.controllers import feed_completion, feed_window
+from llmsched_env.engines.continuous.record import write_record
+from llmsched_env.engines.continuous.running_set import reservation
+
+FACTS = np.dtype(
+    [
+        ("now", "f8"),
+        ("running", "i8"),  # members of the running set, those included that complete now
+        ("leaving", "i8"),  # ... which are these (asynchronous scheduling)
+        ("prefilling", "i8"),  # members whose prompt is not prefilled yet
+        ("backlog", "f8"),  # tokens left to prefill
+        ("blocks", "f8"),  # blocks of 16 tokens that the members take in the next iteration
+        ("context", "f8"),  # tokens of context of the decoding members; only with details
+        ("promised", "f8"),  # predicted tokens that the members still lack; only with details
+        ("can_wait", "i8"),  # 1: something will happen without a decision
+    ],
+    align=True,
+)
+"""What the engine alone knows at a question."""
+
+LOOK = types.void(ARRAYS, typeof(np.zeros(1, RECORD)), typeof(np.zeros(1, FACTS)), types.boolean)
+ANSWER = types.UniTuple(types.int64, 3)(ARRAYS, types.int64, types.int64)
+NUMBER = types.void(ARRAYS, types.int64)
+RELEASE = types.boolean(ARRAYS, types.int64)
+OFFER = types.int64(ARRAYS, types.int64, types.int64, types.int64, types.int64, types.int64)
+TAKE = types.void(ARRAYS, types.int64, types.float64)
+PUT_BACK = types.void(ARRAYS, types.int64, types.int64)
+COMPLETE = types.void(ARRAYS, types.int64, types.int64, types.int64, types.float64, types.float64)
+SETTLE = types.void(ARRAYS, types.float64, types.float64, types.float64, types.float64)
+
+
+def entries(sources: str) -> tuple[Callable, ...]:
+    """The compiled entries; ``sources`` (parts.fingerprint) is a closure variable and so part of their cache key."""
+
+    @njit(NUMBER, cache=True)
+    def arrive(arrays, i):
+        """Request ``i``, whose row is written, waits in its bin."""
+        sources  # noqa: B018
+        state = lane_state(arrays, 0)
+        lane, request = state.lane, state.requests[i]
+        lane.loaded = lane.next_arrival = i + 1
+        late = not math.isnan(lane.last_arrival) and request.arrival < lane.last_arrival
+        note_gap(lane, lane.last_arrival if late else request.arrival)
+        request.status = WAITING
+        push(state, i)
+        if state.params.has_overdue:
+            schedule_overdue(state, i)
+
+    @njit(LOOK, cache=True)
+    def look(arrays, record, facts, details):
+        """Write the record for a question; at least one request waits."""
+        sources  # noqa: B018
+        state, known = lane_state(arrays, 0), facts[0]
+        lane, members = state.lane, state.servers[0].set
+        lane.now, lane.asked = known.now, 0
+        members.running, members.leaving = known.running - known.leaving, known.leaving
+        members.decoding = members.running - known.prefilling
+        members.backlog, members.blocks = known.backlog, known.blocks
+        members.context, members.promised = known.context, known.promised
+        lane.in_service, lane.free = members.running, members.running == 0
+        lane.final = not known.can_wait
+        if state.params.has_overdue:
+            move_overdue(state)
+        write_record(state, record[0], details)
+
+    @njit(ANSWER, cache=True)
+    def answer(arrays, choice, size):
+        """What an answer of the policy means: (status, choice, size), size 0 being wait."""
+        sources  # noqa: B018
+        status, choice, size, waits = read_answer(lane_state(arrays, 0), choice, size, 0)
+        return status, choice, 0 if waits else size
+
+    @njit(OFFER, cache=True)
+    def offer(arrays, choice, size, n, first, members):
+        """The request that the decision (choice, size) admits next, or NONE.
+
+        ``n`` were admitted, beginning with ``first``; the running set has ``members``.
+        """
+        sources  # noqa: B018
+        state = lane_state(arrays, 0)
+        server, hardware = state.servers[0], state.hardware[0]
+        if members >= size or state.lane.waiting == 0:
+            return NONE
+        i = head(state, next_row(state, choice, 0))
+        if i == NONE or would_mix(state, i, n, first):
+            return NONE
+        if state.params.by_prompt or hardware.capacity == math.inf:
+            return i
+        fits = server.reserved + reservation(state.requests[i], hardware.eta) <= hardware.eta
+        return i if fits else NONE
+
+    @njit(TAKE, cache=True)
+    def take(arrays, i, now):
+        """Request ``i``, the first of its queue, becomes a member of the running set."""
+        sources  # noqa: B018
+        state = lane_state(arrays, 0)
+        request, server = state.requests[i], state.servers[0]
+        pop(state, own_row(state, i))
+        request.status, request.server = IN_SERVICE, 0
+        if math.isnan(request.dispatch):
+            request.dispatch = now
+        server.reserved += reservation(request, state.hardware[0].eta)
+
+    @njit(NUMBER, cache=True)
+    def untake(arrays, i):
+        """The engine could not begin request ``i``: it waits again, where it stood."""
+        sources  # noqa: B018
+        state = lane_state(arrays, 0)
+        request = state.requests[i]
+        state.servers[0].reserved -= reservation(request, state.hardware[0].eta)
+        request.status = WAITING
+        state.lane.oldest = min(state.lane.oldest, i)
+        unpop(state, i)
+
+    @njit(RELEASE, cache=True)
+    def release(arrays, i):
+        """The last token of member ``i`` is under way: what it reserved is free, its seat and its blocks are not.
+
+        Whether that is new.
+        """
+        sources  # noqa: B018
+        state = lane_state(arrays, 0)
+        request = state.requests[i]
+        if request.server == NONE:
+            return False
+        state.servers[0].reserved -= reservation(request, state.hardware[0].eta)
+        request.server = NONE
+        return True
+
+    @njit(PUT_BACK, cache=True)
+    def put_back(arrays, i, generated):
+        """Member ``i``, which has produced ``generated`` tokens in all, is preempted."""
+        sources  # noqa: B018
+        state = lane_state(arrays, 0)
+        request = state.requests[i]
+        if request.server != NONE:
+            state.servers[0].reserved -= reservation(request, state.hardware[0].eta)
+        request.generated = generated
+        request.predicted = max(request.predicted, generated + 1)
+        request.status = WAITING
+        request.preemptions += 1
+        state.counts.preempted += 1
+        push_preempted(state, i)
+
+    @njit(COMPLETE, cache=True)
+    def complete(arrays, i, output, members, kv_share, now):
+        """Member ``i`` of ``members`` has its last token, the ``output``-th; ``kv_share`` of the memory stays in use.
+
+        It may wait: preempted while its last token was under way.
+        """
+        sources  # noqa: B018
+        state = lane_state(arrays, 0)
+        params, request, server = state.params, state.requests[i], state.servers[0]
+        if request.status == WAITING:
+            take_out(state, i)
+        elif request.server != NONE:
+            server.reserved -= reservation(request, state.hardware[0].eta)
+        request.status, request.output = COMPLETED, output
+        request.completion = request.last_token = now
+        state.counts.completed += 1
+        server.batches += 1
+        server.last_size, server.last_kv_share = members, kv_share
+        server.last_service, server.last_e2e = now - request.dispatch, now - request.arrival
+        length = float(request.prompt + output)
+        feed_completion(params, state.bins[request.bin], length, output)
+        feed_completion(params, state.bins[any_row(params)], length, output)
+
+    @njit(NUMBER, cache=True)
+    def give_up(arrays, i):
+        """The client of request ``i`` is gone: it leaves its queue, or the running set."""
+        sources  # noqa: B018
+        state = lane_state(arrays, 0)
+        request = state.requests[i]
+        if request.status == WAITING:
+            take_out(state, i)
+        elif request.server != NONE:
+            state.servers[0].reserved -= reservation(request, state.hardware[0].eta)
+        request.status = DROPPED
+
+    @njit(SETTLE, cache=True)
+    def settle(arrays, now, steps, time, members):
+        """A segment is over: ``steps`` iterations with decoding members, which took ``time`` s, ``members`` in sum."""
+        sources  # noqa: B018
+        state = lane_state(arrays, 0)
+        own = state.servers[0].set
+        state.lane.now = now
+        own.window_steps += steps
+        own.window_time += time
+        own.window_members += members
+        feed_window(state, state.servers[0])
+
+    return arrive, look, answer, offer, take, untake, release, put_back, complete, give_up, settle
+
+
+arrive, look, answer, offer, take, untake, release, put_back, complete, give_up, settle = entries(fingerprint())

@@ -103,6 +103,16 @@ def test_a_policy_inside_vllm_does_what_it_does_in_the_simulator(
         assert difference is None, (difference, system)
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_no_request_is_left_behind(asynchronous: bool, model: Path, tmp_path: Path) -> None:
+    """A policy that waits, sets requests apart and stops at what does not fit serves all of them in the end."""
+    rng = np.random.default_rng(11)
+    for _ in range(60):
+        system, options = random_system(rng), {"slo": {"ttft": 100.0, "e2el": 300.0}, "admission": "prompt"}
+        setting = Setting(system, "network", system.output, tmp_path, model, asynchronous, options)
+        assert None not in in_vllm(setting).done, system
+
+
 def test_the_tests_of_parity_can_fail(model: Path, tmp_path: Path) -> None:
     """Another policy gives other stamps."""
     rng = np.random.default_rng(7)

@@ -118,13 +118,14 @@ class VirtualEngine:
                     self.free_at = start + self._duration(out)
                     self.steps += 1
                 under_way.append((self.free_at if worked else start, out, self._sampling(out)))
-                spins = 0 if worked or len(under_way) > 1 else spins + 1
+                works = any(one.total_num_scheduled_tokens for _, one, _ in under_way)
+                spins = 0 if works else spins + 1
                 if len(under_way) < depth and (worked or self.scheduler.has_requests()):
                     continue
             end, out, sampling = under_way.popleft()
             self.now = max(self.now, end)
             self._update(out, sampling)
-            if spins >= SPINS and not under_way and self.scheduler.get_num_unfinished_requests():
+            if spins >= SPINS and self.scheduler.get_num_unfinished_requests():
                 if not self.more_to_come:
                     break
                 self.now, spins = max(self.now, self.system.arrival[self._next]), 0

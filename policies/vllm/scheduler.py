@@ -238,6 +238,8 @@ class PolicyScheduler(AsyncScheduler):
             self._settle(now)
         if self._log is not None:
             self._log.add(step.as_json(now, seconds))
+            if not self.running:  # a killed server loses nothing that it had time to write
+                self._log.flush()
         return result
 
     def _complete(self, finished: list[Request], chunks: list[Request], now: float) -> None:

@@ -40,7 +40,7 @@ class Step:
 
 
 class StepLog:
-    """Lines are collected and written in one go, so that a step does not wait for the disk."""
+    """Lines are collected, and written in one go when there are many or the server is idle."""
 
     LINES = 256
     """Lines that are collected at most."""

@@ -183,7 +183,9 @@ def find(session: Session) -> Findings:
     comparison = prepare(session)
     results = None
     if options.out:
-        results = ResultsFile(Path(options.out) / "results.csv", comparison.scenario.config.queueing.num_bins)
+        config = comparison.scenario.config
+        cached = config.continuous.prefix_cache == "on"
+        results = ResultsFile(Path(options.out) / "results.csv", config.queueing.num_bins, cached=cached)
     interrupted = comparison.run(session.crew, results, timeline=bool(options.out or options.report))
     if interrupted:
         session.notes.append(f"Interrupted: {interrupted} and are shown.")

@@ -16,7 +16,7 @@ from typing import Any
 from llmsched.eval.runs.machine import git_state, processor
 from llmsched.eval.runs.outcome import Outcome
 from llmsched_env.files.writing import append_bytes, make_folder, write_text
-from llmsched_env.simulation.metrics import KEYS
+from llmsched_env.simulation.metrics import CACHE_KEYS, KEYS
 
 PACKAGES = ("llmsched", "gymnasium", "numba", "numpy", "scipy", "pandas", "matplotlib")
 
@@ -24,9 +24,10 @@ PACKAGES = ("llmsched", "gymnasium", "numba", "numpy", "scipy", "pandas", "matpl
 class ResultsFile:
     """The file results.csv of a comparison, a row per policy and seed: appended as runs finish, sorted at the end."""
 
-    def __init__(self, path: Path, bins: int) -> None:
+    def __init__(self, path: Path, bins: int, *, cached: bool = False) -> None:
         self._path = path
         self._columns = ["policy", "seed", *(key for key in KEYS if key != "per_bin")]
+        self._columns += CACHE_KEYS if cached else ()
         self._columns += [f"bin{k}_{name}" for k in range(bins) for name in ("submitted", "misses")]
         self._begun = False
 

@@ -29,11 +29,20 @@ COLUMNS = (
 )
 """In order of importance: the last ones are dropped where the width does not suffice."""
 
+CACHE_COLUMN = Column("prefix_cache_hit_rate", "cache hits", "%", 1, 100.0)
+"""After the first, where there is a prefix cache."""
+
+
+def columns_of(summaries: Sequence[Mapping[str, Any]]) -> list[Column]:
+    """The columns of a table."""
+    cached = CACHE_COLUMN.key in summaries[0]
+    return [COLUMNS[0], *([CACHE_COLUMN] if cached else []), *COLUMNS[1:]]
+
 
 def policy_text(summaries: Sequence[Mapping[str, Any]]) -> str:
     """The policy summaries for a terminal, at most WIDTH wide; decimals follow the size of the means."""
     names = _short_names([summary["policy"] for summary in summaries])
-    columns = list(COLUMNS)
+    columns = columns_of(summaries)
     lines = _lines(names, summaries, columns)
     while max(len(line) for line in lines) > WIDTH and len(columns) > 1:
         columns.pop()
@@ -44,12 +53,13 @@ def policy_text(summaries: Sequence[Mapping[str, Any]]) -> str:
 
 def policy_tables(summaries: Sequence[Mapping[str, Any]]) -> list[Table]:
     """The policy summaries as tables, and their differences from the first policy, for the report."""
-    own = [{"policy": s["policy"]} | {c.key: Interval(s[c.key], s["ci95"][c.key]) for c in COLUMNS} for s in summaries]
-    gaps = [{"policy": s["policy"]} | {c.key: difference(s, c.key) for c in COLUMNS} for s in summaries if s["paired"]]
+    columns = columns_of(summaries)
+    own = [{"policy": s["policy"]} | {c.key: Interval(s[c.key], s["ci95"][c.key]) for c in columns} for s in summaries]
+    gaps = [{"policy": s["policy"]} | {c.key: difference(s, c.key) for c in columns} for s in summaries if s["paired"]]
     name = Column("policy", "policy")
-    found = [Table("policies", "Policies on the same arrivals and servers", [name, *COLUMNS], own)]
+    found = [Table("policies", "Policies on the same arrivals and servers", [name, *columns], own)]
     if gaps:
-        signed = [name, *(replace(column, signed=True) for column in COLUMNS)]
+        signed = [name, *(replace(column, signed=True) for column in columns)]
         found.append(Table("differences", f"Difference from {summaries[0]['policy']}, paired by seed", signed, gaps))
     return found
 

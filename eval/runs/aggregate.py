@@ -8,7 +8,7 @@ from typing import Any
 
 from llmsched.eval.runs.intervals import Interval, interval, paired_interval
 from llmsched.eval.runs.outcome import Outcome
-from llmsched_env.simulation.metrics import COUNTS, KEYS
+from llmsched_env.simulation.metrics import CACHE_COUNTS, CACHE_KEYS, COUNTS, KEYS
 
 SUMMED = (*COUNTS, "wall_s")
 """Keys that are summed over seeds."""
@@ -34,15 +34,16 @@ def policy_summary(policy: str, runs: Sequence[Outcome], baseline: Sequence[Outc
     width; it is empty where ``baseline`` is None (for the first policy itself).
     """
     found: dict[str, Any] = {"policy": policy, "seeds": [run.seed for run in runs]}
-    for key in SUMMED:
+    averaged = (*AVERAGED, *(key for key in CACHE_KEYS[:1] if key in runs[0].summary))
+    for key in (*SUMMED, *(key for key in CACHE_COUNTS if key in runs[0].summary)):
         found[key] = math.fsum(run.summary[key] for run in runs) if key == "wall_s" else _total(runs, key)
-    spread = {key: interval([run.summary[key] for run in runs]) for key in AVERAGED}
-    found |= {key: spread[key].mean for key in AVERAGED}
+    spread = {key: interval([run.summary[key] for run in runs]) for key in averaged}
+    found |= {key: spread[key].mean for key in averaged}
     found |= _bins(runs)
-    found["ci95"] = {key: spread[key].half for key in AVERAGED}
+    found["ci95"] = {key: spread[key].half for key in averaged}
     found["paired"] = {}
     if baseline is not None:
-        for key in AVERAGED:
+        for key in averaged:
             gap = paired_interval(_by_seed(runs, key), _by_seed(baseline, key))
             found["paired"][key] = {"difference": gap.mean, "ci95": gap.half}
     return found

@@ -161,7 +161,8 @@ def _workload(options: argparse.Namespace, values: Mapping[str, Any], shares: tu
     """The workload; a trace file brings its own rate and size unless the user gave others."""
     source: str | Trace = values["workload"]
     asked = {key: values[key] for key in (*RATES, *SIZES) if key in values}
-    probe = Workload(source, requests=2, predictor=values["predictor"], slo_shares=shares)
+    prefix = values["shared_prefix"]
+    probe = Workload(source, requests=2, predictor=values["predictor"], slo_shares=shares, shared_prefix=prefix)
     if probe.trace is not None:
         source = probe.trace  # read once
         for key in ("rate", "requests"):
@@ -176,4 +177,5 @@ def _workload(options: argparse.Namespace, values: Mapping[str, Any], shares: tu
         burstiness=values.get("burstiness"),
         predictor=values["predictor"],
         slo_shares=shares,
+        shared_prefix=prefix,
     )

@@ -221,13 +221,16 @@ POOL = np.dtype(  # the blocks of a server
     [
         ("size", "i4"),
         ("free", "i4"),  # blocks that no member refers to
+        ("kept", "i4"),  # ... of which this many have a name
         ("unnamed", "i4"),  # top of the stack of free ones without a name, or NONE
         ("fresh", "i4"),  # first block that was never used
         ("oldest", "i4"),  # ends of the queue of free ones with a name, or NONE
         ("newest", "i4"),
         ("ready", "i8"),  # first iteration that is not composed yet
         ("planned", "i8"),  # iterations of the segment if nobody waits for a name
-        ("wanted", "i8"),  # iteration in which a member names what a refused request lacks, or NONE
+        ("lacked", "i4"),  # block that the request lacks which was refused last, or NONE
+        ("lacked_key", "u8"),  # ... its key
+        ("wanted", "i8"),  # iteration in which a member names a block with this key, or NONE
         ("head", "i4", (BLOCK_TOKENS,)),  # decoding members, lists by (context - 1 - iteration) mod 16, or NONE
         ("tail", "i4", (BLOCK_TOKENS,)),
         ("looked_up", "i8"),  # tokens, over all admissions

@@ -59,6 +59,9 @@ class Record(Fields):
     decoding: int  # ... whose prompt is prefilled
     kv_used: float  # tokens in the blocks that they take in the next iteration
     prefill_left: float  # tokens of prompts that are still to be prefilled
+    prefix_cache: int  # 1: there is one
+    cache_hit_rate: float  # cached tokens over tokens looked up, so far
+    kv_kept: float  # tokens in blocks that no member refers to and that can be found again
     queue_length: Rows[int]
     head_number: Rows[int]  # request number, NONE when empty: orders heads by age
     head_arrival: Rows[float]  # inf when empty
@@ -72,6 +75,7 @@ class Record(Fields):
     mean_batch: Rows[float]
     mean_tokens: Rows[float]  # mu: prompt + output of completed requests
     batch_time: Rows[float]  # predicted service time of the first min(length, target) here, s
+    head_cached: Rows[int]  # tokens of the head that the prefix cache of the asked server holds
     slack: Rows[float]  # head_deadline - now - batch_time, s
     busy: Rows[float]  # predicted remaining busy time by server, 0: free
 
@@ -226,13 +230,16 @@ class Chain(Fields):
 class Pool(Fields):
     size: int
     free: int  # blocks that no member refers to
+    kept: int  # ... of which this many have a name
     unnamed: int  # top of the stack of free ones without a name, or NONE
     fresh: int  # first block that was never used
     oldest: int  # ends of the queue of free ones with a name, or NONE
     newest: int
     ready: int  # first iteration that is not composed yet
     planned: int  # iterations of the segment if nobody waits for a name
-    wanted: int  # iteration in which a member names what a refused request lacks, or NONE
+    lacked: int  # block that the request lacks which was refused last, or NONE
+    lacked_key: int  # ... its key
+    wanted: int  # iteration in which a member names a block with this key, or NONE
     head: Rows[int]  # decoding members, lists by (context - 1 - iteration) mod 16, or NONE
     tail: Rows[int]
     looked_up: int  # tokens, over all admissions

@@ -26,7 +26,7 @@ class Engine:
     ``logs_batches``: the log holds batches, whose members stay the same; otherwise segments of running sets.
     ``asks_busy``: a server that has work may be asked too.  ``stamps_ahead``: stamps are set at dispatch, ahead of
     their time; otherwise they are set when they happen.  ``entries``: what its observation has after the entries that
-    all engines share, (name, meaning, unit, scale) each.
+    all engines share, (name, meaning, unit, scale) each; ``cache_entries`` follow where there is a prefix cache.
 
     ``check(config)`` raises ``ValueError`` for a configuration that the engine does not have.  ``usable_tokens(eta)``:
     the part of a KV memory of ``eta`` tokens that can be used.  ``groups(config)``: sets of bins.
@@ -43,6 +43,7 @@ class Engine:
     asks_busy: bool
     stamps_ahead: bool
     entries: tuple[tuple[str, str, str, str], ...]
+    cache_entries: tuple[tuple[str, str, str, str], ...]
     check: Callable[[SimConfig], None]
     usable_tokens: Callable[[float], float]
     groups: Callable[[SimConfig], int]

@@ -43,6 +43,10 @@ class LLMSchedContinuousEnv(LLMSchedEnv):
 
     {RUNNING}
 
+    With `prefix_cache="on"` three more:
+
+    {CACHED}
+
     A server is `free` when it has no members; `busy` is the predicted time until a member is done, on average;
     `batch_time` is what the head would take if it joined now; `last_service` is the time in service of the last
     completed request; `tau`, `low` and `high` belong to the asked server.

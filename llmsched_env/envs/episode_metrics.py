@@ -18,7 +18,12 @@ def episode_metrics(lanes: Lanes, which: Sequence[int]) -> dict[str, NDArray]:
     rows = lanes.simulator.lane[which]
     counts = rows["counts"]
     arrived = np.maximum(rows["next_arrival"], 1)
-    return {
+    cached: dict[str, NDArray] = {}
+    if lanes.limits.cached:
+        pools = lanes.simulator.arrays.pools[which]
+        looked_up = np.maximum(pools["looked_up"].sum(axis=1), 1)
+        cached["prefix_cache_hit_rate"] = pools["cached"].sum(axis=1) / looked_up
+    return cached | {
         "completed": counts["completed"],
         "rejected": counts["rejected"],
         "dropped": counts["dropped"],

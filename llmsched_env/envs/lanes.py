@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsched_env import engines
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
 from llmsched_env.core.state import records
@@ -48,7 +49,8 @@ class Lanes:
         self.config = options.simulation() if config is None else config
         queueing = self.config.queueing
         bins = max(options.num_max_bins, queueing.num_bins)
-        self.limits = spaces.Limits(bins, self.config.max_batch, queueing.has_overdue)
+        cached = engines.get(self.config.engine).blocks(self.config) > 0
+        self.limits = spaces.Limits(bins, self.config.max_batch, queueing.has_overdue, cached)
         first = Episodes(options)
         check_memory(f"{lanes:,} environments", float(lanes) * (EPISODES_BYTES + 48.0 * first.capacity))
         self.episodes = [first, *(Episodes(options) for _ in range(lanes - 1))]
@@ -78,16 +80,24 @@ class Lanes:
 
     def _connect(self) -> None:
         """Make what cannot be copied or kept: the threads, and the kernel with its arguments."""
-        lanes, threads = len(self.mode), len(self.record)
-        cuts = [lanes * part // threads for part in range(threads + 1)]
+        threads = len(self.record)
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._process = os.getpid()
-        self._parts = [self._arguments(part, cuts[part], cuts[part + 1]) for part in range(threads)]
+        self._bind()
         self._step = entry_point(self.engine.step_lanes)
+
+    def _bind(self) -> None:
+        """Make the arguments of the kernel: a prefix cache's arrays may have grown."""
+        lanes, threads = len(self.mode), len(self.record)
+        cuts = [lanes * part // threads for part in range(threads + 1)]
+        self._parts = [self._arguments(part, cuts[part], cuts[part + 1]) for part in range(threads)]
+        self._bound = self.simulator.arrays
 
     def __getstate__(self) -> dict[str, Any]:
         return {
-            name: value for name, value in self.__dict__.items() if name not in ("_pool", "_parts", "_step", "_process")
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in ("_pool", "_parts", "_bound", "_step", "_process")
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -107,6 +117,8 @@ class Lanes:
             ends = True
         key = int(rng.integers(2**63)) if self._noisy else 0
         self.simulator.load(lane, requests, final=layout.LAST if ends else 1, noise_key=key)
+        if self.simulator.arrays is not self._bound:
+            self._bind()
         self.steps[lane] = 0
         self.mode[lane] = layout.START
 

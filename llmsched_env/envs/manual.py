@@ -18,7 +18,13 @@ from llmsched_env.options.table import OPTIONS
 def filled(text: str | None) -> str:
     """``text`` without its indentation and with {GLOBAL}, {PER_BIN} and {ARGUMENTS} replaced by tables."""
     page = inspect.cleandoc(text or "")
-    tables = {"GLOBAL": global_table, "RUNNING": running_table, "PER_BIN": bin_table, "ARGUMENTS": argument_table}
+    tables = {
+        "GLOBAL": global_table,
+        "RUNNING": running_table,
+        "CACHED": cache_table,
+        "PER_BIN": bin_table,
+        "ARGUMENTS": argument_table,
+    }
     for name, table in tables.items():
         if f"{{{name}}}" in page:
             page = page.replace(f"{{{name}}}", table())
@@ -40,6 +46,12 @@ def bin_table() -> str:
 def running_table() -> str:
     """What it holds in the engine `continuous` beyond that; the index counts from behind the entries of `any`."""
     rows = ((f"+ {i}", f"`{name}`", *rest) for i, (name, *rest) in enumerate(engines.get("continuous").entries))
+    return _table(("index", "name", "meaning", "unit", "scale"), rows)
+
+
+def cache_table() -> str:
+    """What follows with a prefix cache; the index counts from behind the entries of the engine."""
+    rows = ((f"+ {i}", f"`{name}`", *rest) for i, (name, *rest) in enumerate(engines.get("continuous").cache_entries))
     return _table(("index", "name", "meaning", "unit", "scale"), rows)
 
 

@@ -47,6 +47,7 @@ class EnvOptions:
     requests: int | None = default("requests")
     duration_s: float | None = default("duration_s")
     predictor: str = default("predictor")
+    shared_prefix: str = default("shared_prefix")
     burstiness: float | None = default("burstiness")
     profile: str = default("profile")
     servers: int | None = default("servers")
@@ -150,6 +151,7 @@ class EnvOptions:
             rate=rate,
             burstiness=self.burstiness,
             predictor=self.predictor,
+            shared_prefix=self.shared_prefix,
         )
 
     @property

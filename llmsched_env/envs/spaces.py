@@ -16,11 +16,12 @@ from llmsched_env.engines.engine import Engine
 @dataclass(frozen=True)
 class Limits:
     """What actions can choose from: ``max_bins`` bins, `any`, the ``overdue`` queue where there is one; sizes up to
-    ``max_batch``."""
+    ``max_batch``.  ``cached``: the observation tells of a prefix cache."""
 
     max_bins: int
     max_batch: int
     overdue: bool = False
+    cached: bool = False
 
     @property
     def choices(self) -> int:
@@ -31,7 +32,8 @@ class Limits:
 def observation_space(limits: Limits, engine: Engine) -> spaces.Box:
     """Box (size,) float32: everything lies in [0, 1], the slacks in [-1, 1]."""
     shared = observation.size(limits.max_bins, limits.overdue)
-    low = np.zeros(shared + len(engine.entries), np.float32)
+    own = len(engine.entries) + limits.cached * len(engine.cache_entries)
+    low = np.zeros(shared + own, np.float32)
     low[len(observation.GLOBAL) + observation.SLACK : shared : len(observation.PER_BIN)] = -1.0
     return spaces.Box(low, np.float32(1.0), dtype=np.float32)
 

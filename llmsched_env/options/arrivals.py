@@ -109,6 +109,18 @@ ARRIVALS = (
         flag="--predictor",
         metavar="P",
     ),
+    Option(
+        "shared_prefix",
+        "Texts that prompts of a generator begin with, as with system prompts, for the prefix cache: COUNT texts of "
+        "TOKENS tokens, which the prompts get longer by. The k-th has a frequency of k^-S (S is 1 if not given).",
+        Text("none, COUNT:TOKENS or COUNT:TOKENS:S"),
+        "none",
+        sets="workload.shared_prefix",
+        label="shared prefixes",
+        group="arrivals",
+        flag="--shared-prefix",
+        metavar="COUNT:TOKENS[:S]",
+    ),
 )
 
 SLO_PARTS = (

@@ -39,6 +39,12 @@ KEYS = (
 )
 """Every key of a summary.  All are numbers but ``per_bin``, a list with a dictionary per bin."""
 
+CACHE_COUNTS = ("cached_tokens", "recomputed_tokens", "evicted_blocks")
+"""Counts that a summary has only with a prefix cache."""
+
+CACHE_KEYS = ("prefix_cache_hit_rate", *CACHE_COUNTS)
+"""Keys that a summary has only with a prefix cache, behind the others."""
+
 _TTFT, _TPOT, _E2EL = range(len(PER_REQUEST))
 
 _QUANTILES = (0.5, 0.95, 0.99)
@@ -254,7 +260,7 @@ class Accumulator:
         for latency in LATENCIES:
             for name, value in zip(STATISTICS, spread[latency], strict=True):
                 summary[f"{name}_{latency}_ms"] = 1000.0 * float(value)
-        return {key: summary[key] for key in KEYS}
+        return {key: summary[key] for key in KEYS} | _cache(self._last)
 
     def _totals(self, last: RunResult) -> dict:
         sums, counts = self._sums[0], last.counts
@@ -311,6 +317,16 @@ def summarize(result: RunResult) -> dict:
     totals.add(result)
     latency, _ = seen_by_clients(result.requests[result.warmup :], result.config)
     return totals._summary(lambda row: _exact_statistics(latency[row]))
+
+
+def _cache(last: RunResult) -> dict:
+    """What the prefix caches did over the whole run (CACHE_KEYS); empty where there is none."""
+    pools = last.pools
+    if pools is None:
+        return {}
+    cached = int(pools["cached"].sum())
+    values = _ratio(cached, pools["looked_up"].sum()), cached, pools["recomputed"].sum(), pools["evicted"].sum()
+    return dict(zip(CACHE_KEYS, (values[0], *map(int, values[1:])), strict=True))
 
 
 def _exact_statistics(values: NDArray[np.float64]) -> tuple[float, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsched_env.workload.contents import Contents
 from llmsched_env.workload.lengths import IntPair
 from llmsched_env.workload.traces import Trace
 
@@ -38,9 +39,13 @@ class Replay:
         self._turn = float(trace.arrival_s[-1] - trace.arrival_s[first]) + self._gap
         self._offset = int(rng.integers(self._rest))
         self._clock, self._warmup, self._done = clock, warmup, 0
+        self._contents = trace.contents
 
-    def take(self, n: int) -> tuple[NDArray[np.float64], IntPair]:
-        """Arrival times (seconds, float64, ascending) and (prompt, output) of the next ``n`` requests."""
+    def take(self, n: int) -> tuple[NDArray[np.float64], IntPair, Contents | None]:
+        """Arrival times (seconds, float64, ascending), (prompt, output) and hashes, if any, of the next ``n`` requests.
+
+        In every turn the prompts are others, which only share beginnings as those of the first turn do.
+        """
         number = np.arange(self._done, self._done + n)
         self._done += n
         turn, place = np.divmod(self._offset + number - self._warmup, self._rest)
@@ -49,4 +54,7 @@ class Replay:
         scored = start + self._times[row] - self._times[self._first + self._offset] + turn * self._turn
         arrival = np.where(number < self._warmup, self._times[row], scored) * self._clock
         prompt, output = self._lengths
-        return arrival, (prompt[row], output[row])
+        contents = None
+        if self._contents is not None:
+            contents = self._contents.rows(row, np.where(number < self._warmup, 0, turn))
+        return arrival, (prompt[row], output[row]), contents

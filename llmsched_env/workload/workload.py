@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched_env.options.table import check_fields, default
-from llmsched_env.requests import MAX_CLASSES, Requests
+from llmsched_env.requests import MAX_CLASSES, MAX_TOKENS, Requests
 from llmsched_env.simulation.memory import check_memory
 from llmsched_env.workload.arrivals import Arrivals
+from llmsched_env.workload.contents import Contents, SharedPrefixes, parse_shared_prefix
 from llmsched_env.workload.generators import Generator, generator_names, load_generator
 from llmsched_env.workload.lengths import IntPair, LengthLaw
 from llmsched_env.workload.predictors import Predictor, parse_predictor
@@ -56,6 +57,7 @@ class Workload:
     rate_scale: float = 1.0  # times the own rate (give `rate` or this)
     burstiness: float | None = default("burstiness")  # gamma shape, in place of a generator's own arrivals
     predictor: str = default("predictor")
+    shared_prefix: str = default("shared_prefix")  # of a generator: prompts begin with one of some texts
     slo_shares: tuple[float, ...] = (1.0,)  # share of the arrivals in each SLO class
 
     def __post_init__(self) -> None:
@@ -64,6 +66,7 @@ class Workload:
             raise ValueError(f"rate={self.rate:g} and rate_scale={self.rate_scale:g} contradict: give one of them.")
         self._check_shares()
         self.parsed_predictor  # noqa: B018  (refuses a bad text here, not at the first draw)
+        self.prefixes  # noqa: B018
         self._check_source()
 
     def _check_shares(self) -> None:
@@ -75,6 +78,10 @@ class Workload:
         if isinstance(self._origin, Trace):
             if self.burstiness is not None:
                 raise ValueError(f"burstiness={self.burstiness:g}: a trace keeps its own arrivals; use a generator.")
+            if self.prefixes is not None:
+                raise ValueError(
+                    f"shared_prefix={self.shared_prefix!r}: a trace keeps its own prompts; use a generator."
+                )
             if len(self._origin) < 2:
                 raise ValueError(f"trace {self._origin.name}: 1 row is too short to replay, give at least 2.")
         elif self.requests is None and self.duration_s is None:
@@ -84,6 +91,11 @@ class Workload:
     def parsed_predictor(self) -> Predictor:
         """The rule of the text."""
         return parse_predictor(self.predictor)
+
+    @cached_property
+    def prefixes(self) -> SharedPrefixes | None:
+        """The texts that prompts begin with, or None."""
+        return parse_shared_prefix(self.shared_prefix)
 
     @cached_property
     def _origin(self) -> Generator | Trace:
@@ -209,7 +221,7 @@ class Workload:
     def series(self, seed: int, split: str = "test") -> Series:
         """The requests of a seed without their end, to be taken in pieces (a trace begins anew)."""
         rngs = streams(seed, split)
-        return Series(self, self._source(rngs["arrivals"], rngs["lengths"]), rngs)
+        return Series(self, self._source(rngs), rngs)
 
     def calibration_predictions(self, seed: int) -> NDArray[np.int32]:
         """Predicted lengths that bin edges may be taken from: of no request that is scored.
@@ -229,11 +241,11 @@ class Workload:
         assert self.duration_s is not None
         return int(min(1.05 * self.mean_rate * self.duration_s + 100, 1_000_000))
 
-    def _source(self, arrivals: np.random.Generator, lengths: np.random.Generator) -> Replay | _Drawn:
+    def _source(self, rngs: Mapping[str, np.random.Generator]) -> Replay | _Drawn:
         if isinstance(self._origin, Trace):
-            return Replay(self._origin, self._clock, self.warmup, arrivals)
-        stream = self._origin.arrivals(self.mean_rate, self.burstiness, arrivals)
-        return _Drawn(stream, self._origin.lengths, lengths)
+            return Replay(self._origin, self._clock, self.warmup, rngs["arrivals"])
+        stream = self._origin.arrivals(self.mean_rate, self.burstiness, rngs["arrivals"])
+        return _Drawn(stream, self._origin.lengths, rngs["lengths"], self.prefixes, rngs["prefixes"])
 
 
 @lru_cache(maxsize=4)
@@ -245,11 +257,20 @@ def _read_once(path: str, modified_ns: int) -> Trace:
 class _Drawn:
     """Arrivals and lengths of a generator as one endless stream."""
 
-    def __init__(self, arrivals: Arrivals, lengths: LengthLaw, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        arrivals: Arrivals,
+        lengths: LengthLaw,
+        rng: np.random.Generator,
+        prefixes: SharedPrefixes | None,
+        prefix_rng: np.random.Generator,
+    ) -> None:
         self._arrivals, self._lengths, self._rng = arrivals, lengths, rng
+        self._prefixes, self._prefix_rng = prefixes, prefix_rng
 
-    def take(self, n: int) -> tuple[NDArray[np.float64], IntPair]:
-        return self._arrivals.take(n), self._lengths.draw(n, self._rng)
+    def take(self, n: int) -> tuple[NDArray[np.float64], IntPair, Contents | None]:
+        contents = None if self._prefixes is None else self._prefixes.draw(n, self._prefix_rng)
+        return self._arrivals.take(n), self._lengths.draw(n, self._rng), contents
 
 
 class Series:
@@ -262,14 +283,22 @@ class Series:
 
     def take(self, n: int, end: float = math.inf) -> Requests | None:
         """The next ``n`` requests, or those of them that arrive by ``end`` (s); None if there are none."""
-        arrival, (prompt, output) = self._source.take(n)
+        arrival, (prompt, output), contents = self._source.take(n)
         kept = n if end == math.inf else int(np.searchsorted(arrival, end, side="right"))
         if kept == 0:
             return None
         arrival, prompt, output = arrival[:kept], prompt[:kept], output[:kept]
         workload = self._workload
         predicted = workload.parsed_predictor.predict(prompt, output, workload.output_cap, self._predictions)
-        return Requests(arrival, prompt, output, predicted, _classes(kept, self._shares, self._classes))
+        classes = _classes(kept, self._shares, self._classes)
+        if contents is None:
+            return Requests(arrival, prompt, output, predicted, classes)
+        if kept < n:
+            contents = contents.rows(np.arange(kept))
+        if workload.prefixes is not None:  # lengths and predictions are those of what follows
+            prompt = np.minimum(prompt.astype(np.int64) + workload.prefixes.tokens, MAX_TOKENS)
+        known = contents.hashes, contents.hashed_tokens, contents.hash_tokens
+        return Requests(arrival, prompt, output, predicted, classes, *known)
 
 
 def _classes(n: int, cumulative: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int8]:

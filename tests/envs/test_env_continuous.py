@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -16,6 +17,7 @@ from llmsched_env.config import SLO, Continuous, Queueing, Server, SimConfig
 from llmsched_env.core.view import observation
 from llmsched_env.envs.continuous import LLMSchedContinuousEnv
 from llmsched_env.envs.scalar import LLMSchedEnv
+from llmsched_env.requests import Requests
 from llmsched_env.simulation.simulator import simulate
 from tests.envs.env_tools import box_of
 from tests.envs.test_env_policies import A100, H100, compare, draw, drive
@@ -58,7 +60,26 @@ SCENARIOS: dict[str, tuple[SimConfig, float]] = {
         ),
         6.0,
     ),
+    "prefix cache": (
+        SimConfig(
+            (Server(H100, 4000.0), Server(A100, 6000.0)),
+            Queueing((140,)),
+            max_batch=48,
+            engine="continuous",
+            continuous=Continuous("prompt", scheduling="async", prefix_cache="on"),
+        ),
+        6.0,
+    ),
 }
+
+
+def with_hashes(requests: Requests) -> Requests:
+    """Prompts that begin with one of three texts of 192 tokens, as far as they are so long."""
+    hashed = np.minimum(requests.prompt_tokens, 192).astype(np.int32)
+    counts = -(-hashed // 64)
+    texts = np.repeat(np.arange(len(requests)) % 3, counts)
+    places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return dataclasses.replace(requests, hashes=10 * texts + places, hashed_tokens=hashed, hash_tokens=64)
 
 
 @pytest.mark.parametrize(
@@ -67,13 +88,15 @@ SCENARIOS: dict[str, tuple[SimConfig, float]] = {
         (name, scenario)
         for name in names("continuous")
         for scenario in SCENARIOS
-        if name != "oracle-srpt" or scenario != "overdue, routed"  # which it refuses
+        if name != "oracle-srpt" or scenario not in ("overdue, routed", "prefix cache")  # which it refuses
     ],
 )
 def test_environment_equals_compiled_run(name: str, scenario: str) -> None:
     """Same decisions, same segments, same stamps, same controllers, bit for bit."""
     bound, (config, rate) = parse(name), SCENARIOS[scenario]
     requests = draw(config, rate)
+    if scenario == "prefix cache":
+        requests = with_hashes(requests)
     env = drive(bound, config, requests)
     simulator, lane = env._lanes.simulator, env._lanes.simulator.lane[0]
     key = int(lane["noise_key"])
@@ -86,6 +109,9 @@ def test_environment_equals_compiled_run(name: str, scenario: str) -> None:
     compare(simulator.servers[0], run.servers)
     compare(simulator.bins[0], run.bins)
     compare(np.atleast_1d(lane), np.atleast_1d(run.lane))
+    if run.pools is not None:
+        compare(simulator.arrays.pools[0], run.pools)
+        assert run.pools["cached"].sum() > 1000 or name == "network"
 
 
 def some_actions(envs: gym.vector.VectorEnv, rng: np.random.Generator) -> np.ndarray:
@@ -96,7 +122,19 @@ def some_actions(envs: gym.vector.VectorEnv, rng: np.random.Generator) -> np.nda
     return np.stack([scores.argmax(axis=1), rng.integers(1, 40, envs.num_envs)], axis=1)
 
 
-@pytest.mark.parametrize("more", [{}, {"overdue_factor": 1.0, "slo": {"e2el": 6000}}], ids=["", "overdue"])
+CACHED: dict[str, Any] = {
+    "prefix_cache": "on",
+    "bins": 1,
+    "workload": with_hashes(draw(*SCENARIOS["prefix cache"]).part(0, 50)),
+    "kv_tokens": 3000,
+}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"overdue_factor": 1.0, "slo": {"e2el": 6000}}, {"prefix_cache": "on"}, CACHED],
+    ids=["", "overdue", "own blocks found", "hashes"],
+)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_lane_equals_scalar(threads: int, more: dict) -> None:
     """Lane i is the scalar environment with seed + i, through the ends of episodes."""
@@ -134,6 +172,24 @@ def test_gymnasium_checks_it_without_a_warning(recwarn: pytest.WarningsRecorder)
     names_ = [*observation.names(4), *(name for name, *_ in env.unwrapped._lanes.engine.entries)]
     assert len(names_) == box_of(env).shape[0] == 24 + 13 * 5 and len(set(names_)) == len(names_)
     assert names_[-4:] == ["running", "decoding", "kv_used", "prefill_left"]
+    cached = gym.make(ID, requests=30, prefix_cache="on")
+    check_env(cached.unwrapped, skip_render_check=True)
+    assert box_of(cached).shape[0] == len(names_) + len(env.unwrapped._lanes.engine.cache_entries) == len(names_) + 3
+
+
+def test_the_prefix_cache_is_seen() -> None:
+    """Hits, kept blocks and the head's share move, everything stays in bounds, and the metrics tell of it."""
+    env = gym.make(ID, **CACHED, servers=1)
+    image, _ = env.reset(seed=3)
+    seen, over = [image], False
+    while not over:
+        image, _, terminated, truncated, info = env.step((1, 60))
+        assert env.observation_space.contains(image)
+        seen.append(image)
+        over = terminated or truncated
+    last = np.array(seen)[:, -3:]
+    assert (last.max(axis=0) > 0.1).all() and (last.min(axis=0) == 0.0).all()
+    assert 0.1 < info["episode_metrics"]["prefix_cache_hit_rate"] < 1.0
 
 
 def test_the_running_set_is_seen_and_the_return_is_what_was_promised() -> None:

@@ -23,6 +23,7 @@ from llmsched_env.core.itl import gap_edges
 from llmsched_env.core.view.decide import compile_policy
 from llmsched_env.profiles import load_profile
 from llmsched_env.requests import Requests
+from llmsched_env.simulation.metrics import summarize
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.simulator import simulate
 from tests.oracles import batch as reference
@@ -39,7 +40,7 @@ NOISE_KEY = 20250305
 ROWS = 6000
 """Decisions that a policy can note."""
 MAX_CHOICES = 7
-WIDTH = 7 + 2 * MAX_CHOICES
+WIDTH = 9 + 3 * MAX_CHOICES
 
 # ---- policies: the same Python functions run compiled and, on the oracle's view, as they are.
 # params: [answers n, n values, decisions noted so far, a row for each]
@@ -62,6 +63,11 @@ def note(record, params, choice, size):
         for k in range(record.num_bins + 1 + (record.overdue >= 0)):
             params[at + 7 + k] = record.queue_length[k]
             params[at + 7 + MAX_CHOICES + k] = record.target[k]
+            if record.prefix_cache:
+                params[at + 7 + 2 * MAX_CHOICES + k] = record.head_cached[k]
+        if record.prefix_cache:
+            params[at + WIDTH - 2] = record.cache_hit_rate
+            params[at + WIDTH - 1] = record.kv_kept
     return choice, size
 
 
@@ -170,7 +176,8 @@ def both(case: Case, name: str, values: Sequence[float] = ()) -> Both:
             config, case.requests, lambda view: policy(view, slow_params, memory, rng), noise_key=NOISE_KEY
         )
         slow = oracle.run()
-        fast = simulate(config, case.requests, COMPILED[name], params=fast_params, memory_size=4, noise_key=NOISE_KEY)
+        options = {"params": fast_params, "memory_size": 4, "details": True, "noise_key": NOISE_KEY}
+        fast = simulate(config, case.requests, COMPILED[name], **options)
     return Both(fast, oracle, slow, notes(fast_params), notes(slow_params))
 
 
@@ -215,6 +222,12 @@ def assert_equal_caches(run: Both) -> None:
         for name in ("looked_up", "cached", "recomputed", "evicted", "free"):
             assert row[name] == getattr(pool, name), name
         assert row["free"] == row["size"] or run.slow.unfinished
+    found = summarize(fast)
+    looked_up, cached = sum(pool.looked_up for pool in pools), sum(pool.cached for pool in pools)
+    assert found["prefix_cache_hit_rate"] == (cached / looked_up if looked_up else pytest.approx(math.nan, nan_ok=True))
+    assert found["cached_tokens"] == cached == run.slow.cached.sum()
+    assert found["recomputed_tokens"] == sum(pool.recomputed for pool in pools)
+    assert found["evicted_blocks"] == sum(pool.evicted for pool in pools)
 
 
 def assert_equal_decisions(run: Both, rtol: float) -> None:

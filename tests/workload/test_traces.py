@@ -35,7 +35,7 @@ VARIANTS = {
     ),
     "burstgpt with units": BURSTGPT.replace("Timestamp", "Timestamp(s)"),
     "mooncake": "".join(
-        json.dumps({"timestamp": t, "input_length": p, "output_length": o, "hash_ids": [0, 1]}) + "\n"
+        json.dumps({"timestamp": t, "input_length": p, "output_length": o, "hash_ids": [0] * (p > 0)}) + "\n"
         for t, p, o in ((1000, 10, 3), (1750, 20, 4), (4500, 30, 5))
     ),
     "mooncake, other order of fields": "".join(
@@ -146,3 +146,55 @@ def test_a_million_rows_are_read(tmp_path):
     trace = read_trace(path)
     assert len(trace) == n
     np.testing.assert_array_equal(np.sort(trace.prompt_tokens), np.sort(np.arange(n) % 4000 + 1))
+
+
+def mooncake(*rows: tuple[int, int, str]) -> str:
+    """Lines as published: (time in ms, prompt, ids); every output has 5 tokens."""
+    return "".join(
+        f'{{"timestamp": {time}, "input_length": {prompt}, "output_length": 5{ids}}}\n' for time, prompt, ids in rows
+    )
+
+
+@pytest.mark.parametrize("slowly", [False, True])
+def test_hash_ids_of_mooncake(tmp_path, slowly):
+    """Ids of blocks of 512 tokens: equal after equal ones, fewer than the prompt has, none; sorted with their rows."""
+    known = [', "hash_ids": [7, 8, 9]', ', "hash_ids": [7, 8]', ', "hash_ids": [8]', ', "hash_ids": []', ""]
+    if slowly:
+        known = [text.replace('"hash_ids":', '"x": 1, "hash_ids" :') for text in known]
+    rows = zip((4000, 3000, 2000, 1000, 0), (1025, 1024, 900, 10, 10), known, strict=True)
+    path = tmp_path / "trace.jsonl"
+    path.write_text(mooncake(*rows))
+    contents = read_trace(path).contents
+    assert contents is not None and contents.hash_tokens == 512
+    assert contents.hashed_tokens.tolist() == [0, 0, 512, 1024, 1025]
+    a, b, c, d, e, f = contents.hashes.tolist()
+    assert (b, c) == (d, e) and len({a, b, c, f}) == 4  # id 8 at the beginning is not id 8 after 7
+    few = contents.rows(np.array([4, 0, 2]))
+    assert few.hashes.tolist() == [d, e, f, a] and few.hashed_tokens.tolist() == [1025, 0, 512]
+    other = contents.rows(np.array([4, 4]), np.array([0, 1])).hashes.tolist()
+    assert other[:3] == [d, e, f] and not set(other[3:]) & {a, b, c, f}
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (', "hash_ids": [1, 2, 3]', "row 2: 3 hash_ids for a prompt of 1024 tokens: a block has 512"),
+        (', "hash_ids": [1, "a"]', "row 2: hash_ids="),
+        (', "hash_ids": [-1]', "row 2: hash_ids="),
+        (', "hash_ids": 3', "row 2: hash_ids=3 is not allowed"),
+    ],
+)
+def test_hash_ids_are_checked(tmp_path, ids, said):
+    path = tmp_path / "trace.jsonl"
+    path.write_text(mooncake((0, 10, ""), (1, 1024, ids)))
+    with pytest.raises(ValueError, match="^[^\n]*$") as error:
+        read_trace(path)
+    assert said in str(error.value)
+
+
+def test_hash_ids_of_bailian_are_of_blocks_of_16(tmp_path):
+    row = '"chat_id": 1, "parent_chat_id": -1, "timestamp": 1.5, "input_length": 33, "output_length": 5'
+    path = tmp_path / "trace.jsonl"
+    path.write_text(f'{{{row}, "hash_ids": [1, 2, 3]}}\n' * 2)
+    contents = read_trace(path).contents
+    assert contents is not None and contents.hash_tokens == 16 and contents.hashed_tokens.tolist() == [33, 33]

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from llmsched_env.requests import Requests
 from llmsched_env.workload import Trace, Workload, generator_names, load_generator, read_trace, streams
 from llmsched_env.workload.arrivals import CoxArrivals, GammaFactor, OnOff, gamma_quantile_table, interpolate
 from llmsched_env.workload.replay import replayed_gap_s
 
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"
-FIELDS = [field.name for field in dataclasses.fields(Workload(requests=1).draw(0))]
+FIELDS = [name for name, value in vars(Workload(requests=1).draw(0)).items() if isinstance(value, np.ndarray)]
 REPLICATIONS = 60
 MODULATED = ["azure-conv", "azure-code", "burstgpt"]
 
@@ -215,7 +216,7 @@ def test_pieces_of_any_size_are_the_whole(source, end, chunk):
 
 def test_streams_are_independent_of_each_other_and_of_the_split():
     first = {(split, name): rng.random() for split in ("test", "validation") for name, rng in streams(0, split).items()}
-    assert len(set(first.values())) == len(first) == 12
+    assert len(set(first.values())) == len(first) == 14
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "0", None, True])
@@ -333,3 +334,41 @@ def test_bad_draws_are_refused():
         Workload(requests=1).draw(0, "exam")
     with pytest.raises(ValueError, match=r"chunk=0 is not allowed"):
         next(Workload(requests=1).chunks(0, 0))
+
+
+def test_shared_prefixes_are_put_before_the_prompts():
+    """All else stays as it is; the k-th text has a frequency of k^-S."""
+    plain = Workload("azure-conv", requests=20_000).draw(1)
+    shared = Workload("azure-conv", requests=20_000, shared_prefix="3:1000:2").draw(1)
+    np.testing.assert_array_equal(shared.prompt_tokens, plain.prompt_tokens + 1000)
+    for name in ("arrival_s", "output_tokens", "predicted_tokens"):
+        np.testing.assert_array_equal(getattr(shared, name), getattr(plain, name))
+    assert shared.hashes is not None and shared.hashed_tokens is not None
+    assert shared.hash_tokens == 1008 and set(shared.hashed_tokens.tolist()) == {1000}
+    counts = np.sort(np.unique(shared.hashes, return_counts=True)[1])[::-1] / 20_000
+    np.testing.assert_allclose(counts, np.array([1, 1 / 4, 1 / 9]) / (1 + 1 / 4 + 1 / 9), atol=0.02)
+    parts = list(Workload("azure-conv", requests=100, shared_prefix="3:1000:2").chunks(1, 30))
+    np.testing.assert_array_equal(Requests.joined(parts).arrival_s, plain.arrival_s[:100])
+
+
+@pytest.mark.parametrize("text", ["", "3", "0:16", "3:0", "3:16:-1", "3:16:1:1", "a:b", "1e3:5", "9999999:5"])
+def test_shared_prefixes_are_checked(text):
+    with pytest.raises(ValueError, match="shared_prefix=.* is not allowed: give none, or COUNT:TOKENS"):
+        Workload("azure-conv", requests=10, shared_prefix=text)
+
+
+def test_a_trace_brings_its_own_hashes(tmp_path):
+    """Every row has them in the first turn of a replay; in the next the texts are others, shared as before."""
+    ids = "[1, 2]", "[1, 3]", "[1, 2]", "[4, 5]"
+    lines = (
+        f'{{"timestamp": {1000 * i}, "input_length": 1000, "output_length": 5, "hash_ids": {ids[i % 4]}}}\n'
+        for i in range(40)
+    )
+    path = tmp_path / "trace.jsonl"
+    path.write_text("".join(lines))
+    requests = Workload(str(path), requests=80).draw(0)
+    assert requests.hashes is not None and requests.hash_tokens == 512
+    assert requests.hashed_tokens is not None and set(requests.hashed_tokens.tolist()) == {1000}
+    assert 5 < len(np.unique(requests.hashes)) <= 4 * 5
+    with pytest.raises(ValueError, match="a trace keeps its own prompts"):
+        Workload(str(path), shared_prefix="3:64")

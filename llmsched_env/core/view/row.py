@@ -40,6 +40,10 @@ RECORD = np.dtype(  # what a scheduler may know at a decision; docs/reference/po
         ("decoding", "i8"),  # ... whose prompt is prefilled
         ("kv_used", "f8"),  # tokens in the blocks that they take in the next iteration
         ("prefill_left", "f8"),  # tokens of prompts that are still to be prefilled
+        ("prefix_cache", "i8"),  # 1: there is one
+        # ... and only then, of the asked server
+        ("cache_hit_rate", "f8"),  # cached tokens over tokens looked up, so far
+        ("kv_kept", "f8"),  # tokens in blocks that no member refers to and that can be found again
         # per choice: bins 0 to K - 1, `any` at K, the overdue queue at K + 1
         ("queue_length", "i8", (CHOICES,)),
         ("head_number", "i8", (CHOICES,)),  # request number, NONE when empty: orders heads by age
@@ -55,6 +59,7 @@ RECORD = np.dtype(  # what a scheduler may know at a decision; docs/reference/po
         ("mean_tokens", "f8", (CHOICES,)),  # mu: prompt + output of completed requests
         # only where the registration asks for details (the environment always does)
         ("batch_time", "f8", (CHOICES,)),  # predicted service time of the first min(length, target) here, s
+        ("head_cached", "i8", (CHOICES,)),  # tokens of the head that the prefix cache of the asked server holds
         ("slack", "f8", (CHOICES,)),  # head_deadline - now - batch_time, s
         ("busy", "f8", (MAX_SERVERS,)),  # predicted remaining busy time by server, 0: free
     ],

@@ -58,6 +58,7 @@ ENGINE = Engine(
     logs_batches=True,
     asks_busy=False,
     stamps_ahead=True,
+    cache_entries=(),
     entries=(),
     check=check,
     usable_tokens=usable_tokens,

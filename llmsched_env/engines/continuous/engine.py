@@ -23,6 +23,13 @@ RUNNING = (
 )
 """Entries of the observation that only this engine has: (name, meaning, unit, scale)."""
 
+CACHED = (
+    ("cache_hit_rate", "tokens found in the asked server's prefix cache, of those looked up so far", "share", "linear"),
+    ("kv_kept", "KV memory that no member uses and that can be found again", "share of capacity", "linear"),
+    ("head_cached", "tokens of the first request of `any` that the cache holds", "share of its prompt", "linear"),
+)
+"""Entries that follow them where there is a prefix cache."""
+
 
 def check(config: SimConfig) -> None:
     """``ValueError`` for what only another engine can do, and for a memory or a budget that is too small."""
@@ -106,6 +113,7 @@ ENGINE = Engine(
     asks_busy=True,
     stamps_ahead=False,
     entries=RUNNING,
+    cache_entries=CACHED,
     check=check,
     usable_tokens=usable_tokens,
     groups=groups,

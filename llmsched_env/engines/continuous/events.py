@@ -155,7 +155,7 @@ def apply(state: State, choice, size):
     if status != DECIDE:
         return status
     if state.params.cached:
-        state.pools[s].wanted = NONE
+        state.pools[s].lacked = state.pools[s].wanted = NONE
     admitted = 0 if waits else admit(state, s, choice, size)
     if admitted == 0:
         park(state, s)

@@ -13,8 +13,9 @@ from llmsched_env.core.queueing.queues import any_row, first_row, head, length_o
 from llmsched_env.core.view.observation import squash_log
 from llmsched_env.core.view.record import OVERDUE_S, write_bin, write_controller, write_lane
 from llmsched_env.engines.continuous.admission import group_of, waiting_for
+from llmsched_env.engines.continuous.cache.stays import look_up, start_of
 from llmsched_env.engines.continuous.controllers import server_target
-from llmsched_env.engines.continuous.memory import need
+from llmsched_env.engines.continuous.memory import need, to_prefill
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -33,6 +34,9 @@ def write_record(state: State, record, details):
     record.decoding = server.set.decoding
     record.kv_used = BLOCK_TOKENS * (need(state, s) + server.set.leaving_blocks)
     record.prefill_left = server.set.backlog
+    record.prefix_cache = params.cached
+    if params.cached:
+        write_cache(state, record, s)
     group = group_of(params, s)
     row = group * params.rows
     for k in range(params.num_bins):
@@ -51,6 +55,21 @@ def write_record(state: State, record, details):
 
 
 @part
+def write_cache(state: State, record, s):
+    """What the prefix cache of server ``s`` did so far, and what it holds."""
+    pool = state.pools[s]
+    record.cache_hit_rate = pool.cached / pool.looked_up if pool.looked_up > 0 else 0.0
+    record.kv_kept = float(BLOCK_TOKENS * pool.kept)
+
+
+@part
+def cached_tokens(state: State, s, i):
+    """Tokens of the waiting request ``i`` that it would find on server ``s``."""
+    look_up(state, s, i, to_prefill(state.requests[i]))
+    return start_of(state, i)
+
+
+@part
 def write_details(state: State, record, server):
     """Predicted time and slack of every head if it joined the asked server now, and the load of every server."""
     lane, params = state.lane, state.params
@@ -61,8 +80,10 @@ def write_details(state: State, record, server):
         if record.queue_length[k] == 0:
             record.batch_time[k] = 0.0
             record.slack[k] = math.inf
+            record.head_cached[k] = 0
         else:
             prompt, predicted = record.head_prompt[k], record.head_predicted[k]
+            record.head_cached[k] = cached_tokens(state, record.server, record.head_number[k]) if params.cached else 0
             record.batch_time[k] = join_time(params, hardware, server, prompt, predicted)
             record.slack[k] = record.head_deadline[k] - lane.now - record.batch_time[k]
 
@@ -88,9 +109,14 @@ def join_time(params, hardware, server, prompt, predicted):
 
 @part
 def write_running(record, out, at):
-    """Write the entries engine.RUNNING of the observation into ``out`` from ``at`` on."""
+    """Write the entries engine.RUNNING, and perhaps engine.CACHED, of the observation into ``out`` from ``at`` on."""
     cap = float(record.max_batch)
     out[at] = record.running / cap
     out[at + 1] = record.decoding / cap
     out[at + 2] = min(record.kv_used / record.kv_tokens, 1.0)
     out[at + 3] = squash_log(record.prefill_left, 20.0)
+    if record.prefix_cache:
+        k = record.num_bins
+        out[at + 4] = record.cache_hit_rate
+        out[at + 5] = min(record.kv_kept / record.kv_tokens, 1.0)
+        out[at + 6] = record.head_cached[k] / record.head_prompt[k] if record.queue_length[k] > 0 else 0.0

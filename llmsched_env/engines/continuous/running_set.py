@@ -19,7 +19,14 @@ from llmsched_env.core.queueing.queues import any_row, push_preempted
 from llmsched_env.engines.continuous.ahead import give_up_seat, keep_seat, newest_leaving
 from llmsched_env.engines.continuous.cache.decoding import enter_list, leave_list
 from llmsched_env.engines.continuous.cache.pool import in_use
-from llmsched_env.engines.continuous.cache.stays import begin_stay, end_stay, hold, name_blocks, start_of
+from llmsched_env.engines.continuous.cache.stays import (
+    begin_stay,
+    end_stay,
+    hold,
+    list_own_names,
+    name_blocks,
+    start_of,
+)
 from llmsched_env.engines.continuous.controllers import feed_completion
 from llmsched_env.engines.continuous.memory import blocks_of, budget_left, change_residue, need, to_prefill
 
@@ -248,6 +255,7 @@ def remove(state: State, s, at, i):
     else:
         _, tokens = end_decoding(state, s, at)
     if state.params.cached:
+        list_own_names(state, s, i)
         end_stay(state, s, i)
     leave(state, s, i, tokens)
     return tokens

@@ -29,6 +29,7 @@ from llmsched_env.workload.workload import Workload
 WRITTEN = {  # what to write for an option that is neither a number nor a word
     "workload": ("azure-code", "azure-code"),
     "predictor": ("oracle", "oracle"),
+    "shared_prefix": ("3:64", "3:64"),
     "profile": ("h100-80gb_llama2-70b_tp8", "h100-80gb_llama2-70b_tp8"),
     "slo": ("e2el:20000", {"e2el": 20_000.0}),
     "slo_classes": ("a=0.5,e2el:20000 b=0.5,ttft:1000", None),

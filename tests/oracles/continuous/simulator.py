@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -340,7 +341,19 @@ class ContinuousSimulator(Room):
             queue_length=tuple(len(queue) for queue in queues),
             head_number=tuple(queue[0].number if queue else -1 for queue in queues),
             target=tuple(self.controllers.target(choice, server) for choice in self.choices),
+            **self._cache_view(server.cache, queues),
         )
+
+    @staticmethod
+    def _cache_view(cache: Cache | None, queues: list[list[Request]]) -> dict[str, Any]:
+        if cache is None:
+            return {"prefix_cache": 0, "head_cached": (0,) * len(queues), "cache_hit_rate": 0.0, "kv_kept": 0}
+        heads = [queue[0] if queue else None for queue in queues]
+        found = (BLOCK * len(cache.find(head.number, head.context)) if head else 0 for head in heads)
+        pool = cache.pool
+        rate = pool.cached / pool.looked_up if pool.looked_up else 0.0
+        kept = BLOCK * len(pool.queue)
+        return {"prefix_cache": 1, "head_cached": tuple(found), "cache_hit_rate": rate, "kv_kept": kept}
 
     # ---- (5) the next iteration
 

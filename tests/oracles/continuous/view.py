@@ -37,6 +37,10 @@ class View:
     queue_length: tuple[int, ...]
     head_number: tuple[int, ...]  # -1 where nothing waits
     target: tuple[int, ...]
+    prefix_cache: int
+    head_cached: tuple[int, ...]  # tokens of the first request that the asked server would find
+    cache_hit_rate: float
+    kv_kept: int
 
 
 def oldest_arrival(waiting: Iterable[Request]) -> float:

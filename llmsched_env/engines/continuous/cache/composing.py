@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.layout import NONE
-from llmsched_env.engines.continuous.cache.decoding import blocks_in, first_to_take, name_in
+from llmsched_env.engines.continuous.cache.decoding import await_name, blocks_in, first_to_take, name_in
 from llmsched_env.engines.continuous.cache.stays import hold, name_blocks
 from llmsched_env.engines.continuous.memory import blocks_of, budget_left
 from llmsched_env.engines.continuous.running_set import newest_leaves
@@ -61,6 +61,8 @@ def compose(state: State, s):
         newest_leaves(state, s)
         left = True
     name_in(state, s, iteration)
+    if left and pool.wanted > iteration:  # perhaps by the member that left
+        await_name(state, s)
     if i != NONE and server.set.prefill_head == i:
         name_blocks(state, s, i, end // BLOCK_TOKENS)
     pool.ready = iteration + 1

@@ -75,16 +75,27 @@ def name_in(state: State, s, iteration):
 
 @part
 def want_name(state: State, s, i, tokens):
-    """Request ``i``, with ``tokens`` to prefill, was refused: note when a member of ``s`` names what it lacks."""
+    """Request ``i``, with ``tokens`` to prefill, was refused: note what it lacks, and when ``s`` will have it."""
     pool, lacked = state.pools[s], state.chains[i].found
-    if lacked >= min(state.chains[i].keyed, (tokens - 1) // BLOCK_TOKENS):
+    if lacked < min(state.chains[i].keyed, (tokens - 1) // BLOCK_TOKENS):
+        pool.lacked, pool.lacked_key = lacked, key_of(state, i, lacked)
+        await_name(state, s)
+
+
+@part
+def await_name(state: State, s):
+    """Find the iteration in which a decoding member of server ``s`` names the block that a refused request lacks."""
+    pool, slots = state.pools[s], state.slots[s]
+    pool.wanted = NONE
+    if pool.lacked == NONE:
         return
-    key = key_of(state, i, lacked)
     for place in range(state.servers[s].set.decoding):
-        j = state.slots[s][place].request
+        j = slots[place].request
         chain = state.chains[j]
-        if chain.named <= lacked < chain.keyed and key_of(state, j, lacked) == key:
-            iteration = BLOCK_TOKENS * (lacked + 1) + state.params.ahead - chain.base
+        iteration = BLOCK_TOKENS * (pool.lacked + 1) + state.params.ahead - chain.base
+        if not chain.named <= pool.lacked < chain.keyed or iteration >= slots[place].finish:
+            continue
+        if key_of(state, j, pool.lacked) == pool.lacked_key:
             pool.wanted = iteration if pool.wanted == NONE else min(pool.wanted, iteration)
 
 

@@ -2,7 +2,8 @@
 
 A free block without a name lies on a stack (``next``), one with a name in a queue (``next``, ``prev``); those from
 POOL.fresh on were never used.  A named block is found through State.buckets, lists of the first block of every name;
-the others of its name follow it (``twin``) in the order in which they were named.
+the others of its name follow it (``twin``) in the order in which they were named.  A name that nobody can look for at
+present is UNLISTED: it only says that the block has one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from llmsched_env.core.layout import NONE
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
+
+UNLISTED = np.uint64(1)
+"""A key that no block has (stays.key_of)."""
 
 
 @part
@@ -55,8 +59,14 @@ def give_name(blocks, buckets, b, key):
 
 
 @part
+def name_unlisted(blocks, b):
+    """Block ``b``, which has no name, gets one that nobody can look for at present."""
+    blocks[b].key = UNLISTED
+
+
+@part
 def _take_name(blocks, buckets, b):
-    """Block ``b`` has no name any more."""
+    """Block ``b`` leaves the list of its name."""
     block = blocks[b]
     twin, before = block.twin, block.twin_before
     if before != NONE:
@@ -79,12 +89,12 @@ def _take_name(blocks, buckets, b):
             while blocks[ahead].chain != b:
                 ahead = blocks[ahead].chain
             blocks[ahead].chain = follower
-    block.key = np.uint64(0)
 
 
 @part
 def _leave_queue(pool, blocks, b):
     """Named block ``b`` is not free any more."""
+    pool.kept -= 1
     before, after = blocks[b].prev, blocks[b].next
     if before == NONE:
         pool.oldest = after
@@ -109,7 +119,9 @@ def take(pool, blocks, buckets):
     else:
         b = pool.oldest
         _leave_queue(pool, blocks, b)
-        _take_name(blocks, buckets, b)
+        if blocks[b].key != UNLISTED:
+            _take_name(blocks, buckets, b)
+        blocks[b].key = np.uint64(0)
         pool.evicted += 1
     blocks[b].refs = 1
     pool.free -= 1
@@ -136,6 +148,7 @@ def give_back(state: State, s, first, number):
         if block.refs > 0 or block.key == 0:
             continue
         pool.free += 1
+        pool.kept += 1
         block.next, block.prev = NONE, pool.newest
         if pool.newest == NONE:
             pool.oldest = b

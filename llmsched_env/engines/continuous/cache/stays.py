@@ -13,7 +13,7 @@ from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.latency import mixed_bits
 from llmsched_env.core.layout import NONE
-from llmsched_env.engines.continuous.cache.pool import find, give_back, give_name, refer, take
+from llmsched_env.engines.continuous.cache.pool import UNLISTED, find, give_back, give_name, name_unlisted, refer, take
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -25,13 +25,13 @@ OWN = np.uint64(0xD1B54A32D192ED03)
 
 @part
 def key_of(state: State, i, j):
-    """Key of block ``j`` of request ``i``: of its hash and place in it, or its own; never 0."""
+    """Key of block ``j`` of request ``i``: of its hash and place in it, or its own; neither 0 nor UNLISTED."""
     chain = state.chains[i]
     if j < chain.keyed:
         seed, place = np.uint64(state.hashes[chain.hashes + j // chain.span]), j % chain.span
     else:
         seed, place = np.uint64(chain.own) ^ OWN, j
-    return mixed_bits(mixed_bits(seed) + np.uint64(place + 1) * ODD) | np.uint64(1)
+    return mixed_bits(mixed_bits(seed) + np.uint64(place + 1) * ODD) | np.uint64(2)
 
 
 @part
@@ -68,8 +68,21 @@ def name_blocks(state: State, s, i, number):
     chain = state.chains[i]
     while chain.named < number:
         b = state.tables[chain.table + chain.named]
-        give_name(state.blocks[s], state.buckets[s], b, key_of(state, i, chain.named))
+        if chain.named < chain.keyed:
+            give_name(state.blocks[s], state.buckets[s], b, key_of(state, i, chain.named))
+        else:  # nobody else looks for it
+            name_unlisted(state.blocks[s], b)
         chain.named += 1
+
+
+@part
+def list_own_names(state: State, s, i):
+    """Request ``i`` is preempted: from now on it may look for the blocks that it alone knows."""
+    chain = state.chains[i]
+    for j in range(chain.keyed, chain.named):
+        b = state.tables[chain.table + j]
+        if state.blocks[s][b].key == UNLISTED:
+            give_name(state.blocks[s], state.buckets[s], b, key_of(state, i, j))
 
 
 @part

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmsched_env.config import Server
 from llmsched_env.core.constants import MAX_SERVERS
-from llmsched_env.profiles import load_profile, shipped_profiles
+from llmsched_env.profiles import Profile, load_profile, shipped_profiles
 
 
 def parse_servers(profile_text: str, servers: int | None = None, kv_tokens: float | None = None) -> tuple[Server, ...]:
@@ -41,3 +41,8 @@ def _group(part: str) -> tuple[str, int]:
     if not count.strip().isdecimal() or int(count) < 1:
         raise ValueError(f"profile {part.strip()!r}: {count!r} is not a number of servers of at least 1.")
     return name.strip(), int(count)
+
+
+def gpu_of(profile: Profile) -> str:
+    """Name of the GPU that a profile was measured on; empty where it does not say."""
+    return str(profile.meta.get("gpu", ""))

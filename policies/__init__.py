@@ -22,6 +22,7 @@ from llmsched.policies.rules import (  # noqa: F401, I001  (importing a schedule
     random_choice,
     fcfs,
     sarathi,
+    vllm,
     iterative,
     oracle_sjf,
     oracle_srpt,

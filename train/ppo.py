@@ -41,7 +41,7 @@ from llmsched.train.many_systems import ManySystems, make_many_systems
 from llmsched.train.network import MaskableSchedulerPolicy, SchedulerPolicy
 from llmsched.train.systems import TrainingSystem, training_systems
 from llmsched.train.validation import make_runs
-from llmsched_env.files.reading import read_json
+from llmsched_env.files.reading import CannotReadError, read_json
 from llmsched_env.files.writing import write_text
 
 PROGRAM = "ppo.py"
@@ -103,12 +103,24 @@ def parse_arguments(argv: Sequence[str] | None) -> tuple[PPOArguments, bool]:
             )
         if resume:
             folder = Path(given.get("out", PPOArguments().out))
-            kept = read_json(folder / "config.json")["arguments"]
-            return check_arguments(PPOArguments(**kept)), True
+            return check_arguments(PPOArguments(**kept_arguments(folder / "config.json"))), True
         values = {**tomllib.loads(file.read_text(encoding="utf-8")), **given}
         return check_arguments(PPOArguments(**values)), False
     except (OSError, ValueError, TypeError, KeyError) as error:
         parser.exit(2, f"{PROGRAM}: error: {' '.join(str(error).split())}\n")
+
+
+def kept_arguments(config: Path) -> dict[str, Any]:
+    """The arguments that a run wrote to its folder; ``ValueError`` names the file and what is wrong with it."""
+    try:
+        kept = read_json(config)["arguments"]
+    except CannotReadError as error:
+        raise ValueError(f"{str(config)!r}: {error}.") from None
+    except (KeyError, TypeError):
+        raise ValueError(f"{str(config)!r}: it does not hold the arguments of a run.") from None
+    if not isinstance(kept, dict):
+        raise ValueError(f"{str(config)!r}: its arguments are no object.")
+    return kept
 
 
 def check_arguments(arguments: PPOArguments) -> PPOArguments:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llmsched.eval.calibration.model_shape import ModelShape
+from llmsched_env.options.gpus import GIB
 from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.profiles import Profile
 
@@ -24,7 +25,7 @@ BANDWIDTH_SHARE, ARITHMETIC_SHARE, LAYER_US, EXCHANGE_US = 0.9, 0.35, 18.0, 29.0
 
 Chosen on the configurations of H100 in the atlas alone; eval/estimate.py prints the error on the others."""
 
-MEMORY_SHARE, WORKSPACE_GIB, GIB = 0.9, 2.0, 2**30
+MEMORY_SHARE, WORKSPACE_GIB = 0.9, 2.0
 """Memory that an engine takes, and what of it is neither weights nor cache."""
 
 

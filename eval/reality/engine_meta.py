@@ -9,18 +9,6 @@ from typing import Any
 
 from llmsched_env.files.reading import CannotReadError, read_json
 
-GIB = 2**30
-MEMORY_GIB = {
-    "RTX4090": 23.5,
-    "RTXPRO6000": 95.0,
-    "A100": 79.2,
-    "H100": 79.2,
-    "H200": 139.8,
-    "B200": 178.4,
-    "L40S": 44.5,
-}
-"""Memory that a GPU reports, GiB, by a word in its name without spaces."""
-
 SHARE = 0.9
 """vLLM's gpu_memory_utilization where the run does not state it."""
 
@@ -129,9 +117,3 @@ def _kv_tokens(path: Path, cache: Mapping[str, Any]) -> float | None:
             "give whole numbers, at least 2 blocks."
         )
     return float((blocks - 1) * size)
-
-
-def memory_of(gpu: str) -> float | None:
-    """Bytes of memory of a GPU by its name; None where it is not known."""
-    words = gpu.replace(" ", "").upper()
-    return next((gib * GIB for name, gib in MEMORY_GIB.items() if name in words), None)

@@ -23,11 +23,9 @@ from llmsched.eval.cli.frame import Experiment, Session, plain_parser
 from llmsched.eval.cli.readers import number, read_kv_tokens
 from llmsched.eval.reality.engine_meta import (
     CACHE_WATERMARK,
-    GIB,
     NO_WATERMARK,
     WORKSPACE_GIB,
     EngineMeta,
-    memory_of,
     read_meta,
 )
 from llmsched.eval.reality.log_data import Floats, LoggedRun, read_runs
@@ -36,6 +34,7 @@ from llmsched.eval.report import artefacts
 from llmsched.eval.report.tables import Column, Table, text
 from llmsched.eval.report.text import fold
 from llmsched_env.files.writing import check_file, write_text
+from llmsched_env.options.gpus import GIB, memory_gib
 from llmsched_env.profiles import SCHEMA, UNITS, Profile
 
 STATISTICS = ("mean", "p50", "p90", "p95", "p99")
@@ -240,8 +239,8 @@ def _kv_tokens(
     if meta.kv_tokens is not None:
         return meta.kv_tokens
     gpu = str(tables.about.get("hardware") or tables.about.get("gpu") or "")
-    memory = meta.memory_bytes or memory_of(gpu)
-    if memory is None:
+    memory = meta.memory_bytes or GIB * (memory_gib(gpu) or 0)
+    if not memory:
         raise ValueError(f"--engine states no KV cache, and the memory of {gpu!r} is not known: give --kv-tokens.")
     shared = meta.replicas if shape.experts else 1  # the experts lie on all replicas together
     experts = shape.layers * max(shape.experts, 1) * shape.expert_weights

@@ -15,8 +15,9 @@ from llmsched.eval.scenarios.scenario import Scenario
 from llmsched_env.config import Continuous, Controller, Queueing, SimConfig
 from llmsched_env.files.showing import visible
 from llmsched_env.options.declaration import Option
+from llmsched_env.options.presets import OWN, RULES, preset
 from llmsched_env.options.table import settings
-from llmsched_env.servers import parse_servers
+from llmsched_env.servers import gpu_of, parse_servers
 from llmsched_env.workload.bins import bin_edges
 from llmsched_env.workload.traces import Trace
 from llmsched_env.workload.workload import Workload
@@ -73,7 +74,7 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
     """
     values = _merged(options)
     brought = _brought(options, values)
-    values |= brought
+    values |= _of_rules(options, values) | brought
     classes = values.get("slo_classes") or [slo_of(values["goodput"])]
     names = [slo.name for slo in classes]
     for name in names:
@@ -111,11 +112,24 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
     )
 
 
+def _of_rules(options: argparse.Namespace, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that were not given and that the named rules of an engine set on the GPUs of the profile."""
+    if values["engine"] != "continuous" or options.rules is None:
+        return {}
+    gpus = [gpu_of(server.profile) for server in parse_servers(values["profile"])]
+    return {name: value for name, value in preset(options.rules, gpus).items() if getattr(options, name) is None}
+
+
 def _brought(options: argparse.Namespace, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that were not given and that the profile brings: the settings of the engine that it was fitted with."""
+    """Options that were not given and that the profile brings: the settings of the engine that it was fitted with.
+
+    Named rules win over those of the fit; its caps win over the defaults of the GPU.
+    """
     if values["engine"] != "continuous" or options.profile is None:
         return {}
-    return {name: value for name, value in engine_settings(values["profile"]).items() if getattr(options, name) is None}
+    ruled = RULES[options.rules or OWN]
+    found = engine_settings(values["profile"])
+    return {name: value for name, value in found.items() if name not in ruled and getattr(options, name) is None}
 
 
 def warn_of_narrow_search(config: SimConfig) -> None:

@@ -13,11 +13,12 @@ from llmsched_env.config import SLO, Continuous, Controller, Queueing, SimConfig
 from llmsched_env.core.constants import MAX_BINS
 from llmsched_env.options.declaration import Option, check
 from llmsched_env.options.kinds import Number
+from llmsched_env.options.presets import OWN, preset
 from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.options.table import OPTIONS, default, settings
 from llmsched_env.options.words import REWARD_TERMS
 from llmsched_env.requests import Requests
-from llmsched_env.servers import parse_servers
+from llmsched_env.servers import gpu_of, parse_servers
 from llmsched_env.workload.bins import bin_edges, parse_edges
 from llmsched_env.workload.traces import Trace
 from llmsched_env.workload.workload import Workload
@@ -65,6 +66,7 @@ class EnvOptions:
     reward: Mapping[str, float] = field(default_factory=lambda: dict(default("reward")))
     action: str = default("action")
     engine: str = default("engine")
+    rules: str = default("rules")
     prefill: str = default("prefill")
     scheduling: str = default("scheduling")
     prefix_cache: str = default("prefix_cache")
@@ -231,7 +233,19 @@ def parse_options(options: Mapping[str, Any]) -> EnvOptions:
         if name in found:
             raise ValueError(f"{name} is given twice, as {given} too: give it once.")
         found[name] = _present_terms(value) if name == "reward" else value
-    return EnvOptions(**found)
+    return EnvOptions(**{**_of_rules(found), **found})
+
+
+def _of_rules(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that the named rules of an engine set; what is given wins over them."""
+    rules = given.get("rules", OWN)
+    OPTIONS["rules"].check_argument(rules)
+    if rules == OWN:
+        return {}
+    if given.get("engine", default("engine")) != "continuous":
+        raise ValueError(f"rules={rules!r} belongs to the engine 'continuous': give engine='continuous', or drop it.")
+    servers = parse_servers(given.get("profile", default("profile")))
+    return preset(rules, [gpu_of(server.profile) for server in servers])
 
 
 OLD_TERMS = {"late": "tardiness"}

@@ -8,6 +8,7 @@ from llmsched_env.core.constants import MAX_SERVERS, ROUTINGS
 from llmsched_env.options.controller import CONTROLLER
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.kinds import Choice, Number, Text
+from llmsched_env.options.presets import OWN, RULES
 from llmsched_env.options.words import (
     ADMISSIONS,
     ENGINES,
@@ -147,6 +148,16 @@ BATCHES = (
 )
 
 CONTINUOUS = (
+    Option(
+        "rules",
+        "Defaults of the engine's other options as a serving engine of this version sets them on the GPU of the "
+        "profile: admission, prefill, scheduling, watermark, prefix_cache, max_batch and token_budget.",
+        Choice(tuple(RULES)),
+        OWN,
+        engine="continuous",
+        group="engine continuous",
+        flag="--rules",
+    ),
     Option(
         "prefill",
         "How prompts are processed: in chunks beside decodes (chunked), or before all decodes, as in vLLM v0 (first).",

@@ -1,4 +1,6 @@
-"""First come, first served, as in the first vLLM (SOSP 2023, arXiv 2309.06180)."""
+"""First come, first served, prefills before all decodes: the rule of vLLM's V0 engine (arXiv 2309.06180).
+
+vLLM's present engine, V1, puts chunks of prompts beside decodes: `vllm` (asynchronous) and `sarathi` (synchronous)."""
 
 from __future__ import annotations
 
@@ -13,5 +15,5 @@ from llmsched.policies.registry import Decision, Floats, Record, policy
     continuous=lambda params: {"admission": "prompt", "prefill": "first"},
 )
 def fcfs(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
-    """The oldest requests of all bins, once their prompts find memory; prefills first (vLLM, arXiv 2309.06180)."""
+    """The oldest requests of all bins, once their prompts find memory; prefills first (vLLM V0, arXiv 2309.06180)."""
     return record.num_bins, record.max_batch

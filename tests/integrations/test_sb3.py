@@ -202,7 +202,7 @@ def test_options_reach_the_environment_once() -> None:
     env.set_options({"reset_mask": np.array([True, True])})
     env.reset()
     env.set_options([{"reset_mask": None}, {}])
-    with pytest.raises(ValueError, match="give the same to every lane"):
+    with pytest.raises(ValueError, match="give the same options to every lane"):
         env.reset()
 
 

@@ -19,7 +19,7 @@ EVERY = (
     *("longest-queue", "sjf", "edf", "least-slack", "aimd", "random", "oracle-sjf", "weighted-queue"),
 )
 
-CONTINUOUS = ("fcfs", "sarathi", "iterative", "oracle-srpt")
+CONTINUOUS = ("fcfs", "sarathi", "vllm", "iterative", "oracle-srpt")
 """Those of the engine `continuous` alone."""
 
 STAMPS = ("dispatch", "first_token", "last_token", "completion")

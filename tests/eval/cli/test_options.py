@@ -19,7 +19,7 @@ from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import parse
 from llmsched_env.config import SLO, SimConfig
-from llmsched_env.envs.options import EnvOptions
+from llmsched_env.envs.options import EnvOptions, parse_options
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.kinds import Choice, Number
 from llmsched_env.options.table import OPTIONS, held_by
@@ -162,8 +162,7 @@ def test_every_argument_of_the_environments_does_something(option: Option) -> No
     engine = {"engine": "continuous"} if option.engine == "continuous" else {}
     common: dict[str, Any] = {"requests": 40, **engine, **NEEDS.get(option.name, {})}
     change: dict[str, Any] = {option.name: value}
-    base = EnvOptions(**common)
-    changed = replace(base, **change)
+    base, changed = parse_options(common), parse_options(common | change)
 
     def parts(options: EnvOptions) -> tuple:
         return options.simulation(), options.workloads, options.num_max_bins, options.weights, options.action

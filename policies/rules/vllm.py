@@ -1,0 +1,43 @@
+"""vLLM's scheduler as ``vllm serve`` runs it on GPUs today (0.32): first come, first served, asynchronous."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from llmsched.policies.parameters import setting
+from llmsched.policies.registry import Decision, Floats, Record, policy
+from llmsched_env.config import SimConfig
+from llmsched_env.options.presets import VLLM_V1, sizes_of
+from llmsched_env.servers import gpu_of
+
+
+def as_served(config: SimConfig, values: Mapping[str, Any]) -> SimConfig:
+    """``config`` with vLLM's rules, and its caps for the GPUs of the servers where none are given.
+
+    Without a limit of the KV memory there is no prefix cache: nothing would ever leave it.
+    """
+    sizes = sizes_of([gpu_of(server.profile) for server in config.servers])
+    seqs, budget = values["seqs"], values["budget"]
+    budget = sizes["token_budget"] if budget is None else budget
+    rules = dict(VLLM_V1)
+    if any(math.isinf(server.eta) for server in config.servers):
+        rules["prefix_cache"] = "off"
+    continuous = dataclasses.replace(config.continuous, **rules, token_budget=budget)
+    seqs = sizes["max_batch"] if seqs is None else int(seqs)
+    return dataclasses.replace(config, continuous=continuous, max_batch=seqs)
+
+
+@policy(
+    "vllm",
+    engines=("continuous",),
+    params={"seqs": setting("max_batch"), "budget": setting("token_budget")},
+    adapt=as_served,
+)
+def vllm(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
+    """The oldest requests of all bins under vLLM 0.32's rules; none: its caps for the GPU (arXiv 2309.06180)."""
+    return record.num_bins, record.max_batch

@@ -21,7 +21,10 @@ from llmsched.policies.network import checkpoint
 from llmsched.policies.network.layouts import LAYOUTS
 from llmsched.train.many_systems import LOAD_BANDS, ManySystems
 from llmsched.train.validation import ScoredRun, WeightScore, misses_by_load, score_weights
+from llmsched_env.commands.terminal import say
 from llmsched_env.envs.spaces import ladder
+from llmsched_env.files.reading import read_bytes
+from llmsched_env.files.showing import shortened
 from llmsched_env.files.writing import write_bytes
 
 STATE = "resume.pt"
@@ -110,7 +113,7 @@ class TrainingCallback(BaseCallback):
             trained = {"steps": self.num_timesteps, "validation_log_ratio": found.mean}
             checkpoint.save(self.folder / "best", arrays, {**self.about, **trained})
         line = f"{self.num_timesteps:>10,} steps  log ratio of misses to the best heuristic's {found.mean:+.3f}"
-        print(line + "  (best so far)" * better, file=sys.stderr)
+        say(line + "  (best so far)" * better)
         return found
 
     def save(self) -> None:
@@ -158,8 +161,17 @@ def restore(model: OnPolicyAlgorithm, callback: TrainingCallback, folder: Path) 
     """
     path = folder / STATE
     if not path.is_file():
-        raise SystemExit(f"{path}: the run was killed before it saved a state: start it again without --resume.")
-    state = torch.load(path, weights_only=False)
+        raise ValueError(f"{path}: the run was killed before it saved a state: begin anew with another --out.")
+    try:
+        state = torch.load(io.BytesIO(read_bytes(path)), weights_only=False)
+        put_back(model, callback, state)
+    except Exception as error:  # whatever a damaged pickle makes of itself
+        reason = shortened(" ".join(str(error).split()), 200)
+        raise ValueError(f"{path}: no state of train/ppo.py ({type(error).__name__}: {reason}): begin anew.") from None
+
+
+def put_back(model: OnPolicyAlgorithm, callback: TrainingCallback, state: Mapping[str, Any]) -> None:
+    """Give ``model`` and ``callback`` what `TrainingCallback.state` took from them."""
     model.policy.load_state_dict(state["policy"])
     model.policy.optimizer.load_state_dict(state["optimizer"])
     model.num_timesteps, model._n_updates = state["steps"], state["updates"]  # type: ignore[attr-defined]

@@ -6,16 +6,29 @@ runs, which differ in their seed, become a line (their mean) and a band from the
 
 from __future__ import annotations
 
-import argparse
-import csv
+import signal
 import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: exit without a traceback
+    if not __package__:  # run as a script: import from the checkout, not from train/
+        sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from llmsched_env.commands.parser import OneLineParser, refuse
+from llmsched_env.commands.process import run_and_exit, run_guarded
+from llmsched_env.files.reading import CannotReadError, check_regular, read_bytes
+from llmsched_env.files.showing import shortened
+from llmsched_env.files.writing import check_file, write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,6 +38,9 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#997700")
 INK, MUTED, GRID = "#222222", "#6b6b6b", "#e3e3e3"
 POINTS = 40
 """Most points that are drawn; of a longer curve, the means over this number of parts."""
+
+MOST_BYTES = 2**26
+"""Most bytes of a curve.csv."""
 
 Floats = NDArray[np.float64]
 Curve = tuple[Floats, Floats]
@@ -117,11 +133,19 @@ def read_run(folder: Path) -> tuple[str, dict[str, Curve]]:
 
 def read_search(path: Path) -> dict[str, Curve]:
     """The columns of a curve.csv by name, over the generation."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    x = np.array([float(row["generation"]) for row in rows])
-    names = [name for name in (rows[0] if rows else {}) if name != "generation"]
-    return {name: (x, np.array([float(row[name]) for row in rows])) for name in names}
+    try:
+        text = read_bytes(path, MOST_BYTES).decode("utf-8")
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        names, table = rows[0], np.array([[float(value) for value in row] for row in rows[1:]], np.float64)
+        if not len(table) or "generation" not in names or len(set(names)) < len(names) or table.shape[1] != len(names):
+            raise ValueError("its rows are not a number for each column")
+        x = table[:, names.index("generation")]
+        if not np.isfinite(x).all() or (np.diff(x) <= 0).any():
+            raise ValueError("its generations do not ascend")
+    except (CannotReadError, IndexError, ValueError, csv.Error) as error:
+        reason = "it is empty" if isinstance(error, IndexError) else " ".join(str(error).split())
+        raise ValueError(f"{path}: no curve of train/search.py ({reason}): give the folder of a whole run.") from None
+    return {name: (x, table[:, place]) for place, name in enumerate(names) if name != "generation"}
 
 
 def read_events(files: Sequence[Path]) -> dict[str, Curve]:
@@ -129,12 +153,19 @@ def read_events(files: Sequence[Path]) -> dict[str, Curve]:
     try:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     except ImportError:
-        raise ValueError("reading its events needs TensorBoard: pip install 'llmsched[train]'.") from None
+        raise ValueError("reading its events needs TensorBoard: pip install tensorboard") from None
     found: dict[str, dict[int, float]] = {}
     for file in files:
-        events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
-        for name in events.Tags()["scalars"]:
-            found.setdefault(name, {}).update({event.step: event.value for event in events.Scalars(name)})
+        try:
+            check_regular(file)
+            events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
+            for name in events.Tags()["scalars"]:
+                found.setdefault(name, {}).update({event.step: event.value for event in events.Scalars(name)})
+        except Exception as error:  # whatever a damaged record makes TensorBoard raise
+            reason = shortened(" ".join(str(error).split()), 200)
+            raise ValueError(f"{file}: no events of TensorBoard ({type(error).__name__}: {reason}).") from None
+    if not found:
+        raise ValueError(f"{files[0].parent}: its events hold no curve: give the folder of a whole run.")
     curves = {}
     for name, values in found.items():
         steps = sorted(values)
@@ -188,7 +219,7 @@ def draw_panel(axes: Axes, about: Panel, kind: Kind, runs: Sequence[Mapping[str,
 
 
 def draw_runs(kind: Kind, runs: Sequence[Mapping[str, Curve]], heading: str, file: Path) -> None:
-    """Write the panels of ``kind`` as a PNG."""
+    """Write the panels of ``kind`` as a PNG, whole or not at all."""
     from matplotlib.figure import Figure
 
     rows = -(-len(kind.panels) // 2)
@@ -203,18 +234,26 @@ def draw_runs(kind: Kind, runs: Sequence[Mapping[str, Curve]], heading: str, fil
         axes.tick_params(labelsize=8, color=MUTED)
     for axes in grid[-1]:
         axes.set_xlabel(kind.x, fontsize=9)
-    figure.savefig(file, dpi=130, facecolor="white")
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=130, facecolor="white")
+    write_bytes(file, content.getvalue())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read and draw; returns the exit code."""
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
+    return run_guarded(PROGRAM, run, argv)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Read the runs that the arguments ``argv`` name, and draw them."""
+    parser = OneLineParser(prog=PROGRAM, description=(__doc__ or "").splitlines()[0], allow_abbrev=False)
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="folder of a run; several are drawn as seeds of one run"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="PNG to write")
-    options = parser.parse_args(argv)
+    options = parser.read(argv)
     try:
+        check_file(options.out, "--out")
         found = [read_run(folder) for folder in options.runs]
         kinds = {kind for kind, _ in found}
         if len(kinds) > 1:
@@ -222,13 +261,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         heading = f"{len(found)} runs: mean, and band from the lowest to the highest" if len(found) > 1 else "1 run"
         draw_runs(KINDS[kinds.pop()], [curves for _, curves in found], heading, options.out)
     except ImportError:
-        print(f"{PROGRAM}: error: curves need matplotlib: pip install 'llmsched[plots]'", file=sys.stderr)
-        return 2
-    except (OSError, ValueError, KeyError) as error:
-        print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        refuse(PROGRAM, "curves need matplotlib: pip install matplotlib")
+    except ValueError as error:
+        refuse(PROGRAM, str(error))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

@@ -5,11 +5,9 @@ A loss is the score of weights on compiled runs (train.validation).  The state i
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import io
 import json
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,12 +20,24 @@ from numpy.typing import NDArray
 
 from llmsched.policies.network import checkpoint
 from llmsched.policies.network.layouts import LAYOUTS
-from llmsched.train.arguments import TYPES, add_flags, add_resume, command_line, first_line, given_values, setting
+from llmsched.train.arguments import (
+    TYPES,
+    add_flags,
+    add_resume,
+    command_line,
+    first_line,
+    flag,
+    given_values,
+    setting,
+)
 from llmsched.train.systems import TRAINING_SEED, TrainingSystem
 from llmsched.train.validation import ScoredRun, make_runs, misses_by_load, score_weights
+from llmsched_env.commands.parser import OneLineParser
+from llmsched_env.commands.process import INTERRUPTED, run_guarded, was_interrupted
+from llmsched_env.commands.terminal import say, show
 from llmsched_env.files.arrays import read_arrays
 from llmsched_env.files.reading import CannotReadError, read_json
-from llmsched_env.files.writing import make_folder, write_bytes, write_text
+from llmsched_env.files.writing import check_folder, make_folder, write_bytes, write_text
 
 STATE = "losses.npz"
 OLD_STATE = "resume.pkl"
@@ -173,18 +183,45 @@ def say_generation(generation: int, losses: Sequence[float], seconds: float, set
     """A line on standard error; ``seconds``: what a generation takes."""
     left_s = seconds * (settings.generations - generation)
     line = f"generation {generation}: log ratio {np.mean(losses):+.3f} on average, {min(losses):+.3f} at best"
-    print(f"{line}, {left_s:.0f} s left", file=sys.stderr)
+    say(f"{line}, {left_s:.0f} s left")
 
 
 def report_validation(runs: Sequence[ScoredRun], params: NDArray[np.float64]) -> None:
     """Print how good packed weights (P,) are on runs that were not trained on."""
     final = score_weights(runs, params)
-    print(f"validation: log ratio {final.mean:+.3f}")
+    show(f"validation: log ratio {final.mean:+.3f}")
     for load, (misses, best) in misses_by_load(final).items():
-        print(f"load {load:g}: {100 * misses:.2f} % missed, {100 * best:.2f} % by the best heuristic of every run")
+        show(f"load {load:g}: {100 * misses:.2f} % missed, {100 * best:.2f} % by the best heuristic of every run")
 
 
-def read_settings(parser: argparse.ArgumentParser, config: Path, kind: type[SearchSettings]) -> SearchSettings:
+MOST = {
+    "generations": 10**6,
+    "population": 10**5,
+    "hidden": 1_000,
+    "requests": 10**7,
+    "pool": 10**4,
+    "runs": 10**6,
+    "systems": 10**6,
+    "frozen": 1_000,
+    "seed": 2**31,
+}
+"""Largest value of every whole number: a search beyond it would not end, or find no memory."""
+
+LEAST = {"seed": 0, "systems": 0, "frozen": 0, "population": 4}
+"""Least value of a whole number where that is not 1."""
+
+
+def check_settings(settings: SearchSettings) -> None:
+    """`ValueError` in one line where a number is outside its bounds."""
+    for name, value in dataclasses.asdict(settings).items():
+        if isinstance(value, int) and not LEAST.get(name, 1) <= value <= MOST[name]:
+            low, high = LEAST.get(name, 1), MOST[name]
+            raise ValueError(f"{flag(name)} {value} is not allowed: give a whole number from {low} to {high:,}.")
+        if isinstance(value, float) and not 0.0 < value <= 1e3:
+            raise ValueError(f"{flag(name)} {value} is not allowed: give a number above 0, at most 1000.")
+
+
+def read_settings(parser: OneLineParser, config: Path, kind: type[SearchSettings]) -> SearchSettings:
     """The settings that a run was started with; exit 2 with one line where the file is damaged."""
     try:
         found = read_json(config)
@@ -209,12 +246,27 @@ def run_command(
     make_problem: Callable[[Any], SearchProblem],
 ) -> int:
     """The command ``program`` with the flags of ``kind``; returns the exit code."""
-    parser = argparse.ArgumentParser(prog=program, description=first_line(about), allow_abbrev=False)
+    parser = OneLineParser(prog=program, description=first_line(about), allow_abbrev=False)
     add_resume(parser)
     add_flags(parser, kind)
-    given = given_values(parser.parse_args(argv))
+    return run_guarded(program, lambda words: search_from(parser, words, kind, make_problem), argv)
+
+
+def search_from(
+    parser: OneLineParser,
+    argv: Sequence[str],
+    kind: type[SearchSettings],
+    make_problem: Callable[[Any], SearchProblem],
+) -> int:
+    """Search as the arguments ``argv`` say; returns the exit code."""
+    given = given_values(parser.read(argv))
     resume = given.pop("resume")
     settings = kind(**given)
+    try:
+        check_settings(settings)
+        check_folder(Path(settings.out), "--out")
+    except ValueError as error:
+        parser.error(str(error))
     folder = Path(settings.out)
     config = folder / "config.json"
     if config.exists() and not resume:
@@ -224,14 +276,16 @@ def run_command(
     if resume:
         settings = read_settings(parser, config, kind)
     try:
+        check_settings(settings)
         problem = make_problem(settings)
         make_folder(folder)
         write_text(config, json.dumps(dataclasses.asdict(settings), indent=1) + "\n")
-        evolve(settings, problem, folder, command_line(program, settings))
+        evolve(settings, problem, folder, command_line(parser.prog, settings))
     except ValueError as error:
-        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted; --resume continues from the last generation", file=sys.stderr)
-        return 130
+        parser.error(str(error))
+    except (KeyboardInterrupt, SystemError) as error:
+        if not was_interrupted(error):
+            raise
+        say(f"{parser.prog}: interrupted; --resume continues from the last generation")
+        return INTERRUPTED
     return 0

@@ -10,13 +10,15 @@ runs in every experiment.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout instead of train/
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: exit without a traceback
+    if not __package__:  # run as a script: import from the checkout, not from train/
+        sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import argparse
 import dataclasses
 import json
 import platform
@@ -41,14 +43,35 @@ from llmsched.train.many_systems import ManySystems, make_many_systems
 from llmsched.train.network import MaskableSchedulerPolicy, SchedulerPolicy
 from llmsched.train.systems import TrainingSystem, training_systems
 from llmsched.train.validation import make_runs
-from llmsched_env.files.reading import CannotReadError, read_json
-from llmsched_env.files.writing import write_text
+from llmsched_env.commands.parser import OneLineParser, refuse
+from llmsched_env.commands.process import INTERRUPTED, run_and_exit, run_guarded, was_interrupted
+from llmsched_env.commands.terminal import say
+from llmsched_env.files.reading import read_bytes, read_json
+from llmsched_env.files.writing import check_folder, make_folder, write_text
 
 PROGRAM = "ppo.py"
+MOST_BYTES = 2**20
+"""Most bytes of a file of hyperparameters."""
+
 HYPERPARAMS = Path(__file__).parent / "hyperparams" / "scheduler.toml"
 
 OUTPUTS = ("out", "straight", "wait_out", "wait_straight", "wait_offset")
 """Arrays of the network that a temperature divides: those that the scores are linear in."""
+
+
+COUNTS: tuple[str, ...] = (
+    "steps",
+    "lanes",
+    "requests",
+    "rollout",
+    "batch_size",
+    "epochs",
+    "hidden",
+    "threads",
+    "save_every",
+)
+COUNTS += ("evaluate_every", "evaluation_requests", "evaluation_seeds")
+"""Arguments that are whole numbers of at least 1."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +103,12 @@ class PPOArguments:
     threads: int = setting(1, "threads of torch; results depend on it")
 
 
-def parse_arguments(argv: Sequence[str] | None) -> tuple[PPOArguments, bool]:
+def parse_arguments(argv: Sequence[str]) -> tuple[PPOArguments, bool]:
     """(arguments, whether to resume); flags come before the TOML file, the file before defaults.
 
     Exit 2 with one line where something is not allowed.
     """
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=first_line(__doc__), allow_abbrev=False)
+    parser = OneLineParser(prog=PROGRAM, description=first_line(__doc__), allow_abbrev=False)
     add_resume(parser)
     text = (
         f"allow --resume to unpickle {STATE}, which runs whatever is in it: only for a folder that this program wrote"
@@ -93,7 +116,7 @@ def parse_arguments(argv: Sequence[str] | None) -> tuple[PPOArguments, bool]:
     parser.add_argument("--unpickle", action="store_true", help=text)
     parser.add_argument("--hyperparams", default=str(HYPERPARAMS), metavar="FILE", help="TOML file of arguments")
     add_flags(parser, PPOArguments)
-    given = given_values(parser.parse_args(argv))
+    given = given_values(parser.read(argv))
     resume, file, unpickle = given.pop("resume"), Path(given.pop("hyperparams")), given.pop("unpickle")
     try:
         if resume and not unpickle:
@@ -103,36 +126,53 @@ def parse_arguments(argv: Sequence[str] | None) -> tuple[PPOArguments, bool]:
             )
         if resume:
             folder = Path(given.get("out", PPOArguments().out))
-            return check_arguments(PPOArguments(**kept_arguments(folder / "config.json"))), True
-        values = {**tomllib.loads(file.read_text(encoding="utf-8")), **given}
+            kept = read_json(folder / "config.json")["arguments"]
+            return check_arguments(PPOArguments(**kept)), True
+        values = {**tomllib.loads(read_bytes(file, MOST_BYTES).decode("utf-8")), **given}
         return check_arguments(PPOArguments(**values)), False
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        parser.exit(2, f"{PROGRAM}: error: {' '.join(str(error).split())}\n")
-
-
-def kept_arguments(config: Path) -> dict[str, Any]:
-    """The arguments that a run wrote to its folder; ``ValueError`` names the file and what is wrong with it."""
-    try:
-        kept = read_json(config)["arguments"]
-    except CannotReadError as error:
-        raise ValueError(f"{str(config)!r}: {error}.") from None
-    except (KeyError, TypeError):
-        raise ValueError(f"{str(config)!r}: it does not hold the arguments of a run.") from None
-    if not isinstance(kept, dict):
-        raise ValueError(f"{str(config)!r}: its arguments are no object.")
-    return kept
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        where = folder / "config.json" if resume else file
+        parser.error(f"{error} (arguments and {where})" if not isinstance(error, KeyError) else f"{where}: no {error}")
 
 
 def check_arguments(arguments: PPOArguments) -> PPOArguments:
     """The arguments themselves, or ``ValueError``."""
     if arguments.algorithm not in ("ppo", "maskable"):
         raise ValueError(f"algorithm={arguments.algorithm!r} is not known: choose ppo or maskable.")
-    for name in ("steps", "lanes", "requests", "rollout", "batch_size", "epochs", "hidden", "threads", "save_every"):
+    for name in (
+        "steps",
+        "lanes",
+        "requests",
+        "rollout",
+        "batch_size",
+        "epochs",
+        "hidden",
+        "threads",
+        "save_every",
+        "evaluate_every",
+    ):
+        if not isinstance(getattr(arguments, name), int):
+            raise ValueError(f"{name}={getattr(arguments, name)!r} is not allowed: give a whole number.")
+    for name in (
+        "steps",
+        "lanes",
+        "requests",
+        "rollout",
+        "batch_size",
+        "epochs",
+        "hidden",
+        "threads",
+        "save_every",
+        "evaluate_every",
+    ):
         if getattr(arguments, name) < 1:
             raise ValueError(f"{name}={getattr(arguments, name)} is not allowed: give a whole number of at least 1.")
     for name in ("learning_rate", "temperature"):
         if not getattr(arguments, name) > 0:
             raise ValueError(f"{name}={getattr(arguments, name)} is not allowed: give a number above 0.")
+    for name in ("seed", "systems", "critic_steps"):
+        if getattr(arguments, name) < 0:
+            raise ValueError(f"{name}={getattr(arguments, name)} is not allowed: give a whole number of at least 0.")
     return arguments
 
 
@@ -195,41 +235,46 @@ def make_learner(arguments: PPOArguments, env: ManySystems) -> OnPolicyAlgorithm
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; returns the exit code."""
+    return run_guarded(PROGRAM, train, argv)
+
+
+def train(argv: Sequence[str]) -> int:
+    """Train as the arguments ``argv`` say; returns the exit code."""
     arguments, resume = parse_arguments(argv)
-    words = list(sys.argv[1:] if argv is None else argv)
     folder = Path(arguments.out)
     torch.set_num_threads(arguments.threads)
     systems = select_systems(arguments)
     if (folder / "config.json").exists() and not resume:
-        print(f"{PROGRAM}: error: {folder} holds a run: give --resume, or another --out.", file=sys.stderr)
-        return 2
+        refuse(PROGRAM, f"{folder} holds a run: give --resume, or another --out.")
     try:
+        check_folder(folder, "--out")
         max_bins = max(system.bins for system in systems)
         env = make_many_systems(systems, arguments.lanes, arguments.requests, max_bins, arguments.seed)
         model = make_learner(arguments, env)
+        make_folder(folder)
+        if not resume:
+            document = describe_run(arguments, " ".join(["python train/ppo.py", *argv]))
+            write_text(folder / "config.json", json.dumps(document, indent=1) + "\n")
+        document = read_json(folder / "config.json")
+        model.set_logger(configure(str(folder), ["csv", "tensorboard"]))
+        runs = make_runs(systems, range(arguments.evaluation_seeds), arguments.evaluation_requests)
+        callback = TrainingCallback(folder, document, runs, arguments)
+        if resume:
+            restore(model, callback, folder)
     except ValueError as error:
-        print(f"{PROGRAM}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    folder.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        document = describe_run(arguments, " ".join(["python train/ppo.py", *words]))
-        write_text(folder / "config.json", json.dumps(document, indent=1) + "\n")
-    document = read_json(folder / "config.json")
-    model.set_logger(configure(str(folder), ["csv", "tensorboard"]))
-    runs = make_runs(systems, range(arguments.evaluation_seeds), arguments.evaluation_requests)
-    callback = TrainingCallback(folder, document, runs, arguments)
-    if resume:
-        restore(model, callback, folder)
+        refuse(PROGRAM, str(error))
     try:
         left = arguments.steps - model.num_timesteps
         if left > 0:
             model.learn(left, callback=callback, reset_num_timesteps=not resume)
         callback.finish()
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted; --resume continues from the last saved state", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, SystemError) as error:
+        if not was_interrupted(error):
+            raise
+        say(f"{PROGRAM}: interrupted; --resume --unpickle continues from the last saved state")
+        return INTERRUPTED
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

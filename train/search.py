@@ -8,11 +8,14 @@ continues a search that was stopped.  train/ppo.py can start from the result.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout instead of train/
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: exit without a traceback
+    if not __package__:  # run as a script: import from the checkout, not from train/
+        sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +31,7 @@ from llmsched.train.evolution import SearchProblem, SearchSettings, run_command
 from llmsched.train.start_rule import rule_weights
 from llmsched.train.systems import training_systems
 from llmsched.train.validation import LOADS, RIVALS
+from llmsched_env.commands.process import run_and_exit
 from llmsched_env.core.view.observation import GLOBAL, PER_BIN
 
 SHARED_INPUTS: tuple[str, ...] = ("free", "servers", "busy_min", "busy_mean", "rate_fast", "rate_slow", "oldest_wait")
@@ -111,4 +115,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

@@ -6,11 +6,14 @@ up to the controllers' target, overdue requests up to about a fifth of it.
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout instead of train/
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: exit without a traceback
+    if not __package__:  # run as a script: import from the checkout, not from train/
+        sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from llmsched.policies.network.layouts import LAYOUTS
 from llmsched.train.arguments import setting
 from llmsched.train.evolution import SearchProblem, SearchSettings, run_command
 from llmsched.train.systems_continuous import LOADS, RIVALS, training_systems
+from llmsched_env.commands.process import run_and_exit
 
 RULE = {"room": 3.0, "first": 0.5, "overdue": -1.2, "lost": -1.2}
 """Weights of the rule past the hidden layer, by input."""
@@ -89,4 +93,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

@@ -7,13 +7,15 @@ is the mean latency of long runs.  How far from the optimum the result is:
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # the checkout instead of train/
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: exit without a traceback
+    if not __package__:  # run as a script: import from the checkout, not from train/
+        sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import argparse
 from collections.abc import Sequence
 
 import cma
@@ -26,7 +28,11 @@ from llmsched.train.arguments import first_line
 from llmsched.train.search import put_weights, searched_places
 from llmsched.train.systems import TRAINING_SEED, ReusedSimulator
 from llmsched.train.validation import network_policy
+from llmsched_env.commands.parser import OneLineParser
+from llmsched_env.commands.process import run_and_exit, run_guarded
+from llmsched_env.commands.terminal import say, show
 from llmsched_env.envs.small import WORKLOAD, arrival_rate, simulation
+from llmsched_env.files.writing import check_folder
 from llmsched_env.workload.workload import Workload
 
 HIDDEN = 1
@@ -48,12 +54,24 @@ def mean_latency_s(simulator: ReusedSimulator, seed: int, requests: int, params:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, save, print the cost; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="small.py", description=first_line(__doc__), allow_abbrev=False)
+    return run_guarded("small.py", run, argv)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Train as the arguments ``argv`` say."""
+    parser = OneLineParser(prog="small.py", description=first_line(__doc__), allow_abbrev=False)
     parser.add_argument("--out", default="runs/small/best", help="checkpoint to write (default runs/small/best)")
     parser.add_argument("--generations", type=int, default=150, help="generations (default 150)")
     parser.add_argument("--requests", type=int, default=8_000, help="requests in every run (default 8000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the search (default 0)")
-    options = parser.parse_args(argv)
+    options = parser.read(argv)
+    for name, low, high in (("generations", 1, 10**6), ("requests", 1, 10**7), ("seed", 0, 2**31)):
+        if not low <= getattr(options, name) <= high:
+            parser.error(f"--{name} {getattr(options, name)} is not allowed: give a number from {low} to {high:,}.")
+    try:
+        check_folder(Path(options.out).parent, "--out")
+    except ValueError as error:
+        parser.error(str(error))
     simulator = ReusedSimulator(simulation(), options.requests)
     about = {"popsize": POPULATION, "seed": options.seed + 1, "verbose": -9}
     layout, places = LAYOUTS["batch"], searched_places(HIDDEN)
@@ -65,15 +83,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         search.tell(points, losses)
         if (generation + 1) % 10 == 0:
             line = f"generation {generation + 1}: mean latency {np.mean(losses):.4f} s, {min(losses):.4f} s at best"
-            print(line, file=sys.stderr)
+            say(line)
     command = f"python train/small.py --generations {options.generations} --requests {options.requests}"
     arrays = layout.unpack(put_weights(search.mean, places, zeros))
     checkpoint.save(options.out, arrays, {"command": f"{command} --seed {options.seed}", "system": "LLMSchedSmall-v0"})
     params = checkpoint.load(options.out).packed
     cost = arrival_rate() * np.mean([mean_latency_s(simulator, seed, options.requests, params) for seed in range(10)])
-    print(f"{cost:.4f} requests in the system on 10 validation seeds")
+    show(f"{cost:.4f} requests in the system on 10 validation seeds")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_and_exit(main)

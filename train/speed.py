@@ -71,7 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         rows = measure(options.seconds, options.threads)
     except ImportError as error:
-        print(f"{error.name or error} is not installed: pip install -e '.[train]' makes it work.", file=sys.stderr)
+        print(
+            f"{error.name or error} is not installed: pip install torch stable-baselines3 sb3-contrib", file=sys.stderr
+        )
         return NOT_INSTALLED
     print(json.dumps(rows))
     return 0

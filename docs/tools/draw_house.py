@@ -35,7 +35,10 @@ FLOORS: tuple[tuple[Room, ...], ...] = (
         Room("llmsched_env/engines/batch", "run to completion", RULES),
         Room("llmsched_env/engines/continuous", "by iteration", RULES),
     ),
-    (Room("llmsched_env/options", "every option, declared once", GROUND),),
+    (
+        Room("llmsched_env/options", "each declared once", GROUND),
+        Room("llmsched_env/commands", "exit codes, streams", GROUND),
+    ),
     (Room("llmsched_env/core", "clock, queueing/, controllers, loops, view/", LIBRARY),),
     (
         Room("llmsched_env/compiler", "Numba, caches", GROUND),

@@ -18,7 +18,7 @@ from llmsched.eval.calibration.cells import DECODE, PREFILL, GridCell, grid
 from llmsched.eval.calibration.fit import fit_all
 from llmsched.eval.calibration.report import report
 from llmsched.eval.calibration.rows import RowFile
-from llmsched.eval.cli.command import INTERRUPTED
+from llmsched.eval.cli.command import INTERRUPTED, run_guarded
 from llmsched.eval.cli.parser import refuse
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.cli.terminal import show
@@ -110,14 +110,16 @@ def calibrate(options: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run with the arguments ``argv`` (default: the command line); the exit code."""
+    return run_guarded(settings.PROGRAM, run, argv)
+
+
+def run(argv: Sequence[str]) -> int:
+    """Calibrate as the arguments ``argv`` say."""
     options = settings.read(argv)
     missing = [name for name in settings.NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        refuse(settings.PROGRAM, f"{' and '.join(missing)} not installed: pip install 'llmsched[calibrate]'")
+        refuse(settings.PROGRAM, f"{' and '.join(missing)} not installed: pip install torch transformers")
     try:
         return calibrate(options)
     except ValueError as error:
         refuse(settings.PROGRAM, str(error))
-    except KeyboardInterrupt:
-        print(f"{settings.PROGRAM}: interrupted before the first sample", file=sys.stderr)
-        return INTERRUPTED

@@ -14,7 +14,7 @@ from llmsched_env.files.writing import make_folder, write_bytes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-HINT = "figures need matplotlib: pip install 'llmsched[plots]' (everything else was written)"
+HINT = "figures need matplotlib: pip install matplotlib (everything else was written)"
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#AA4499", "#997700", "#3B9BD1", "#000000", "#777777")
 """Colours of policies by row: after Okabe and Ito, distinguishable with every kind of colour vision.

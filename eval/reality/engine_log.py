@@ -161,7 +161,7 @@ def check(options: argparse.Namespace, runs: Sequence[LoggedRun], unseen: Sequen
             "give another to predict with --test-folder, or at least two runs."
         )
     if options.plot and not style.available():
-        raise ValueError("--plot: figures need matplotlib: pip install 'llmsched[plots]'.")
+        raise ValueError("--plot: figures need matplotlib: pip install matplotlib")
     for option, path in (("--plot", options.plot), ("--write-profile", options.write_profile)):
         if path is not None:
             check_file(path, option)

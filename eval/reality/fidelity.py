@@ -158,7 +158,7 @@ def check(options: argparse.Namespace) -> None:
     """Refuse with ``ValueError`` options that do not fit together, before anything is loaded."""
     missing = [name for name in settings.NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise ValueError(f"{' and '.join(missing)} not installed: pip install 'llmsched[calibrate]'")
+        raise ValueError(f"{' and '.join(missing)} not installed: pip install torch transformers")
     if options.engine != "eager":
         raise ValueError("--engine cuda-graph is not allowed: batches of mixed lengths are run with eager only.")
     if options.profile != MEASURE:

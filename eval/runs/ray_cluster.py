@@ -31,7 +31,7 @@ from llmsched.policies.parameters import Value
 from llmsched.policies.registry import OURS, get
 from llmsched.policies.userfile import load_policy
 
-HINT = "--ray needs Ray: pip install 'llmsched[ray]'"
+HINT = "--ray needs Ray: pip install ray"
 
 LOOK_S = 0.2
 """Seconds between two looks of the driver for Ctrl-C."""

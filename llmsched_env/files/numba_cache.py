@@ -1,16 +1,23 @@
 """Numba's files of compiled code: somewhere that can be written, and a damaged or full one costs time, not the run.
 
-They are pickles that Numba itself wrote, so their folder must belong to this user alone (SECURITY.md).
+Whoever compiles for the first time is told so.  Processes that compile at once, and kills at any instant, leave no file
+that holds other code than its index says.
+
+The files are pickles that Numba itself wrote, so their folder must belong to this user alone (SECURITY.md).
 """
 
 from __future__ import annotations
 
 import atexit
+import logging
 import os
+import secrets
 import shutil
 import stat
+import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +26,18 @@ from numba.core import caching
 from numba.core.dispatcher import Dispatcher
 from numba.misc.appdirs import AppDirs
 
+try:
+    import fcntl
+except ImportError:  # no POSIX: processes that save at once are not kept apart
+    fcntl = None  # type: ignore[assignment]
+
 SETTINGS: Any = config
+
+KERNELS = "llmsched_env.engines."
+"""Modules whose functions take long to compile begin so."""
+
+_SAID: set[str] = set()
+"""Engines whose compilation was announced in this process."""
 
 
 def prepare_cache(library: Path) -> None:
@@ -66,16 +84,73 @@ def forgive_damage() -> None:
     load, save = cache._load_overload, cache.save_overload
 
     def load_overload(self: Any, *arguments: Any) -> Any:
+        found = None
         try:
-            return load(self, *arguments)
+            found = load(self, *arguments)
         except Exception:
             with suppress(Exception):
                 self.flush()
-            return None
+        if found is None:
+            announce(str(getattr(self._py_func, "__module__", "")))
+        return found
 
     def save_overload(self: Any, *arguments: Any) -> None:
         with suppress(OSError):
             save(self, *arguments)
 
     cache._load_overload, cache.save_overload = load_overload, save_overload
+    caching.IndexDataCacheFile.save = save_entry  # type: ignore[method-assign]
     cache.forgives_damage = True
+
+
+def announce(module: str) -> None:
+    """Say once for an engine that it is being compiled: to the log, and on a terminal on standard error."""
+    if not module.startswith(KERNELS):
+        return
+    engine = module.removeprefix(KERNELS).partition(".")[0]
+    if engine in _SAID:
+        return
+    _SAID.add(engine)
+    text = f"compiling the engine {engine} for this machine, once: about a minute (`llmsched warmup` does it ahead)"
+    logging.getLogger("llmsched_env").info(text)
+    with suppress(Exception):  # standard error may be closed, or anything that a program put there
+        if sys.stderr.isatty():
+            print(f"llmsched: {text}", file=sys.stderr, flush=True)
+
+
+def save_entry(self: Any, key: Any, data: Any) -> None:
+    """Save compiled code under a name that no file has, and then the index that points to it.
+
+    Numba itself writes the index first and uses names again: a kill in between, or another process, could leave an
+    index that points to other code, and nothing would notice.
+    """
+    folder = Path(self._cache_path)
+    with _alone(folder):
+        try:
+            entries = dict(self._load_index())
+        except Exception:  # damaged: begin anew
+            entries = {}
+        name = self._data_name(secrets.randbits(62))
+        self._save_data(name, data)
+        entries[key] = name
+        self._save_index(entries)
+        kept, start = set(entries.values()), self._index_name.removesuffix("nbi")
+        for file in folder.iterdir():
+            if file.name.startswith(start) and file.name.endswith(".nbc") and file.name not in kept:
+                with suppress(OSError):
+                    file.unlink()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Inside, no other process saves into ``folder``, where the system can tell."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

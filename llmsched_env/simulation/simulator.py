@@ -22,7 +22,7 @@ from llmsched_env.simulation.memory import check_memory
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.templates import bin_rows, hardware_rows, lane_row, param_row, server_rows, slo_rows
 
-DECISIONS_PER_CALL = 2_000_000
+DECISIONS_PER_CALL = 100_000
 """Decisions between two looks at the keyboard (Ctrl-C), a second or less."""
 
 

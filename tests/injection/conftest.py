@@ -12,6 +12,7 @@ from tests.injection.tools import TRIED
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw nothing."""
     monkeypatch.setattr(style, "draw_all", lambda drawings: {})
+    monkeypatch.setattr(style, "draw_to", lambda path, draw, dpi=150: None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

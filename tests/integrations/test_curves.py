@@ -91,7 +91,9 @@ def test_refusals_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) ->
     (tmp_path / "curve.csv").write_text("generation,mean,best,sigma\n1,1,1,1\n")
     run = logged(tmp_path / "run", range(1, 3))
     for words, said in (([tmp_path / "none"], "holds no run"), ([tmp_path, run], "one kind at a time")):
-        assert curves.main([*map(str, words), "--out", str(tmp_path / "x.png")]) == 2
+        with pytest.raises(SystemExit) as stop:
+            curves.main([*map(str, words), "--out", str(tmp_path / "x.png")])
+        assert stop.value.code == 2
         error = capsys.readouterr().err
         assert error.startswith("curves.py: error: ") and said in error and error.count("\n") == 1
 
@@ -113,3 +115,27 @@ def test_the_decision_mix_names_what_was_done() -> None:
     assert dict(decision_mix(np.zeros(3, np.int64), 2, 64))["wait"] == 1.0
     lines = {line.curve for panel in curves.TRAINING for line in panel.lines}
     assert {f"decisions/{name}" for name in mix} <= lines
+
+
+def test_curves_write_where_a_file_can_be(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A link, a folder and a device in the place of the picture stay what they are."""
+    (tmp_path / "curve.csv").write_text("generation,mean,best,sigma\n1,1,1,1\n2,1,1,1\n")
+    (tmp_path / "target.png").write_bytes(b"kept")
+    (tmp_path / "link.png").symlink_to(tmp_path / "target.png")
+    for place in (tmp_path / "link.png", tmp_path, Path("/dev/null"), tmp_path / "gone" / "x.png"):
+        with pytest.raises(SystemExit) as stop:
+            curves.main([str(tmp_path), "--out", str(place)])
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and error.count("\n") == 1 and "cannot be written" in error, error
+    assert (tmp_path / "target.png").read_bytes() == b"kept" and (tmp_path / "link.png").is_symlink()
+
+
+def test_damaged_curves_are_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Empty, torn, without numbers, with generations that do not ascend, no text at all."""
+    for content in (b"", b"generation,mean\n", b"generation,mean\n1\n", b"generation,mean\n1,x\n", b"\xff\x00" * 50):
+        (tmp_path / "curve.csv").write_bytes(content)
+        with pytest.raises(SystemExit) as stop:
+            curves.main([str(tmp_path), "--out", str(tmp_path / "x.png")])
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and error.startswith("curves.py: error: ") and error.count("\n") == 1, error
+    assert not (tmp_path / "x.png").exists()

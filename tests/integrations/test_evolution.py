@@ -7,6 +7,8 @@ import importlib
 import io
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ pytest.importorskip("cma")
 from llmsched.train import evolution, search
 from llmsched_env.files import writing
 
+ROOT = Path(__file__).resolve().parents[2]
 SEARCH = ["--generations", "3", "--population", "4", "--systems", "1", "--requests", "40"]
 SEARCH += ["--pool", "1", "--runs", "2", "--hidden", "2"]
 FILES = ("config.json", "losses.npz", "curve.csv", "start.npz", "start.json", "best.npz", "best.json")
@@ -107,5 +110,34 @@ def test_the_state_of_an_earlier_version_is_not_unpickled(tmp_path: Path, capsys
     """It says so."""
     (tmp_path / "config.json").write_text(json.dumps({**vars(search.BatchSearchSettings()), "systems": 1}))
     (tmp_path / "resume.pkl").write_bytes(b"cos\nsystem\n(S'touch executed'\ntR.")
-    assert search.main(["--out", str(tmp_path), "--resume"]) == 2
+    with pytest.raises(SystemExit) as stop:
+        search.main(["--out", str(tmp_path), "--resume"])
+    assert stop.value.code == 2
     assert "resume.pkl is of an earlier version" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(f"--{name} {value}" for name in ("generations", "population", "hidden") for value in (0, -1, 10**30, "x")),
+        *(f"--sigma {value}" for value in ("nan", "inf", 0, -1)),
+        "--out /dev/null/x",
+        "--no-such 1",
+    ],
+)
+def test_bad_values_are_refused_in_one_line(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before anything is made."""
+    with pytest.raises(SystemExit) as stop:
+        search.main(words.split())
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and error.startswith("search.py: error: ") and error.count("\n") == 1, error
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+def test_an_output_that_cannot_be_written_costs_no_weights(redirection: str, tmp_path: Path) -> None:
+    """One line, exit code 2, and the run is whole."""
+    program = f"{sys.executable} {ROOT / 'train' / 'search.py'}"
+    command = f"{program} {' '.join(SEARCH)} --out {tmp_path / 'run'} {redirection}"
+    ended = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False)
+    assert ended.returncode == 2 and b"standard output cannot be written" in ended.stderr, ended
+    assert b"Traceback" not in ended.stderr and (tmp_path / "run" / "best.npz").exists()

@@ -6,7 +6,9 @@ to an empty folder and runs it there in Python's isolated mode: nothing can come
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import subprocess
 import sysconfig
 from importlib import metadata
 from pathlib import Path
@@ -99,3 +101,48 @@ def test_the_shipped_weights_are_found() -> None:
 def test_the_parts_of_the_report_are_found() -> None:
     """The report page is made of a template, a style sheet and a script."""
     assert {path.suffix for path in page.PARTS.iterdir()} >= {".html", ".css", ".js"}
+
+
+def llmsched_command(*words: str) -> subprocess.CompletedProcess[str]:
+    """The program that the wheel installs."""
+    program = Path(sysconfig.get_paths()["scripts"]) / "llmsched"
+    return subprocess.run([str(program), *words], capture_output=True, text=True, check=False, timeout=600)
+
+
+def test_the_command_lists_and_compares() -> None:
+    """``llmsched --help`` names what there is; ``llmsched compare`` is eval/compare.py."""
+    shown = llmsched_command("--help")
+    assert shown.returncode == 0 and {"compare", "capacity", "profiles"} <= set(shown.stdout.split())
+    compared = llmsched_command("compare", "--policies", "static", "--requests", "50", "--seeds", "1")
+    assert compared.returncode == 0 and "SLO met" in compared.stdout, compared
+    missing = llmsched_command("calibrate")
+    assert missing.returncode == 2 and missing.stderr.count("\n") == 1 and "pip install torch" in missing.stderr
+
+
+@pytest.mark.parametrize("words", ["profiles", "compare --help", "capacity --help", "warmup --for comparisons"])
+def test_commands_run(words: str) -> None:
+    """They find what they need in the wheel."""
+    ended = llmsched_command(*words.split())
+    assert ended.returncode == 0 and ended.stdout, ended
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llmsched.policies.rules.static",
+        "llmsched.train.sb3_vec_env",
+        "llmsched.train.systems",
+        "llmsched_env.config",
+        "llmsched_env.profiles",
+        "llmsched_env.requests",
+        "llmsched_env.servers",
+        "llmsched_env.simulation.simulator",
+        "llmsched_env.workload",
+    ],
+)
+def test_what_the_docs_import_is_there(name: str) -> None:
+    """But for learners, which are no part of the base."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        assert (error.name or "").partition(".")[0] in ("stable_baselines3", "torch", "cma"), error

@@ -27,7 +27,7 @@ ALLOWED = {  # package: the packages of ours that it may import
     "eval": {"eval", "policies", "llmsched_env"},
     "data": {"eval"},  # data/calibrate.py, the one command that lies beside what it measures
 }
-LEVELS = ("files", "compiler", "core", "options", "engines", "", "simulation", "workload", "envs")
+LEVELS = ("files", "compiler", "core", "options", "commands", "engines", "", "simulation", "workload", "envs")
 """Folders of the library; a file imports from its own folder and from those before it.  "": files in no folder."""
 LEARNING = {"torch", "stable_baselines3", "sb3_contrib", "tensorboard"}
 HEAVY = {"numba", "pandas", "scipy", "matplotlib", *LEARNING}
@@ -163,7 +163,7 @@ def library_imports() -> Iterator[tuple[str, str]]:
 
 
 def test_the_rooms_of_the_library_have_an_order() -> None:
-    """envs -> workload -> simulation -> engines -> options -> core -> compiler -> files: never back."""
+    """envs -> workload -> simulation -> engines -> commands, options -> core -> compiler -> files: never back."""
     seen = set()
     for name, used in library_imports():
         assert LEVELS.index(room(used)) <= LEVELS.index(room(name)), f"{name} imports {used}"

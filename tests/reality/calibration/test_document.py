@@ -91,8 +91,7 @@ def test_without_torch_the_command_says_how_to_get_it(capsys, monkeypatch):
         command.main([])
     assert stopped.value.code == 2
     assert (
-        capsys.readouterr().err
-        == "calibrate.py: error: no_such_module not installed: pip install 'llmsched[calibrate]'\n"
+        capsys.readouterr().err == "calibrate.py: error: no_such_module not installed: pip install torch transformers\n"
     )
 
 

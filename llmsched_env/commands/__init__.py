@@ -1,0 +1,1 @@
+"""What every command does around its work: exit codes, standard streams, refusals in one line."""

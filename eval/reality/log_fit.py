@@ -126,13 +126,14 @@ def correct_start(runs: Sequence[LoggedRun], engine: EngineSettings) -> Floats:
     """Logarithms of coefficients for which the regressions on the simulated log give what they give on the real one.
 
     Indirect inference (Gourieroux, Monfort and Renault, Journal of Applied Econometrics 8, 1993): effects that the
-    regressions neglect are the same in both.
+    regressions neglect are the same in both.  The simulated log is regressed from where the real one ended: the
+    regression has several minima in d1 and d2, and both logs have to end in the same.
     """
     real = np.log(start(runs))
-    place = real
+    place, near = real, [np.exp(real[:-1]).tolist()]
     for share in CORRECTIONS:
         found = Coefficients(*np.exp(place).tolist())
-        again = np.log(start([simulated_log(run, found, engine) for run in runs]))
+        again = np.log(start([simulated_log(run, found, engine) for run in runs], near))
         place = place + share * np.clip(real - again, -MOST_CORRECTION, MOST_CORRECTION)
     return place
 

@@ -82,8 +82,11 @@ class LogTimeline:
         return np.log(np.maximum(steps[kept], 0.05) / self.tokens[kept])
 
 
-def start(runs: Sequence[LoggedRun]) -> Floats:
-    """d0, d1, d2, p1 and the offset (ms), (5,), from the log alone; PLACES[0] where too few requests count."""
+def start(runs: Sequence[LoggedRun], places: Sequence[Sequence[float]] = PLACES) -> Floats:
+    """d0, d1, d2, p1 and the offset (ms), (5,), from the log alone; PLACES[0] where too few requests count.
+
+    ``places``: where the regression starts; of what it finds from each, the best is taken.
+    """
     lines = [LogTimeline.of(run) for run in runs]
     if sum(int((line.tokens >= FEWEST).sum()) for line in lines) < len(PLACES[0]):
         return np.array([*PLACES[0], 10.0])
@@ -97,7 +100,7 @@ def start(runs: Sequence[LoggedRun]) -> Floats:
             residuals, np.log(place), bounds=bounds, diff_step=steps, loss="soft_l1", f_scale=TOLERANCE
         )
 
-    found = np.exp(min((fit_from(place) for place in PLACES), key=lambda each: each.cost).x)
+    found = np.exp(min((fit_from(place) for place in places), key=lambda each: each.cost).x)
     prompts = np.concatenate([run.requests.prompt_tokens for run in runs]).astype(np.float64)
     ttft = 1e3 * np.concatenate([run.ttft_s for run in runs])
     alone = np.maximum(found[0], found[3] * prompts)

@@ -210,7 +210,7 @@ CHAIN = np.dtype(  # a request as the prefix cache sees it (docs/reference/conti
         ("named", "i4"),  # ... of which this many are named, the first ones
         ("found", "i4"),  # blocks that it found at its last admission, or would find
         ("cached", "i8"),  # tokens that it found, over all admissions
-        ("base", "i8"),  # while it decodes: context - iteration
+        ("lead", "i8"),  # while it decodes: context - iteration
         ("next", "i4"),  # in its list of decoding members, or NONE
         ("prev", "i4"),
     ],
@@ -219,7 +219,7 @@ CHAIN = np.dtype(  # a request as the prefix cache sees it (docs/reference/conti
 
 POOL = np.dtype(  # the blocks of a server
     [
-        ("size", "i4"),
+        ("total", "i4"),
         ("free", "i4"),  # blocks that no member refers to
         ("kept", "i4"),  # ... of which this many have a name
         ("unnamed", "i4"),  # top of the stack of free ones without a name, or NONE

@@ -223,12 +223,12 @@ class Chain(Fields):
     named: int  # ... of which this many are named, the first ones
     found: int  # blocks that it found at its last admission, or would find
     cached: int  # tokens that it found, over all admissions
-    base: int  # while it decodes: context - iteration
+    lead: int  # while it decodes: context - iteration
     next: int  # in its list of decoding members, or NONE
     prev: int
 
 class Pool(Fields):
-    size: int
+    total: int
     free: int  # blocks that no member refers to
     kept: int  # ... of which this many have a name
     unnamed: int  # top of the stack of free ones without a name, or NONE

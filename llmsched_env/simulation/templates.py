@@ -106,7 +106,7 @@ def bin_rows(config: SimConfig, params: NDArray) -> NDArray:
 def pool_rows(config: SimConfig) -> NDArray:
     """The POOL rows (servers,): no block was ever used."""
     rows = np.zeros(len(config.servers), layout.POOL)
-    rows["size"] = rows["free"] = [config.usable_eta(server) // BLOCK_TOKENS for server in config.servers]
+    rows["total"] = rows["free"] = [config.usable_eta(server) // BLOCK_TOKENS for server in config.servers]
     for name in ("unnamed", "oldest", "newest", "head", "tail", "lacked", "wanted"):
         rows[name] = layout.NONE
     return rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,14 +18,13 @@ from llmsched_env.servers import gpu_of
 def as_served(config: SimConfig, values: Mapping[str, Any]) -> SimConfig:
     """``config`` with vLLM's rules, and its caps for the GPUs of the servers where none are given.
 
-    Without a limit of the KV memory there is no prefix cache: nothing would ever leave it.
+    The prefix cache is left to the scenario: what prompts share is a matter of the workload, and all policies of a
+    comparison have the same memory.
     """
     sizes = sizes_of([gpu_of(server.profile) for server in config.servers])
     seqs, budget = values["seqs"], values["budget"]
     budget = sizes["token_budget"] if budget is None else budget
-    rules = dict(VLLM_V1)
-    if any(math.isinf(server.eta) for server in config.servers):
-        rules["prefix_cache"] = "off"
+    rules = {name: value for name, value in VLLM_V1.items() if name != "prefix_cache"}
     continuous = dataclasses.replace(config.continuous, **rules, token_budget=budget)
     seqs = sizes["max_batch"] if seqs is None else int(seqs)
     return dataclasses.replace(config, continuous=continuous, max_batch=seqs)

@@ -111,7 +111,7 @@ def test_environment_equals_compiled_run(name: str, scenario: str) -> None:
     compare(np.atleast_1d(lane), np.atleast_1d(run.lane))
     if run.pools is not None:
         compare(simulator.arrays.pools[0], run.pools)
-        assert run.pools["cached"].sum() > 1000 or name == "network"
+        assert run.pools["cached"].sum() > 1000 or name == "network" or scenario != "prefix cache"
 
 
 def some_actions(envs: gym.vector.VectorEnv, rng: np.random.Generator) -> np.ndarray:

@@ -74,7 +74,7 @@ def drive(bound: Bound, config: SimConfig, requests: Requests) -> LLMSchedEnv:
     over = False
     while not over:
         choice, size = ready.decide(env.record, ready.params, memory, rng)
-        _, _, terminated, truncated, _ = env.step((choice, min(size, config.max_batch)))
+        _, _, terminated, truncated, _ = env.step((choice, min(size, ready.config.max_batch)))
         over = terminated or truncated
     return env
 

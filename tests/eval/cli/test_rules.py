@@ -87,7 +87,9 @@ def test_the_scheduler_vllm_is_first_come_first_served_under_these_rules() -> No
         replace(
             scenario.config,
             max_batch=1024,
-            continuous=replace(scenario.config.continuous, token_budget=8192.0, **RULES["vllm-0.32"]),
+            continuous=replace(
+                scenario.config.continuous, token_budget=8192.0, **{**RULES["vllm-0.32"], "prefix_cache": "off"}
+            ),
         ),
     )
     runs = []

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @part
 def _list_of(chain):
-    return (chain.base - 1) % BLOCK_TOKENS
+    return (chain.lead - 1) % BLOCK_TOKENS
 
 
 @part
 def enter_list(state: State, s, i, base):
     """Request ``i`` decodes from now on: in iteration k it has ``base`` + k tokens of context."""
     pool, chain = state.pools[s], state.chains[i]
-    chain.base = base
+    chain.lead = base
     k = _list_of(chain)
     chain.next, chain.prev = NONE, pool.tail[k]
     if pool.tail[k] == NONE:
@@ -60,7 +60,7 @@ def first_to_take(pool, iteration):
 @part
 def blocks_in(state: State, i, iteration):
     """Blocks that decoding request ``i`` has in ``iteration``."""
-    return (state.chains[i].base + iteration + BLOCK_TOKENS - 1) // BLOCK_TOKENS
+    return (state.chains[i].lead + iteration + BLOCK_TOKENS - 1) // BLOCK_TOKENS
 
 
 @part
@@ -69,7 +69,7 @@ def name_in(state: State, s, iteration):
     known = iteration - state.params.ahead  # the newest token is still under way
     i = state.pools[s].head[(BLOCK_TOKENS - 1 - known) % BLOCK_TOKENS]
     while i != NONE:
-        name_blocks(state, s, i, (state.chains[i].base + known) // BLOCK_TOKENS)
+        name_blocks(state, s, i, (state.chains[i].lead + known) // BLOCK_TOKENS)
         i = state.chains[i].next
 
 
@@ -92,7 +92,7 @@ def await_name(state: State, s):
     for place in range(state.servers[s].set.decoding):
         j = slots[place].request
         chain = state.chains[j]
-        iteration = BLOCK_TOKENS * (pool.lacked + 1) + state.params.ahead - chain.base
+        iteration = BLOCK_TOKENS * (pool.lacked + 1) + state.params.ahead - chain.lead
         if not chain.named <= pool.lacked < chain.keyed or iteration >= slots[place].finish:
             continue
         if key_of(state, j, pool.lacked) == pool.lacked_key:

@@ -25,7 +25,7 @@ UNLISTED = np.uint64(1)
 @part
 def in_use(pool):
     """Blocks that a member refers to."""
-    return float(pool.size - pool.free)
+    return float(pool.total - pool.free)
 
 
 @part
@@ -112,7 +112,7 @@ def take(pool, blocks, buckets):
     if pool.unnamed != NONE:
         b = pool.unnamed
         pool.unnamed = blocks[b].next
-    elif pool.fresh < pool.size:
+    elif pool.fresh < pool.total:
         b = pool.fresh
         pool.fresh += 1
         blocks[b].key = np.uint64(0)

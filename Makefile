@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 POLICIES ?= static,dynamic,multibin
 
-.PHONY: compare test test-faults test-integrations test-sb3 test-rllib test-torchrl test-ray test-oldest test-wheel test-vllm lint bench clean
+.PHONY: compare test test-faults test-integrations test-sb3 test-rllib test-torchrl test-ray test-oldest test-wheel test-vllm lint bench docs-tables clean
 
 compare: $(VENV)/.run
 	$(BIN)/python eval/compare.py --policies $(POLICIES) $(ARGS)
@@ -78,6 +78,10 @@ lint: $(VENV)/.dev .typing
 
 bench: $(VENV)/.run
 	$(BIN)/python eval/bench.py $(ARGS)
+
+# Every table and figure of the pages again, each by the command that its mark names: ARGS="README.md --check".
+docs-tables: $(VENV)/.run
+	$(BIN)/python docs/tools/regenerate.py $(ARGS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'

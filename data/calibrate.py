@@ -11,7 +11,7 @@ if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])  # import from the checkout, not from data/
 
 from llmsched.eval.calibration.command import main
-from llmsched.eval.cli.command import run_and_exit
+from llmsched_env.commands.process import run_and_exit
 
 if __name__ == "__main__":
     run_and_exit(main)

@@ -11,8 +11,8 @@ if __name__ == "__main__":
     if not __package__:  # run as a script: import from the checkout, not from eval/
         sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from llmsched.eval.cli.command import run_and_exit
 from llmsched.eval.experiments.capacity.experiment import EXPERIMENT
+from llmsched_env.commands.process import run_and_exit
 
 main = EXPERIMENT.main
 

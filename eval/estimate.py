@@ -12,7 +12,7 @@ if __name__ == "__main__":
         sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from llmsched.eval.calibration.estimate import EXPERIMENT
-from llmsched.eval.cli.command import run_and_exit
+from llmsched_env.commands.process import run_and_exit
 
 main = EXPERIMENT.main
 

@@ -77,6 +77,7 @@ def main() -> None:
         return 0
 
     def chosen() -> int:
+        """The exit code of what the command line asks for."""
         argv = sys.argv[1:]
         if not argv or argv[0] in ("-h", "--help", "help"):
             return run_guarded("llmsched", lambda _: printed(overview()), argv)

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsched_env.config import SimConfig
+
 T = TypeVar("T")
 
 MOST_MEMORY = 2**27
@@ -40,6 +42,17 @@ def replaced_fields(policy: str, part: T, fields: Mapping[str, Any]) -> T:
             kind = type(part).__name__
             raise ValueError(f"{policy}: {kind} has no field {name!r}. It has {', '.join(known)}.")
     return dataclasses.replace(part, **fields)  # type: ignore[type-var]
+
+
+KEPT = ("prefix_cache",)
+"""Fields of config.Continuous that no policy sets: the metrics, tables and observations of a run depend on them."""
+
+
+def check_kept(policy: str, given: SimConfig, found: SimConfig) -> None:
+    """``ValueError`` where the hooks of ``policy`` made another configuration of ``given`` in a field of KEPT."""
+    for name in KEPT:
+        if getattr(found.continuous, name) != getattr(given.continuous, name):
+            raise ValueError(f"{policy} sets {name}, which is an option of the scenario: give it there.")
 
 
 def loaded_numbers(

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched.policies.compiling import compile_checked
-from llmsched.policies.hooks import call_hook, checked_memory, loaded_numbers, replaced_fields
+from llmsched.policies.hooks import call_hook, check_kept, checked_memory, loaded_numbers, replaced_fields
 from llmsched.policies.parameters import AUTO, Parameter, Value, check_value, declared, setting, show
 from llmsched.policies.refusals import check_signature, compile_refusal
 from llmsched_env.config import SimConfig
@@ -252,23 +252,27 @@ class Bound:
     def configure(self, config: SimConfig) -> SimConfig:
         """``config`` with the discipline, timers, limits and admission that this policy sets; all else stays.
 
-        ``ValueError`` when the policy does not belong to the engine of ``config``.
+        ``ValueError`` when the policy does not belong to the engine of ``config``, or sets what belongs to the
+        scenario (`hooks.KEPT`).
         """
+        given = config
         if config.engine not in self.policy.engines:
             there, ours = self.policy.engines[0], ", ".join(names(config.engine))
             raise ValueError(f"{self.name} belongs to the engine {there!r}; in {config.engine!r} choose one of {ours}.")
         if self.policy.adapt is not None:
-            config = call_hook(self.name, "adapt", SimConfig, self.policy.adapt, config, self.values)
+            config = call_hook(self.name, "adapt", SimConfig, self.policy.adapt, given, self.values)
         queueing = self._overrides("queueing")
         for name in OVERDUE:
             if name not in self.policy.params and self.values[name] is not None:
                 queueing[OPTIONS[f"{name}_factor"].field] = self.values[name]
-        return dataclasses.replace(
+        found = dataclasses.replace(
             config,
             queueing=replaced_fields(self.name, config.queueing, {**queueing, "edges": config.queueing.edges}),
             controller=replaced_fields(self.name, config.controller, self._overrides("controller")),
             continuous=replaced_fields(self.name, config.continuous, self._overrides("continuous")),
         )
+        check_kept(self.name, given, found)
+        return found
 
     def _overrides(self, hook: str) -> dict[str, Any]:
         """The fields that a hook of the policy sets."""
@@ -331,6 +335,7 @@ def policy(
         raise ValueError(f"{name!r} cannot name a policy: give a name without spaces, commas, colons and equals signs.")
 
     def register(function: Function) -> Policy:
+        """The policy of ``function``, kept under its name."""
         made = Policy(name, function, **{"summary": first_line(function), **needs}, params=declared(params or {}))
         taken = _POLICIES.get(name)
         if taken is not None and taken.file != made.file:

@@ -21,6 +21,7 @@ if __name__ == "__main__":
 
 import dataclasses
 import json
+import math
 import platform
 import subprocess
 import tomllib
@@ -48,6 +49,7 @@ from llmsched_env.commands.process import INTERRUPTED, run_and_exit, run_guarded
 from llmsched_env.commands.terminal import say
 from llmsched_env.files.reading import read_bytes, read_json
 from llmsched_env.files.writing import check_folder, make_folder, write_text
+from llmsched_env.options.suggest import did_you_mean
 
 PROGRAM = "ppo.py"
 MOST_BYTES = 2**20
@@ -59,19 +61,17 @@ OUTPUTS = ("out", "straight", "wait_out", "wait_straight", "wait_offset")
 """Arrays of the network that a temperature divides: those that the scores are linear in."""
 
 
-COUNTS: tuple[str, ...] = (
-    "steps",
-    "lanes",
-    "requests",
-    "rollout",
-    "batch_size",
-    "epochs",
-    "hidden",
-    "threads",
-    "save_every",
+COUNTS = (
+    *("steps", "lanes", "requests", "rollout", "batch_size", "epochs", "hidden", "threads"),
+    *("save_every", "evaluate_every", "evaluation_requests", "evaluation_seeds"),
 )
-COUNTS += ("evaluate_every", "evaluation_requests", "evaluation_seeds")
 """Arguments that are whole numbers of at least 1."""
+
+POSITIVE, SHARES = ("learning_rate", "clip", "temperature"), ("gae_lambda", "entropy")
+"""Arguments that are numbers above 0, and from 0 to 1."""
+
+MOST = 2**31 - 1
+"""The largest whole number of any argument: torch takes no larger seed everywhere."""
 
 
 @dataclass(frozen=True)
@@ -118,62 +118,60 @@ def parse_arguments(argv: Sequence[str]) -> tuple[PPOArguments, bool]:
     add_flags(parser, PPOArguments)
     given = given_values(parser.read(argv))
     resume, file, unpickle = given.pop("resume"), Path(given.pop("hyperparams")), given.pop("unpickle")
+    if resume and not unpickle:
+        parser.error(
+            f"--resume reads {STATE} by unpickling it, which runs whatever is in it: give --unpickle too, for "
+            f"a folder that this program wrote and nobody else could write to."
+        )
+    where = Path(given.get("out", PPOArguments().out)) / "config.json" if resume else file
     try:
-        if resume and not unpickle:
-            raise ValueError(
-                f"--resume reads {STATE} by unpickling it, which runs whatever is in it: give --unpickle too, for "
-                f"a folder that this program wrote and nobody else could write to."
-            )
         if resume:
-            folder = Path(given.get("out", PPOArguments().out))
-            kept = read_json(folder / "config.json")["arguments"]
-            return check_arguments(PPOArguments(**kept)), True
+            return arguments_of(read_json(where)["arguments"]), True
         values = {**tomllib.loads(read_bytes(file, MOST_BYTES).decode("utf-8")), **given}
-        return check_arguments(PPOArguments(**values)), False
+        return arguments_of(values), False
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        where = folder / "config.json" if resume else file
-        parser.error(f"{error} (arguments and {where})" if not isinstance(error, KeyError) else f"{where}: no {error}")
+        parser.error(
+            f"{where}: no {error}." if isinstance(error, KeyError) else f"{error} (a flag, or a line of {where})"
+        )
+
+
+def arguments_of(values: Any) -> PPOArguments:
+    """The arguments with ``values`` by name, checked; ``ValueError`` says what is not allowed."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{type(values).__name__} instead of arguments by name.")
+    known = [field.name for field in dataclasses.fields(PPOArguments)]
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{name!r} is not an argument.{did_you_mean(name, known)}")
+    return check_arguments(PPOArguments(**values))
 
 
 def check_arguments(arguments: PPOArguments) -> PPOArguments:
     """The arguments themselves, or ``ValueError``."""
     if arguments.algorithm not in ("ppo", "maskable"):
         raise ValueError(f"algorithm={arguments.algorithm!r} is not known: choose ppo or maskable.")
-    for name in (
-        "steps",
-        "lanes",
-        "requests",
-        "rollout",
-        "batch_size",
-        "epochs",
-        "hidden",
-        "threads",
-        "save_every",
-        "evaluate_every",
-    ):
-        if not isinstance(getattr(arguments, name), int):
-            raise ValueError(f"{name}={getattr(arguments, name)!r} is not allowed: give a whole number.")
-    for name in (
-        "steps",
-        "lanes",
-        "requests",
-        "rollout",
-        "batch_size",
-        "epochs",
-        "hidden",
-        "threads",
-        "save_every",
-        "evaluate_every",
-    ):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"{name}={getattr(arguments, name)} is not allowed: give a whole number of at least 1.")
-    for name in ("learning_rate", "temperature"):
-        if not getattr(arguments, name) > 0:
-            raise ValueError(f"{name}={getattr(arguments, name)} is not allowed: give a number above 0.")
+    for name in ("out", "start"):
+        value = getattr(arguments, name)
+        if not isinstance(value, str) or not value:
+            raise ValueError(f"{name}={value!r} is not allowed: give a text.")
+    for name in COUNTS:
+        _check_whole(name, getattr(arguments, name), 1)
     for name in ("seed", "systems", "critic_steps"):
-        if getattr(arguments, name) < 0:
-            raise ValueError(f"{name}={getattr(arguments, name)} is not allowed: give a whole number of at least 0.")
+        _check_whole(name, getattr(arguments, name), 0)
+    for name in POSITIVE:
+        value = getattr(arguments, name)
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise ValueError(f"{name}={value!r} is not allowed: give a number above 0.")
+    for name in SHARES:
+        value = getattr(arguments, name)
+        if type(value) not in (int, float) or not 0 <= value <= 1:
+            raise ValueError(f"{name}={value!r} is not allowed: give a number from 0 to 1.")
     return arguments
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    if type(value) is not int or not least <= value <= MOST:
+        raise ValueError(f"{name}={value!r} is not allowed: give a whole number from {least} to {MOST}.")
 
 
 def describe_run(arguments: PPOArguments, command: str) -> dict[str, Any]:

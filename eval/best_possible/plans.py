@@ -53,6 +53,7 @@ class _PlanPolicy(Policy):
 
     @property
     def decide(self) -> Callable:
+        """The compiled function that reads a plan."""
         return compiled_plan()
 
 
@@ -74,6 +75,7 @@ def _with_record(decide: Callable) -> Callable:
     """``decide``, compiled, that also records its answers in ``memory``: start of its own memory, count, answers."""
 
     def recording_decide(record, params, memory, rng):
+        """The answer of ``decide``, kept while there is room."""
         own, step = int(memory[0]), int(memory[1])
         choice, size = decide(record, params, memory[own:], rng)
         if 2 * step + 4 <= own:  # there is room

@@ -18,12 +18,12 @@ from llmsched.eval.calibration.cells import DECODE, PREFILL, GridCell, grid
 from llmsched.eval.calibration.fit import fit_all
 from llmsched.eval.calibration.report import report
 from llmsched.eval.calibration.rows import RowFile
-from llmsched.eval.cli.command import INTERRUPTED, run_guarded
-from llmsched.eval.cli.parser import refuse
 from llmsched.eval.cli.progress import Progress
-from llmsched.eval.cli.terminal import show
 from llmsched.eval.figures import style
 from llmsched.eval.figures.calibration import draw_profile
+from llmsched_env.commands.parser import refuse
+from llmsched_env.commands.process import INTERRUPTED, run_guarded
+from llmsched_env.commands.terminal import show
 from llmsched_env.files.writing import check_file, check_folder
 from llmsched_env.profiles import load_profile
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from llmsched.eval.calibration.architectures import BYTES, PRESETS
 from llmsched.eval.cli.frame import plain_parser
-from llmsched.eval.cli.parser import OneLineParser
 from llmsched.eval.cli.readers import choice, number
+from llmsched_env.commands.parser import OneLineParser
 
 PROGRAM = "calibrate.py"
 NEEDED = ("torch", "transformers")

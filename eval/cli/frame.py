@@ -17,12 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from llmsched.eval.cli.command import INTERRUPTED, run_guarded
 from llmsched.eval.cli.findings import Findings
 from llmsched.eval.cli.options import add_run_options, parser_for
-from llmsched.eval.cli.parser import OneLineParser, refuse
 from llmsched.eval.cli.progress import Progress
-from llmsched.eval.cli.terminal import say, show
 from llmsched.eval.figures import style
 from llmsched.eval.report import artefacts
 from llmsched.eval.report.chrome_trace import write_timeline
@@ -31,6 +28,9 @@ from llmsched.eval.runs.cells import FILE, CellStore, Crew
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.ray_cluster import connect
 from llmsched.eval.runs.runner import Cell
+from llmsched_env.commands.parser import OneLineParser, refuse
+from llmsched_env.commands.process import INTERRUPTED, run_guarded
+from llmsched_env.commands.terminal import say, show
 from llmsched_env.files.writing import CannotWriteError, check_file, check_folder, make_folder, write_text
 
 Factors = Mapping[str, Any]

@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from llmsched.eval.cli.parser import OneLineParser, RenamedOption
 from llmsched.eval.cli.readers import choice, number, option_reader
+from llmsched_env.commands.parser import OneLineParser, RenamedOption
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.kinds import UNITS, Choice
 from llmsched_env.options.table import OPTIONS

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from llmsched.eval.cli.terminal import say
+from llmsched_env.commands.terminal import say
 from llmsched_env.files.showing import visible
 
 QUIET_S = 0.5

@@ -130,6 +130,7 @@ def find(session: Session) -> Findings:
     )
 
     def draw():
+        """The figure: SLO met by level, a line a policy."""
         places = list(range(1, len(scenarios) + 1))
         means = [[interval(list(met[level, row])) for level in range(len(scenarios))] for row in range(len(names))]
         series = [

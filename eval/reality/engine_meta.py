@@ -15,13 +15,6 @@ SHARE = 0.9
 WORKSPACE_GIB = 1.2
 """Memory for activations and CUDA graphs, GiB, where the capacity of the cache is estimated."""
 
-NO_WATERMARK, CACHE_WATERMARK = 0.0, 0.01
-"""Share of the cache that admission leaves free: vLLM's rule without a prefix cache, and what stands for the cache.
-
-With its prefix cache vLLM finds the blocks of a preempted request again; the engine here computes them again, and a
-small reserve keeps such preemptions as rare in their effect (docs/results/predict_log.md)."""
-
-
 ASYNCHRONOUS_SINCE = (0, 14)
 """Version of vLLM from which on GPUs schedule asynchronously by default."""
 

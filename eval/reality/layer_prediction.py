@@ -22,8 +22,6 @@ from llmsched.eval.cli.findings import Findings
 from llmsched.eval.cli.frame import Experiment, Session, plain_parser
 from llmsched.eval.cli.readers import number, read_kv_tokens
 from llmsched.eval.reality.engine_meta import (
-    CACHE_WATERMARK,
-    NO_WATERMARK,
     WORKSPACE_GIB,
     EngineMeta,
     read_meta,
@@ -160,12 +158,13 @@ def find(session: Session) -> Findings:
         token_budget=together * meta.token_budget,
         kv_tokens=together * kv_tokens,
         servers=meta.replicas // together,
-        watermark=CACHE_WATERMARK if meta.prefix_cache else NO_WATERMARK,
+        watermark=0.0,  # vLLM's default
         scheduling="async" if meta.asynchronous else "sync",
+        prefix_cache="on" if meta.prefix_cache and math.isfinite(kv_tokens) else "off",
     )
     replay(run.requests, profile, engine)  # compiled, or read from disk, before the clock starts
     seen = replay(run.requests, profile, engine)
-    session.notes += _notes(options, meta, deployment)
+    session.notes += _notes(options, meta, deployment, engine)
     return _findings(tables, meta, run, profile, engine, seen)
 
 
@@ -209,9 +208,12 @@ def profile_document(profile: Profile, tables: LayerTables, meta: EngineMeta, en
         "engine_settings": {
             "max_seqs": engine.max_seqs,
             "token_budget": engine.token_budget,
+            "admission": "prompt",
+            "prefill": "chunked",
+            "scheduling": engine.scheduling,
+            "prefix_cache": engine.prefix_cache,
             "watermark": engine.watermark,
-        }
-        | {"admission": "prompt", "prefill": "chunked"},
+        },
         "caveats": ["Summed from layers measured apart, not measured as a whole"],
     }
 
@@ -254,17 +256,17 @@ def _kv_tokens(
     return whole
 
 
-def _notes(options: argparse.Namespace, meta: EngineMeta, deployment: Deployment) -> list[str]:
+def _notes(options: argparse.Namespace, meta: EngineMeta, deployment: Deployment, engine: EngineSettings) -> list[str]:
     """What was assumed."""
     found = []
     if meta.tensor_parallel > 1 or deployment.replicas > 1:
         found.append(f"Note: link between GPUs {options.link_gb_s:g} GB/s, {options.link_us:g} us, not measured here.")
     if deployment.replicas > 1:
         found.append(f"Note: {deployment.replicas} replicas share the experts: one server that runs them in lock step.")
-    if meta.prefix_cache:
+    if engine.prefix_cache == "on":
         found.append(
-            f"Note: the engine had a prefix cache, which is not simulated; {100 * CACHE_WATERMARK:g} % of the KV "
-            "memory kept free at admission stands for it."
+            "Note: the log does not say which prompts begin alike; in the prefix cache each stands alone, so that only "
+            "a preempted request finds its blocks again."
         )
     return found
 

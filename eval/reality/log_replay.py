@@ -26,6 +26,7 @@ class EngineSettings:
     servers: int = 1
     watermark: float = 0.01
     scheduling: str = "sync"
+    prefix_cache: str = "off"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def replay(requests: Requests, profile: Profile, engine: EngineSettings) -> Clie
             token_budget=engine.token_budget,
             watermark=engine.watermark,
             scheduling=engine.scheduling,
+            prefix_cache=engine.prefix_cache,
             routing=PULL if engine.servers == 1 else SENT,
         ),
     )

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llmsched.eval.cli.terminal import say
+from llmsched_env.commands.terminal import say
 from llmsched_env.files.reading import CannotReadError, check_regular
 from llmsched_env.files.writing import append_bytes, make_folder
 

@@ -21,6 +21,8 @@ SETTINGS = {
     "admission": "admission",
     "prefill": "prefill",
     "watermark": "watermark",
+    "scheduling": "scheduling",
+    "prefix_cache": "prefix_cache",
 }
 """Settings that a profile may keep, and the options that they are defaults of in the engine `continuous`."""
 

@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from llmsched.eval.cli.command import run_guarded
 from llmsched.eval.cli.frame import plain_parser
-from llmsched.eval.cli.parser import OneLineParser
-from llmsched.eval.cli.terminal import say, show
 from llmsched.eval.runs.machine import processor
 from llmsched.eval.speed import env, kernel, process, train
 from llmsched.eval.speed.table import SpeedRow, table_text
+from llmsched_env.commands.parser import OneLineParser
+from llmsched_env.commands.process import run_guarded
+from llmsched_env.commands.terminal import say, show
 from llmsched_env.files.writing import check_file, write_text
 
 PROGRAM = "bench.py"

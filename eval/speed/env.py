@@ -89,6 +89,7 @@ def step_valid_lanes(envs: gym.vector.VectorEnv, tally: Tally) -> Callable[[], i
     envs.reset(seed=0)
 
     def work() -> int:
+        """One step of all lanes with drawn actions, made legal by the masks."""
         actions = drawn[next(places)].copy()
         mask = inner.action_masks()  # type: ignore[attr-defined]
         actions[~mask[rows, actions[:, 0]], 0] = everything

@@ -9,14 +9,15 @@ import importlib
 import time
 from collections.abc import Sequence
 
-from llmsched.eval.cli.command import run_guarded
 from llmsched.eval.cli.frame import plain_parser
-from llmsched.eval.cli.terminal import say, show
+from llmsched_env.commands.process import run_guarded
+from llmsched_env.commands.terminal import say, show
 
 PROGRAM = "warmup.py"
 ENGINES = ("batch", "continuous")
-SMALL: tuple[str, ...] = ("llmsched_env.core.load", "llmsched_env.simulation.metrics", "llmsched_env.workload.arrivals")
-SMALL += ("llmsched_env.workload.lengths",)
+SMALL = tuple(
+    f"llmsched_env.{name}" for name in ("core.load", "simulation.metrics", "workload.arrivals", "workload.lengths")
+)
 """Modules with what every use needs."""
 
 PARTS = {"comparisons": "run", "environments": "step"}

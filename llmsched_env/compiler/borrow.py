@@ -25,6 +25,7 @@ else:
         """The same array without its reference count; its owner must outlive every use."""
 
         def codegen(context, builder, signature, arguments):
+            """A view without the reference-counted owner."""
             view = context.make_array(signature.args[0])(context, builder, arguments[0])
             view.meminfo = cgutils.get_null_value(view.meminfo.type)
             view.parent = cgutils.get_null_value(view.parent.type)

@@ -26,6 +26,7 @@ else:
         """Ask for the line that lies ``offset`` bytes behind the start of ``array``."""
 
         def codegen(context, builder, signature, arguments):
+            """The hint of LLVM for this address."""
             view = context.make_array(signature.args[0])(context, builder, arguments[0])
             byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
             place = builder.gep(builder.bitcast(view.data, byte), [arguments[1]])

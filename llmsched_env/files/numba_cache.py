@@ -84,6 +84,7 @@ def forgive_damage() -> None:
     load, save = cache._load_overload, cache.save_overload
 
     def load_overload(self: Any, *arguments: Any) -> Any:
+        """What is on disk; a damaged file counts as none and is thrown away."""
         found = None
         try:
             found = load(self, *arguments)

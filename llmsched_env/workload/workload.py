@@ -269,6 +269,7 @@ class _Drawn:
         self._prefixes, self._prefix_rng = prefixes, prefix_rng
 
     def take(self, n: int) -> tuple[NDArray[np.float64], IntPair, Contents | None]:
+        """Arrivals (n,), (prompts, outputs) and shared prefixes of the next ``n`` requests."""
         contents = None if self._prefixes is None else self._prefixes.draw(n, self._prefix_rng)
         return self._arrivals.take(n), self._lengths.draw(n, self._rng), contents
 

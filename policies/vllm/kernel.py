@@ -14,24 +14,22 @@ from numba import njit, typeof, types
 
 from llmsched_env.compiler.parts import fingerprint
 from llmsched_env.core.clock import note_gap, read_answer
-from llmsched_env.core.layout import COMPLETED, DROPPED, IN_SERVICE, NONE, RECORD, WAITING
+from llmsched_env.core.layout import DROPPED, IN_SERVICE, NONE, RECORD, WAITING
 from llmsched_env.core.queueing.overdue import move_overdue, schedule_overdue
 from llmsched_env.core.queueing.queues import (
-    any_row,
     head,
     next_row,
     own_row,
     pop,
     push,
-    push_preempted,
     take_out,
     unpop,
     would_mix,
 )
 from llmsched_env.core.state import ARRAYS, lane_state
-from llmsched_env.engines.continuous.controllers import feed_completion, feed_window
+from llmsched_env.engines.continuous.controllers import feed_window
 from llmsched_env.engines.continuous.record import write_record
-from llmsched_env.engines.continuous.running_set import reservation
+from llmsched_env.engines.continuous.running_set import note_completion, reservation, return_to_bin
 
 FACTS = np.dtype(
     [
@@ -60,8 +58,12 @@ COMPLETE = types.void(ARRAYS, types.int64, types.int64, types.int64, types.float
 SETTLE = types.void(ARRAYS, types.float64, types.float64, types.float64, types.float64)
 
 
-def entries(sources: str) -> tuple[Callable, ...]:
-    """The compiled entries; ``sources`` (parts.fingerprint) is a closure variable and so part of their cache key."""
+SOURCES = fingerprint()
+"""A closure variable of every entry and so part of the key of its cache."""
+
+
+def question_entries(sources: str) -> tuple[Callable, ...]:
+    """A request arrives, a policy is asked, its answer is read and offered: arrive, look, answer, offer."""
 
     @njit(NUMBER, cache=True)
     def arrive(arrays, i):
@@ -120,6 +122,12 @@ def entries(sources: str) -> tuple[Callable, ...]:
         fits = server.reserved + reservation(state.requests[i], hardware.eta) <= hardware.eta
         return i if fits else NONE
 
+    return arrive, look, answer, offer
+
+
+def member_entries(sources: str) -> tuple[Callable, ...]:
+    """A request joins the running set or leaves it unfinished: take, untake, release, put_back."""
+
     @njit(TAKE, cache=True)
     def take(arrays, i, now):
         """Request ``i``, the first of its queue, becomes a member of the running set."""
@@ -166,12 +174,13 @@ def entries(sources: str) -> tuple[Callable, ...]:
         request = state.requests[i]
         if request.server != NONE:
             state.servers[0].reserved -= reservation(request, state.hardware[0].eta)
-        request.generated = generated
-        request.predicted = max(request.predicted, generated + 1)
-        request.status = WAITING
-        request.preemptions += 1
-        state.counts.preempted += 1
-        push_preempted(state, i)
+        return_to_bin(state, i, generated)
+
+    return take, untake, release, put_back
+
+
+def end_entries(sources: str) -> tuple[Callable, ...]:
+    """A request or a segment of iterations ends: complete, give_up, settle."""
 
     @njit(COMPLETE, cache=True)
     def complete(arrays, i, output, members, kv_share, now):
@@ -181,20 +190,14 @@ def entries(sources: str) -> tuple[Callable, ...]:
         """
         sources  # noqa: B018
         state = lane_state(arrays, 0)
-        params, request, server = state.params, state.requests[i], state.servers[0]
+        request, server = state.requests[i], state.servers[0]
         if request.status == WAITING:
             take_out(state, i)
         elif request.server != NONE:
             server.reserved -= reservation(request, state.hardware[0].eta)
-        request.status, request.output = COMPLETED, output
-        request.completion = request.last_token = now
-        state.counts.completed += 1
-        server.batches += 1
+        request.output = output
         server.last_size, server.last_kv_share = members, kv_share
-        server.last_service, server.last_e2e = now - request.dispatch, now - request.arrival
-        length = float(request.prompt + output)
-        feed_completion(params, state.bins[request.bin], length, output)
-        feed_completion(params, state.bins[any_row(params)], length, output)
+        note_completion(state, 0, i, now)
 
     @njit(NUMBER, cache=True)
     def give_up(arrays, i):
@@ -220,7 +223,9 @@ def entries(sources: str) -> tuple[Callable, ...]:
         own.window_members += members
         feed_window(state, state.servers[0])
 
-    return arrive, look, answer, offer, take, untake, release, put_back, complete, give_up, settle
+    return complete, give_up, settle
 
 
-arrive, look, answer, offer, take, untake, release, put_back, complete, give_up, settle = entries(fingerprint())
+arrive, look, answer, offer = question_entries(SOURCES)
+take, untake, release, put_back = member_entries(SOURCES)
+complete, give_up, settle = end_entries(SOURCES)

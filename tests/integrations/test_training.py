@@ -121,6 +121,10 @@ def test_a_run_is_self_contained_and_its_weights_compare(tiny: list[str], tmp_pa
         (["--resume", "--unpickle"], "config.json"),
         (["--resume"], "--unpickle"),
         (["--hyperparams", "nowhere.toml"], "nowhere.toml"),
+        (["--evaluation-seeds", "0"], "evaluation_seeds=0 is not allowed"),
+        (["--seed", "-1"], "seed=-1 is not allowed"),
+        (["--learning-rate", "nan"], "learning_rate=nan is not allowed"),
+        (["--gae-lambda", "2"], "gae_lambda=2.0 is not allowed"),
     ],
 )
 def test_refusals(words: list[str], reason: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -128,6 +132,26 @@ def test_refusals(words: list[str], reason: str, tmp_path: Path, capsys: pytest.
         training.main(["--out", str(tmp_path / "none"), *words])
     error = capsys.readouterr().err
     assert caught.value.code == 2 and reason in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("steps = 1e6", "steps=1000000.0 is not allowed"),
+        ("lanes = true", "lanes=True is not allowed"),
+        ('clip = "wide"', "clip='wide' is not allowed"),
+        ("step = 5", "'step' is not an argument. Did you mean steps?"),
+        ("start = 3", "start=3 is not allowed"),
+        ("steps = ", "Invalid value"),
+    ],
+)
+def test_a_bad_file_of_arguments_is_refused(line: str, reason: str, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(line + "\n")
+    with pytest.raises(SystemExit) as caught:
+        training.main(["--out", str(tmp_path / "none"), "--hyperparams", str(file)])
+    error = capsys.readouterr().err
+    assert caught.value.code == 2 and reason in error and "mine.toml" in error and len(error.splitlines()) == 1
 
 
 def test_a_folder_is_not_written_over(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

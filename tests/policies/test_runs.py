@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from llmsched.policies import get, names, parse
-from llmsched_env.config import SLO
+from llmsched_env.config import SLO, Continuous, SimConfig
 from llmsched_env.core.layout import COMPLETED
 from llmsched_env.requests import Requests
 from tests.oracles import batch as reference
@@ -162,3 +164,19 @@ def test_nobody_peeks(name: str) -> None:
     assert len(first) > 0
     for field in ("server", "choice", "start"):
         np.testing.assert_array_equal(first[field], second[field])
+
+
+@pytest.mark.parametrize("hook", ["continuous", "adapt"])
+def test_no_policy_sets_the_prefix_cache(hook: str) -> None:
+    """It belongs to the scenario; a hook that leaves it as it is may name it."""
+
+    def adapt(given: SimConfig, values) -> SimConfig:
+        return replace(given, continuous=replace(given.continuous, prefix_cache="on"))
+
+    hooks = {"continuous": lambda values: {"prefix_cache": "on"}, "adapt": adapt}
+    changed = replace(get("fcfs"), name="mine", **{hook: hooks[hook]}).bind()  # type: ignore[arg-type]
+    scenario = replace(config(), engine="continuous")
+    with pytest.raises(ValueError, match="mine sets prefix_cache, which is an option of the scenario: give it there"):
+        changed.ready(scenario)
+    cached = replace(scenario, continuous=Continuous(prefix_cache="on"))
+    assert changed.ready(cached).config.continuous.prefix_cache == "on"

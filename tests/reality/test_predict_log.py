@@ -92,6 +92,29 @@ def test_replicas_of_a_dense_model_are_servers_of_their_own(files, tmp_path, cap
     assert found["errors"]["mean_ttft"] < -0.1
 
 
+def test_the_prefix_cache_of_the_engine_is_simulated(files, tmp_path, capsys):
+    """Where memory binds, preempted requests find their blocks again; the profile keeps that there is a cache."""
+    tight = {"num_gpu_blocks": 101, "block_size": 16}
+    found = {}
+    for cached in (False, True):
+        raw = meta() | {"kv_cache": tight | {"enable_prefix_caching": cached}}
+        (tmp_path / "meta.json").write_text(json.dumps(raw))
+        assert main([*files, "--json", "--write-profile", str(tmp_path / "p.json")]) == 0
+        found[cached] = json.loads(capsys.readouterr().out)
+        assert found[cached]["engine"]["watermark"] == 0.0
+        kept = load_profile(tmp_path / "p.json").meta["engine_settings"]
+        assert kept["prefix_cache"] == ("on" if cached else "off") and kept["scheduling"] == "sync"
+    assert found[True]["simulated_s"]["mean_e2el"] < found[False]["simulated_s"]["mean_e2el"]
+    assert any("prefix cache" in note for note in found[True]["notes"]) and not found[False]["notes"]
+
+
+def test_a_memory_without_limit_has_no_prefix_cache(files, tmp_path, capsys):
+    (tmp_path / "meta.json").write_text(json.dumps(meta() | {"kv_cache": {"enable_prefix_caching": True}}))
+    assert main([*files, "--json", "--kv-tokens", "inf"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["engine"]["prefix_cache"] == "off" and not found["notes"]
+
+
 @pytest.mark.parametrize(("version", "later"), [("0.19.0", True), ("0.13.2", False), ("0.19.0rc1", True)])
 def test_asynchronous_scheduling_is_about_a_step_later(files, tmp_path, capsys, version, later):
     """Where it is not stated it is the default of the version; TTFT moves by about a step, TPOT hardly."""

@@ -130,6 +130,7 @@ def capacities(study: CapacityStudy, curve: dict[tuple[int, int], list[float]], 
                 searches[row, share, i] = search
 
     def holds_at(asked: Sequence[tuple[tuple[int, float, int], int]]) -> list[bool]:
+        """Whether each search of ``asked`` meets its share at its place of the grid; runs what is not known yet."""
         new = list(dict.fromkeys((row, place, i) for (row, _, i), place in asked if (row, place, i) not in known))
         runs = [
             (study.entrants[row], study.entrants[row].scenario.at_rate(rate_of(place)), study.session.seeds[i])

@@ -57,6 +57,7 @@ def theorem_step(session: Session) -> Step:
     )
 
     def draw():
+        """The figure: throughput by bins, simulated and by the formula."""
         series = []
         for row, batch in enumerate(options.batches):
             own = [r for r in rows if r["batch"] == batch]

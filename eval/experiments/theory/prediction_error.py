@@ -40,6 +40,7 @@ def prediction_step(session: Session) -> Step:
     table, noisy = prediction_table(rows), rows[:-1]
 
     def draw():
+        """The figure: gain by error of the prediction, saturated and by policy."""
         sigmas = list(options.sigmas)
         names = {"gain_uniform": ("theorem's system", 3), "gain_conv": ("azure-conv lengths, H100", 4)}
         by_system = [ChartLine(name, sigmas, [r[key] for r in noisy], row) for key, (name, row) in names.items()]

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llmsched.eval.cli.terminal import show
 from llmsched.eval.reality.vllm.policy_parity import Setting
 from llmsched.eval.reality.vllm.tiny_model import write_config
 from llmsched.eval.reality.vllm.virtual_time import VirtualEngine
 from llmsched.eval.reality.vllm_systems import System
+from llmsched_env.commands.terminal import show
 
 RUNNING, REQUESTS = 256, 1500
 POLICIES = ("static:batch=256", "sjf:batch=256", "longest-queue", "network")
@@ -81,15 +81,18 @@ def measure(policy: str, folder: Path) -> tuple[float, float, float, int]:
     asked = [False]
 
     def prepare(engine: VirtualEngine) -> None:
+        """Give the scheduler the virtual clock, and note what its steps cost."""
         scheduler = engine.scheduler
         scheduler.clock, scheduler.origin = lambda: engine.now, 0.0
         ask, update = scheduler.seat.ask, scheduler.update_from_output
 
         def noted_ask(*facts: float) -> Any:
+            """The question, noted."""
             asked[0] = True
             return ask(*facts)
 
         def noted_update(*arguments: Any) -> Any:
+            """The end of a step, noted with its cost where the running set is nearly full."""
             full = len(scheduler.running) > RUNNING - 16
             result, taken = update(*arguments), meter.taken()
             if full:

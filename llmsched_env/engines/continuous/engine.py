@@ -55,7 +55,7 @@ def check(config: SimConfig) -> None:
 
 def _check_cache(config: SimConfig) -> None:
     if any(math.isinf(server.eta) for server in config.servers):
-        raise ValueError("prefix_cache='on' needs a limit of the KV memory: give kv_tokens.")
+        raise ValueError("prefix_cache='on' needs a limit of the KV memory: give kv_tokens, or prefix_cache='off'.")
     if config.queueing.discipline == "oracle-srpt":
         raise ValueError(
             "prefix_cache='on' does not go with discipline='oracle-srpt', which preempts requests whose blocks others "

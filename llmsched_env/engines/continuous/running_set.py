@@ -177,6 +177,22 @@ def leave(state: State, s, i, tokens):
 
 
 @part
+def note_completion(state: State, s, i, now):
+    """Request ``i`` of server ``s`` has its last token at ``now``: its stamps, and what controllers learn from it."""
+    params = state.params
+    server, request = state.servers[s], state.requests[i]
+    request.last_token = request.completion = now
+    request.status = COMPLETED
+    state.counts.completed += 1
+    server.batches += 1
+    server.last_service = now - request.dispatch
+    server.last_e2e = now - request.arrival
+    length = float(request.prompt + request.output)
+    feed_completion(params, state.bins[request.bin], length, request.output)
+    feed_completion(params, state.bins[any_row(params)], length, request.output)
+
+
+@part
 def complete(state: State, s, i, tokens):
     """Request ``i`` has its last token now, the ``tokens``-th of its stay."""
     params = state.params
@@ -187,13 +203,8 @@ def complete(state: State, s, i, tokens):
         server.set.blocks = in_use(state.pools[s])
     server.last_kv_share = server.set.blocks / state.hardware[s].capacity
     leave(state, s, i, tokens)
-    request.last_token = request.completion = lane.now
-    request.status = COMPLETED
-    state.counts.completed += 1
+    note_completion(state, s, i, lane.now)
     lane.events += 1
-    server.batches += 1
-    server.last_service = lane.now - request.dispatch
-    server.last_e2e = lane.now - request.arrival
     if params.track:
         if request.missed:
             lane.past_deadline -= 1
@@ -202,11 +213,20 @@ def complete(state: State, s, i, tokens):
             if request.last_token - request.first_token > tpot * (request.output - 1):
                 charge(state, request)
         state.counts.met += not request.missed
-    length = float(request.prompt + request.output)
-    feed_completion(params, state.bins[request.bin], length, request.output)
-    feed_completion(params, state.bins[any_row(params)], length, request.output)
     if params.ahead:
         keep_seat(state, s, i)
+
+
+@part
+def return_to_bin(state: State, i, generated):
+    """Request ``i`` is preempted with ``generated`` tokens in all, and waits again."""
+    request = state.requests[i]
+    request.generated = generated
+    request.predicted = max(request.predicted, generated + 1)
+    request.status = WAITING
+    request.preemptions += 1
+    state.counts.preempted += 1
+    push_preempted(state, i)
 
 
 @part
@@ -215,14 +235,9 @@ def put_back(state: State, s, i, tokens):
     lane, request = state.lane, state.requests[i]
     if tokens > 0:
         request.last_token = max(request.last_token, state.servers[s].set.last_step)
-    request.generated += tokens
-    request.predicted = max(request.predicted, request.generated + 1)
-    request.status = WAITING
-    request.preemptions += 1
-    state.counts.preempted += 1
     lane.events += 1
     lane.event_time = lane.now
-    push_preempted(state, i)
+    return_to_bin(state, i, request.generated + tokens)
 
 
 @part

@@ -73,13 +73,17 @@ def test_targets_are_those_of_the_client(tmp_path, engine):
 
 def test_settings_of_the_fit_are_used_where_none_are_given(tmp_path, capsys):
     kept = {"max_seqs": 24, "token_budget": 512, "admission": "prompt", "prefill": "chunked", "watermark": 0.0}
+    kept |= {"scheduling": "async", "prefix_cache": "on"}
     profile = written(tmp_path, engine_settings=kept)
     found = summary_of(["--profile", profile], capsys)
     scenario = found["scenario"]
     assert (scenario["max_batch"], scenario["token_budget"], scenario["watermark"]) == (24, 512, 0.0)
+    assert (scenario["scheduling"], scenario["prefix_cache"]) == ("async", "on")
     assert any("settings of the profile's fit are used where none are given: max_batch 24" in n for n in found["notes"])
     given = summary_of(["--profile", profile, "--max-batch", "12", "--token-budget", "64"], capsys)["scenario"]
     assert (given["max_batch"], given["token_budget"], given["watermark"]) == (12, 64, 0.0)
+    own = summary_of(["--profile", profile, "--scheduling", "sync", "--prefix-cache", "off"], capsys)["scenario"]
+    assert (own["scheduling"], own["prefix_cache"]) == ("sync", "off")
 
 
 @pytest.mark.parametrize(

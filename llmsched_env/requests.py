@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -101,6 +102,10 @@ class Requests:
 
     def part(self, first: int, last: int, start_s: float = 0.0) -> Requests:
         """Requests first, ..., last - 1 with their hashes; ``start_s`` becomes time 0."""
+        if self.hashes is None and 0.0 <= start_s <= (
+            self.arrival_s[first] if first < min(last, len(self)) else math.inf
+        ):
+            return self._plain_part(first, last, start_s)
         rows, found = slice(first, last), None
         if self.hashes is not None and self.hashed_tokens is not None:
             offsets = self.hash_offsets
@@ -115,6 +120,14 @@ class Requests:
             None if self.hashed_tokens is None else self.hashed_tokens[rows],
             self.hash_tokens,
         )
+
+    def _plain_part(self, first: int, last: int, start_s: float) -> Requests:
+        """`part` without hashes: parts of checked columns need no second look (a third of the time of a reset)."""
+        found = object.__new__(Requests)
+        columns = {name: getattr(self, name)[first:last] for name in _COLUMNS[:5]}
+        columns["arrival_s"] = columns["arrival_s"] - start_s
+        found.__dict__.update(columns, hashes=None, hashed_tokens=None, hash_tokens=self.hash_tokens)
+        return found
 
     def __len__(self) -> int:
         return len(self.arrival_s)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import typeof, types
+from numba import njit, typeof, types
 
+from llmsched_env.compiler.addresses import ADDRESSES, arrays_at
 from llmsched_env.compiler.parts import part
 from llmsched_env.compiler.prefetch import ask_for, ask_for_row
 from llmsched_env.core.layout import DECIDE, NONE, OUTCOME, RECORD, SKIP, STEP
-from llmsched_env.core.state import ARRAYS, lane_state
+from llmsched_env.core.state import ARRAYS, Arrays, lane_state
 from llmsched_env.core.view.observation import GLOBAL, PER_BIN, write_observation
 
-STEP_SIGNATURE = types.void(
-    ARRAYS,
+STEP_ARRAYS = (
+    *ARRAYS.types,
     typeof(np.zeros(1, RECORD)),
     types.int64[:, ::1],
     types.int64[::1],
@@ -23,10 +24,21 @@ STEP_SIGNATURE = types.void(
     types.float32[:, ::1],
     types.int8[:, ::1],
     types.float64[::1],
-    types.float64,
-    types.int64,
-    types.int64,
 )
+"""The arrays of a step: those of the simulator, then record, actions, ladder, mode, outcome, image, valid, order."""
+
+STEP_SIGNATURE = types.void(ADDRESSES, types.float64, types.int64, types.int64)
+"""What an entry takes: `addresses` of STEP_ARRAYS; scale; low; high."""
+
+_arrays_at = arrays_at(STEP_ARRAYS)
+_STATE = len(ARRAYS.types)
+
+
+@njit(inline="always")
+def step_arrays(words):
+    """What the loop takes, (arrays, record, actions, ladder, mode, outcome, image, valid, order), at ``words``."""
+    found = _arrays_at(words)
+    return (Arrays(*found[:_STATE]), *found[_STATE:])
 
 
 WAITING_AHEAD, ARRIVALS_AHEAD = 16, 8
@@ -95,9 +107,9 @@ def step_loop(
         """Take lanes low, ..., high - 1 to their next decision: SKIP, START (no action yet) or STEP each.
 
         ``actions`` (N, 2) int64; ``outcome`` (N,) what the interval cost and why it ended; ``image`` (N, size) float32,
-        the observation; ``valid`` (N, max_bins + 1) int8, which bins have something to serve, and at the end whether
-        waiting is possible; where there is an overdue queue (N, max_bins + 2), before the end whether only it has
-        something to serve; ``order`` (servers,) float64 scratch.  ``record`` (1,) holds the decision record of the
+        the observation; ``valid`` (N, choices + 1) int8, which choices are valid (bins that have something to serve,
+        `any`, an overdue queue where only that has), then whether waiting is possible; ``order`` (servers,) float64
+        scratch.  ``record`` (1,) holds the decision record of the
         last lane; ``scale`` is T of the observation, s.
         """
         for i in range(low, high):
@@ -106,7 +118,7 @@ def step_loop(
                 continue
             state = lane_state(arrays, i)
             lane, result = state.lane, outcome[i]
-            max_bins = valid.shape[1] - 1 - state.params.has_overdue
+            max_bins = valid.shape[1] - 2 - state.params.has_overdue
             counts = state.counts
             holding, misses, tardiness, empty = counts.holding, counts.misses, counts.tardiness, counts.empty_choices
             if counts.decisions == 0:
@@ -120,12 +132,13 @@ def step_loop(
                 status = advance_of(state)
             write_record_of(state, record[0], True)
             write_observation(record[0], image[i], scale, max_bins, order)
-            write_entries_of(record[0], image[i], len(GLOBAL) + valid.shape[1] * len(PER_BIN))
+            write_entries_of(record[0], image[i], len(GLOBAL) + (valid.shape[1] - 1) * len(PER_BIN))
             for k in range(state.params.num_bins):
                 valid[i, k] = record[0].queue_length[k] > 0
+            valid[i, max_bins] = 1
             if state.params.has_overdue:
                 overdue = record[0].queue_length[record[0].overdue]
-                valid[i, max_bins] = 0 < overdue == record[0].waiting
+                valid[i, max_bins + 1] = 0 < overdue == record[0].waiting
             valid[i, valid.shape[1] - 1] = record[0].can_wait
             result.status = status
             result.miss = (misses - counts.misses) / lane.loaded

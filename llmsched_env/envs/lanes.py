@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched_env import engines
+from llmsched_env.compiler.addresses import addresses
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
 from llmsched_env.core.state import records
-from llmsched_env.core.step import entry_point
+from llmsched_env.core.step import STEP_ARRAYS, entry_point
 from llmsched_env.engines.engine import Engine
 from llmsched_env.envs import spaces
 from llmsched_env.envs.episodes import Episodes
@@ -62,7 +63,9 @@ class Lanes:
         self._noisy = any(server.profile.noise_sigma for server in self.config.servers)
         self.record = [records(np.zeros(1, layout.RECORD)) for _ in range(threads)]
         self.outcome = records(np.zeros(lanes, layout.OUTCOME))
-        self.valid = np.zeros((lanes, self.limits.choices), np.int8)
+        self.valid = np.zeros((lanes, self.limits.choices + 1), np.int8)
+        self.valid[:, bins] = 1  # `any`
+        self._blank = spaces.blank_masks(options.action, lanes, self.limits)
         self.image = np.zeros((lanes, spaces.observation_space(self.limits, self.engine).shape[0]), np.float32)
         self.actions = np.zeros((lanes, 2), np.int64)
         self.mode = np.zeros(lanes, np.int8)
@@ -145,24 +148,13 @@ class Lanes:
 
     def _arguments(self, part: int, low: int, high: int) -> tuple[Any, ...]:
         """What `step_lanes` takes for lanes low, ..., high - 1: the arrays stay the same ones for ever."""
-        return (
-            self.simulator.arrays,
-            self.record[part],
-            self.actions,
-            self._ladder,
-            self.mode,
-            self.outcome,
-            self.image,
-            self.valid,
-            self._order[part],
-            float(self.scale_s),
-            low,
-            high,
-        )
+        own = (self.record[part], self.actions, self._ladder, self.mode, self.outcome, self.image, self.valid)
+        arrays = (*self.simulator.arrays, *own, self._order[part])
+        return addresses(arrays, STEP_ARRAYS), float(self.scale_s), low, high
 
     def masks(self) -> NDArray[np.bool_]:
         """Valid actions of every lane, (N, actions) bool."""
-        return spaces.action_masks(self.options.action, self.valid, self.limits)
+        return spaces.action_masks(self.options.action, self.valid, self._blank)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -57,25 +57,23 @@ def action_space(kind: str, limits: Limits) -> spaces.MultiDiscrete | spaces.Dis
     return spaces.Discrete(sizes[0]) if kind == "ladder" else spaces.MultiDiscrete(sizes)
 
 
-def action_masks(kind: str, valid: NDArray[np.int8], limits: Limits) -> NDArray[np.bool_]:
-    """Valid actions of N lanes, (N, actions) bool.
+def blank_masks(kind: str, lanes: int, limits: Limits) -> NDArray[np.bool_]:
+    """Masks in which every action is valid, (lanes, actions)."""
+    return np.ones((lanes, sum(action_sizes(kind, limits))), bool)
 
-    ``valid`` (N, choices): which bins have something to serve; with an overdue queue, whether only that has; whether
-    waiting is possible.  ``multidiscrete``: choices and sizes side by side (every size is valid with every choice;
-    masked are empty bins, the overdue queue while other requests wait, and `wait` when no event can come).  ``ladder``:
-    one entry per action.
+
+def action_masks(kind: str, valid: NDArray[np.int8], blank: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Valid actions of N lanes, (N, actions) bool: ``blank`` (`blank_masks`) with what is masked now.
+
+    ``valid`` (N, choices + 1): which choices are valid, then whether waiting is.  ``multidiscrete``: choices and sizes
+    side by side (every size is valid with every choice; masked are empty bins, the overdue queue while other requests
+    wait, and `wait`, size 0, when no event can come).  ``ladder``: one entry per action.
     """
-    n, bins, choices = len(valid), limits.max_bins, limits.choices
-    offered = np.ones((n, choices), bool)  # `any` is always valid
-    offered[:, :bins] = valid[:, :bins]
-    offered[:, bins + 1 :] = valid[:, bins:-1]
+    masks = blank.copy()
     if kind == "ladder":
-        rungs = len(ladder(limits.max_batch))
-        masks = np.ones((n, 1 + choices * rungs), bool)
         masks[:, 0] = valid[:, -1]
-        masks[:, 1:].reshape(n, choices, rungs)[:] = offered[:, :, None]
-        return masks
-    masks = np.ones((n, choices + 1 + limits.max_batch), bool)  # all sizes are valid
-    masks[:, :choices] = offered
-    masks[:, choices] = valid[:, -1]
+        n, choices = valid.shape[0], valid.shape[1] - 1
+        masks[:, 1:].reshape(n, choices, -1)[:] = valid[:, :-1, None]
+    else:
+        masks[:, : valid.shape[1]] = valid
     return masks

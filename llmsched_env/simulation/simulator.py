@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,11 @@ MOST_TICKS = 2.0**50
 def log_rows(config: SimConfig, requests: int) -> int:
     """Rows of the log that a run of so many requests needs at most."""
     return engines.get(config.engine).log_rows * requests
+
+
+def _bytes(array: NDArray, lanes: int) -> NDArray[np.uint8]:
+    """``array`` as the bytes of every lane, (lanes, size): copying field by field takes much longer."""
+    return array.reshape(lanes, -1).view(np.ndarray).view(np.uint8)
 
 
 def sizes_of(config: SimConfig, capacity: int, lanes: int, log: int, gaps: bool) -> Sizes:
@@ -81,16 +87,28 @@ class Simulator:
         self.arrays.params[:] = param_row(config, track)
         self.arrays.hardware[:] = hardware_rows(config)
         self.chained = Chains(config) if self.arrays.params[0]["cached"] else None
-        self._blank = lane_row(config), bin_rows(config, self.arrays.params), server_rows(config), slo_rows(config)
+        blank = lane_row(config), bin_rows(config, self.arrays.params), server_rows(config), slo_rows(config)
+        self._blank = [_bytes(rows, 1)[0] for rows in blank]
+        self._view()
+
+    def _view(self) -> None:
+        own = self.lane, self.bins, self.servers, self.slos
+        self._own = [_bytes(array, len(self.lane)) for array in own]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_own"}  # a copied view views nothing
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._view()
 
     def load(self, lane: int, requests: Requests, *, final: int = 1, noise_key: int = 0, warmup: int = 0) -> None:
         """Put lane ``lane`` before its first event with these requests (at most ``capacity``); see layout.LANE."""
         n = len(requests)
         if n > self.capacity:
             raise ValueError(f"{n} requests do not fit: this simulator was made for {self.capacity}.")
-        place = slice(lane, lane + 1)
-        for array, blank in zip((self.lane, self.bins, self.servers, self.slos), self._blank, strict=True):
-            array[place].reshape(-1).view(np.uint8)[:] = blank.view(np.uint8)  # field by field takes much longer
+        for rows, blank in zip(self._own, self._blank, strict=True):
+            rows[lane] = blank
         self.gaps[lane] = 0
         self._check_tick(float(requests.arrival_s[-1]) if n else 0.0)
         fill_rows(self.requests[lane, :n], self.config, self.edges, requests)

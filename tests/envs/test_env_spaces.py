@@ -285,27 +285,22 @@ def test_sizes_are_sizes() -> None:
     assert logged > 5
 
 
+def check_masks(kind: str, valid: np.ndarray, limits: spaces.Limits, expected: list[list[int]]) -> None:
+    masks = spaces.action_masks(kind, valid, spaces.blank_masks(kind, len(valid), limits))
+    np.testing.assert_array_equal(masks, np.array(expected, bool))
+
+
 def test_masks_and_spaces_by_hand() -> None:
     """Two lanes, three bins of which two exist."""
-    valid = np.array([[1, 0, 0, 1], [0, 1, 0, 0]], np.int8)
-    np.testing.assert_array_equal(
-        spaces.action_masks("multidiscrete", valid, spaces.Limits(3, 2)),
-        np.array([[1, 0, 0, 1, 1, 1, 1], [0, 1, 0, 1, 0, 1, 1]], bool),
-    )
-    np.testing.assert_array_equal(
-        spaces.action_masks("ladder", valid, spaces.Limits(3, 2)),
-        np.array([[1, *[1] * 3, *[0] * 6, *[1] * 3], [0, *[0] * 3, *[1] * 3, *[0] * 3, *[1] * 3]], bool),
-    )
-    overdue = spaces.Limits(2, 2, overdue=True)  # columns: two bins, only the overdue queue holds requests, wait
-    valid = np.array([[1, 0, 0, 1], [0, 0, 1, 0]], np.int8)
-    np.testing.assert_array_equal(
-        spaces.action_masks("multidiscrete", valid, overdue),
-        np.array([[1, 0, 1, 0, 1, 1, 1], [0, 0, 1, 1, 0, 1, 1]], bool),
-    )
-    np.testing.assert_array_equal(
-        spaces.action_masks("ladder", valid, overdue),
-        np.array([[1, *[1] * 3, *[0] * 3, *[1] * 3, *[0] * 3], [0, *[0] * 6, *[1] * 6]], bool),
-    )
+    valid = np.array([[1, 0, 0, 1, 1], [0, 1, 0, 1, 0]], np.int8)  # three bins, any, wait
+    check_masks("multidiscrete", valid, spaces.Limits(3, 2), [[1, 0, 0, 1, 1, 1, 1], [0, 1, 0, 1, 0, 1, 1]])
+    by_rung = [[1, *[1] * 3, *[0] * 6, *[1] * 3], [0, *[0] * 3, *[1] * 3, *[0] * 3, *[1] * 3]]
+    check_masks("ladder", valid, spaces.Limits(3, 2), by_rung)
+    overdue = spaces.Limits(2, 2, overdue=True)
+    valid = np.array([[1, 0, 1, 0, 1], [0, 0, 1, 1, 0]], np.int8)  # two bins, any, overdue, wait
+    check_masks("multidiscrete", valid, overdue, [[1, 0, 1, 0, 1, 1, 1], [0, 0, 1, 1, 0, 1, 1]])
+    by_rung = [[1, *[1] * 3, *[0] * 3, *[1] * 3, *[0] * 3], [0, *[0] * 6, *[1] * 6]]
+    check_masks("ladder", valid, overdue, by_rung)
     assert spaces.ladder(6).tolist() == [1, 2, 4, 6, layout.NONE]
 
 

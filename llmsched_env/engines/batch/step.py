@@ -10,7 +10,7 @@ from numba import njit
 from llmsched_env.compiler.parts import fingerprint, part
 from llmsched_env.core.controllers import current_target
 from llmsched_env.core.queueing.queues import controller_row
-from llmsched_env.core.step import STEP_SIGNATURE, step_loop
+from llmsched_env.core.step import STEP_SIGNATURE, step_arrays, step_loop
 from llmsched_env.engines.batch.events import advance, apply
 from llmsched_env.engines.batch.record import write_record
 
@@ -42,9 +42,10 @@ def entry(sources: str) -> Callable:
     """The compiled entry; ``sources`` (parts.fingerprint) is a closure variable and so part of its cache key."""
 
     @njit(STEP_SIGNATURE, cache=True, nogil=True)
-    def step_lanes(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high):
-        """All lanes as core.step.step_loop describes it."""
+    def step_lanes(words, scale, low, high):
+        """Lanes low, ..., high - 1 as core.step.step_loop describes it; ``words`` say where the arrays lie."""
         sources  # noqa: B018
+        arrays, record, actions, ladder, mode, outcome, image, valid, order = step_arrays(words)
         _loop(arrays, record, actions, ladder, mode, outcome, image, valid, order, scale, low, high)
 
     return step_lanes

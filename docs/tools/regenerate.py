@@ -24,7 +24,7 @@ if __name__ == "__main__":
 
 from made.commands import CommandError, Commands  # noqa: E402  the checkout is not installed
 from made.marks import Mark, MarkError, read_marks, replace_bodies  # noqa: E402
-from made.tables import policies, variants  # noqa: E402
+from made.tables import policies, table, variants  # noqa: E402
 
 DIFFERENT_PIXELS = 0.002
 """Share of pixels of a figure that may differ: another version of matplotlib draws letters a little differently."""
@@ -37,15 +37,12 @@ def pages() -> list[Path]:
 
 
 def paragraphs(output: str, mark: Mark) -> str:
-    """What a mark shows of an output: all of it, what stands before a paragraph, or one paragraph."""
+    """What a mark shows of an output: all of it, or what stands before a paragraph."""
     parts = re.split(r"\n\n+", output.rstrip("\n"))
-    wanted = mark.title if mark.form == "table" else mark.until
-    if not wanted:
-        return output.rstrip("\n")
-    places = [place for place, part in enumerate(parts) if part.startswith(wanted)]
-    if not places or (mark.form == "table" and len(places) > 1):
-        raise CommandError(f"{len(places)} paragraphs of the output begin with {wanted!r}")
-    return parts[places[0]] if mark.form == "table" else "\n\n".join(parts[: places[0]])
+    places = [place for place, part in enumerate(parts) if mark.until and part.startswith(mark.until)]
+    if mark.until and not places:
+        raise CommandError(f"0 paragraphs of the output begin with {mark.until!r}")
+    return "\n\n".join(parts[: places[0]] if places else parts)
 
 
 def picture(page: Path, mark: Mark) -> Path:
@@ -80,6 +77,8 @@ def fresh_body(page: Path, mark: Mark, commands: Commands, *, write: bool) -> st
         return policies(mark, commands)
     if mark.form == "variants":
         return variants(mark, commands)
+    if mark.form == "table":
+        return table(mark, commands)
     return f"```text\n{paragraphs(commands.output(mark.command), mark)}\n```\n"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from llmsched.eval.report.markup import latex, markdown
 from llmsched.eval.report.tables import Table, csv_text, records, text
 from llmsched.eval.report.text import fold
 from llmsched.eval.runs.runner import Cell
@@ -44,6 +45,13 @@ class Findings:
         parts = [self.heading, *(text(table) for table in self.tables)]
         remarks = [fold(note) for note in self.remarks(notes)]
         return "\n\n".join([*parts, "\n".join(remarks)] if remarks else parts)
+
+    def marked_up(self, form: str, notes: Sequence[str]) -> str:
+        """What is printed with ``--format`` markdown or latex: heading and remarks as they are, tables in that form."""
+        shown = [markdown(table) if form == "markdown" else latex(table) for table in self.tables]
+        sign = "% " if form == "latex" else ""
+        text = ["\n".join(sign + line for line in part.splitlines()) for part in (self.heading, *self.remarks(notes))]
+        return "\n\n".join([text[0], *shown, *(["\n".join(text[1:])] if text[1:] else [])])
 
     def summary(self, experiment: str, seeds: Sequence[int], notes: Sequence[str]) -> Any:
         """The content of summary.json, which ``--json`` prints."""

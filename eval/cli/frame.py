@@ -39,6 +39,7 @@ Factors = Mapping[str, Any]
 ABSENT = {
     "out": None,
     "json": False,
+    "format": "text",
     "report": None,
     "timeline": None,
     "ray": None,
@@ -132,7 +133,9 @@ class Experiment:
             write_outputs(experiment, found, session, summary, manifest)
         except CannotWriteError as error:
             problem = str(error)
-        show(summary if options.json else found.text(session.notes))
+        marked = options.format != "text"
+        printed = found.marked_up(options.format, session.notes) if marked else found.text(session.notes)
+        show(summary if options.json else printed)
         if problem:
             refuse(self.program, problem)
         if found.interrupted:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmsched.eval.cli.readers import choice, number, option_reader
+from llmsched.eval.report.markup import FORMATS
 from llmsched_env.commands.parser import OneLineParser, RenamedOption
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.kinds import UNITS, Choice
@@ -113,6 +114,13 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--out", metavar="DIR", help="Write results.csv, summary.json, figures/ and manifest.json to this folder.")
     add("--json", action="store_true", help="Print the summary as JSON and nothing else.")
+    add(
+        "--format",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help="Form of the tables that are printed: text, markdown (for a page) or latex (for a paper; needs the "
+        "package booktabs). (default: text)",
+    )
 
 
 def add_price(parser: argparse.ArgumentParser) -> None:

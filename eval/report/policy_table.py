@@ -54,12 +54,13 @@ def policy_text(summaries: Sequence[Mapping[str, Any]]) -> str:
 def policy_tables(summaries: Sequence[Mapping[str, Any]]) -> list[Table]:
     """The policy summaries as tables, and their differences from the first policy, for the report."""
     columns = columns_of(summaries)
+    columns = [replace(column, digits=_digits(_means(column, summaries))) for column in columns]
     own = [{"policy": s["policy"]} | {c.key: Interval(s[c.key], s["ci95"][c.key]) for c in columns} for s in summaries]
     gaps = [{"policy": s["policy"]} | {c.key: difference(s, c.key) for c in columns} for s in summaries if s["paired"]]
     name = Column("policy", "policy")
     found = [Table("policies", "Policies on the same arrivals and servers", [name, *columns], own)]
     if gaps:
-        signed = [name, *(replace(column, signed=True) for column in columns)]
+        signed = [name, *(replace(column, signed=True, best=0) for column in columns)]
         found.append(Table("differences", f"Difference from {summaries[0]['policy']}, paired by seed", signed, gaps))
     return found
 
@@ -81,7 +82,7 @@ def _cells(column: Column, summaries: Sequence[Mapping[str, Any]]) -> tuple[list
     """The cells of a column: means (best marked ``*``) and differences (in brackets where 0 is inside)."""
     own = [Interval(s[column.key], s["ci95"][column.key]).times(column.factor) for s in summaries]
     gaps = [difference(s, column.key) for s in summaries]
-    digits = _digits([value.mean for value in own])
+    digits = _digits(_means(column, summaries))
     best = _best([value.mean for value in own], [s["policy"] for s in summaries], column.best)
     shown = [f"{_plus_minus(value, digits)}{'*' if row in best else ' '}" for row, value in enumerate(own)]
     others = ["" if gap is None else _gap(gap.times(column.factor), digits) for gap in gaps]
@@ -97,6 +98,11 @@ def _best(means: Sequence[float], names: Sequence[str], direction: int) -> set[i
         return set()
     best = max(direction * means[row] for row in candidates)
     return {row for row in candidates if direction * means[row] == best}
+
+
+def _means(column: Column, summaries: Sequence[Mapping[str, Any]]) -> list[float]:
+    """The means of a column as they are shown, in its unit."""
+    return [summary[column.key] * column.factor for summary in summaries]
 
 
 def _digits(means: Sequence[float]) -> int:

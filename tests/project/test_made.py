@@ -74,6 +74,20 @@ def test_a_row_is_a_variant_of_the_command(tmp_path: Path) -> None:
     assert rows[2].startswith("| a | 1.00 |") and rows[3].startswith("| b | 3.00 |") and "**" in rows[3]
 
 
+def test_a_table_of_any_command(tmp_path: Path) -> None:
+    """Some of its rows and columns; what the table does not have is refused."""
+    about = f"form: table\ncommand: {RUN}\ntitle: Policies\nkeep: static\ncolumns: [policy, 'batch, mean']"
+    page = page_with(tmp_path, about)
+    assert regenerate(page).returncode == 0
+    rows = page.read_text(encoding="utf-8").split("-->\n")[1].splitlines()
+    assert rows[:2] == ["| policy | batch, mean |", "|---|---|"] and re.match(
+        r"\| static \| [\d.]+ ± [\d.]+ \|", rows[2]
+    )
+    assert rows[3].startswith("<!--")
+    for change, said in (("title: Policies", "title: X"), ("keep: static", "keep: x"), ("batch, mean", "x")):
+        assert regenerate(page_with(tmp_path, about.replace(change, said))).returncode == 2
+
+
 def test_what_is_slow_or_lacks_its_trace_is_left(tmp_path: Path) -> None:
     """It is named, and stays as it is."""
     for about in (f"command: {RUN}\nslow: 5", f"command: {RUN}\nneeds: no_such_trace.csv"):

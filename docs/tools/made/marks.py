@@ -25,13 +25,15 @@ class Mark:
     ``command``: the command line, beginning with ``python``.  ``form`` is one of
 
     * ``output``: what is printed, in a fence, up to the paragraph that begins with ``until``;
-    * ``table``: the one paragraph of it that begins with ``title``;
+    * ``table``: the table with the title that begins with ``title``, of any command; ``columns`` and ``keep`` (a
+      pattern of first cells) say which of it;
     * ``policies``: a row per policy of compare's summary;
     * ``variants``: a row for each of ``rows`` (a label and the options it adds), a column per policy;
     * ``figure``: the file of ``figures/`` named ``title``, which the picture below the mark shows.
 
-    ``columns``: keys of the summary; ``names``: other names of policies; ``chosen``: show what was chosen for
-    ``auto``; ``slow``: minutes it takes, where it takes minutes; ``needs``: a trace file that the project lacks.
+    Elsewhere ``columns`` are keys of the summary.  ``names``: other names of policies; ``chosen``: show what
+    was chosen for ``auto``; ``slow``: minutes it takes, where it takes minutes; ``needs``: a trace file that the
+    project lacks.
     """
 
     line: int
@@ -41,6 +43,7 @@ class Mark:
     until: str = ""
     rows: dict[str, str] | None = None
     columns: tuple[str, ...] = ()
+    keep: str = ""
     names: dict[str, str] | None = None
     chosen: bool = False
     slow: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -79,6 +80,22 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(row)} |" if row[0] != "---" else f"|{'|'.join(row)}|" for row in lines) + "\n"
+
+
+def table(mark: Mark, commands: Commands) -> str:
+    """A table of any command, as ``--format markdown`` prints it below its title; some of its columns and rows."""
+    parts = commands.output(mark.command, "--format", "markdown").split("\n\n")
+    places = [place for place, part in enumerate(parts) if part.startswith(f"**{mark.title}")]
+    if len(places) != 1 or not mark.title:
+        raise CommandError(f"{len(places)} tables have a title that begins with {mark.title!r}")
+    head, _, *rows = [line.strip("|").strip().split(" | ") for line in parts[places[0] + 1].splitlines()]
+    if unknown := [column for column in mark.columns if column not in head]:
+        raise CommandError(f"unknown column {unknown[0]}; known are {', '.join(head)}")
+    chosen = [place for place, column in enumerate(head) if not mark.columns or column in mark.columns]
+    kept = [row for row in rows if re.fullmatch(mark.keep or ".*", row[0])]
+    if not kept:
+        raise CommandError(f"no row begins with {mark.keep!r}; there are {', '.join(row[0] for row in rows)}")
+    return markdown([head[place] for place in chosen], [[row[place] for place in chosen] for row in kept])
 
 
 def policies(mark: Mark, commands: Commands) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 COMMANDS = {  # words: (module with a function main, one line of help, what has to be installed)
     "compare": ("llmsched.eval.compare", "compare schedulers on the same arrivals: your trace, GPUs and targets", ""),
     "capacity": ("llmsched.eval.capacity", "the highest rate, or the fewest servers, that meet the targets", ""),
+    "analyze": ("llmsched.eval.analyze", "your server's log to a profile, a comparison and an answer", ""),
     "profiles": ("llmsched.eval.profiles", "list, show and draw latency profiles of models on GPUs", ""),
     "estimate": ("llmsched.eval.estimate", "a profile from a model's sizes and a GPU's peak figures", ""),
     "calibrate": ("llmsched.eval.calibration.command", "a profile measured on your device", "torch transformers"),

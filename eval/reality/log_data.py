@@ -43,13 +43,15 @@ LABEL = "scale"
 class LoggedRun:
     """A run: its label; its N requests; ``ttft_s`` and ``e2e_s`` (N,), seconds to the first token and to the end.
 
-    All times are those of the client.
+    All times are those of the client.  ``scored``: the first so many requests count in a fit (None: all); the others
+    load the server and are held out.
     """
 
     label: str
     requests: Requests
     ttft_s: Floats
     e2e_s: Floats
+    scored: int | None = None
 
     @property
     def first_s(self) -> Floats:

@@ -84,12 +84,13 @@ def metrics(requests: Requests, first_s: Floats, done_s: Floats) -> dict[str, fl
 
 def miss(run: LoggedRun, found: Coefficients, engine: EngineSettings) -> float:
     """How far the prediction of ``run`` is off: E2E, TTFT and makespan weigh the same."""
-    seen = predict(run.requests, found, engine)
+    seen, counted = predict(run.requests, found, engine), slice(run.scored)
     sent = run.requests.arrival_s
+    done, first = (seen.done_s - sent)[counted], (seen.first_s - sent)[counted]
     return (
-        _size(np.percentile(seen.done_s - sent, LEVELS) / np.percentile(run.e2e_s, LEVELS))
-        + _size(np.percentile(seen.first_s - sent, LEVELS) / np.percentile(run.ttft_s, LEVELS))
-        + _size(seen.done_s.max() / run.done_s.max())
+        _size(np.percentile(done, LEVELS) / np.percentile(run.e2e_s[counted], LEVELS))
+        + _size(np.percentile(first, LEVELS) / np.percentile(run.ttft_s[counted], LEVELS))
+        + _size(seen.done_s[counted].max() / run.done_s[counted].max())
     )
 
 
@@ -141,7 +142,7 @@ def correct_start(runs: Sequence[LoggedRun], engine: EngineSettings) -> Floats:
 def simulated_log(run: LoggedRun, found: Coefficients, engine: EngineSettings) -> LoggedRun:
     """The log that such a server would write for the requests of ``run``."""
     seen, sent = predict(run.requests, found, engine), run.requests.arrival_s
-    return LoggedRun(run.label, run.requests, seen.first_s - sent, seen.done_s - sent)
+    return LoggedRun(run.label, run.requests, seen.first_s - sent, seen.done_s - sent, run.scored)
 
 
 def simplex(place: Floats, step: float) -> Floats:

@@ -40,7 +40,8 @@ class LogTimeline:
 
     Per interval, (m - 1,): ``wide``, ms; ``members``, requests that decode; ``context``, the tokens that they hold
     together.  ``prompts`` (m,): tokens of the prompts whose first token came at that instant.  Per request, (N,):
-    ``first`` and ``last``, indices of instants; ``tokens``, those between them.
+    ``first`` and ``last``, indices of instants; ``tokens``, those between them, 0 where the request does not
+    count.
     """
 
     wide: Floats
@@ -69,7 +70,8 @@ class LogTimeline:
         context = open_then(prompt - pace * run.first_s) + open_then(pace) * middle
         members = np.round(open_then(np.ones(len(prompt))))
         prompts = np.bincount(first, prompt, len(times)).astype(np.float64)
-        return cls(1e3 * np.diff(times), members, np.maximum(context, 0.0), prompts, first, last, tokens)
+        counted = np.where(np.arange(len(tokens)) < (run.scored or len(tokens)), tokens, 0.0)
+        return cls(1e3 * np.diff(times), members, np.maximum(context, 0.0), prompts, first, last, counted)
 
     def residuals(self, found: Floats) -> Floats:
         """By request with FEWEST tokens or more: logarithm of (tokens it should have got / tokens it got)."""
@@ -101,7 +103,7 @@ def start(runs: Sequence[LoggedRun], places: Sequence[Sequence[float]] = PLACES)
         )
 
     found = np.exp(min((fit_from(place) for place in places), key=lambda each: each.cost).x)
-    prompts = np.concatenate([run.requests.prompt_tokens for run in runs]).astype(np.float64)
-    ttft = 1e3 * np.concatenate([run.ttft_s for run in runs])
+    prompts = np.concatenate([run.requests.prompt_tokens[: run.scored] for run in runs]).astype(np.float64)
+    ttft = 1e3 * np.concatenate([run.ttft_s[: run.scored] for run in runs])
     alone = np.maximum(found[0], found[3] * prompts)
     return np.array([*found, max(float(np.percentile(ttft - alone, 10)), OFFSET_LEAST)])

@@ -1,0 +1,1 @@
+"""Tests of eval/analysis: logs of others, fits, answers."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from llmsched.eval.analysis.against import write_workload
 from llmsched.eval.analysis.answer import measured_sentence, servers_sentence, trust_sentence
 from llmsched.eval.analysis.client_log import ClientLog
 from llmsched.eval.analysis.held_out import HeldOutFit, fit_held_out, fit_table, profile_of
@@ -112,19 +113,10 @@ def scenario_of(
     options: argparse.Namespace, log: ClientLog, profile: Mapping[str, Any] | None, folder: Path
 ) -> Scenario:
     """The scenario that compare would make of the log's requests and the profile, written into ``folder``."""
-    requests = log.run().requests if log.timed else None
-    kept = np.flatnonzero(log.complete)
-    sent = log.arrival_s[kept] - log.arrival_s[kept].min() if requests is None else requests.arrival_s
-    prompt, output = (
-        (log.prompt_tokens[kept], log.output_tokens[kept])
-        if requests is None
-        else (requests.prompt_tokens, requests.output_tokens)
-    )
-    if len(sent) > 1 and np.ptp(sent) == 0 and options.rate is None:
+    kept = log.arrival_s[log.complete]
+    if len(kept) > 1 and np.ptp(kept) == 0 and options.rate is None:
         raise ValueError("all requests were sent at once, so the log states no rate to carry: give --rate R.")
-    rows = "\n".join(f"{a:.6f},{int(p)},{int(o)}" for a, p, o in zip(sent, prompt, output, strict=True))
-    workload = folder / visible(options.file.stem + ".csv").replace("/", "_")
-    workload.write_text(f"arrival_s,prompt_tokens,output_tokens\n{rows}\n", encoding="utf-8")
+    workload = write_workload(log, folder, visible(options.file.stem).replace("/", "_"))
     words = ["--engine", "continuous", "--workload", str(workload)]
     if profile is not None:
         kept_profile = folder / "profile.json"

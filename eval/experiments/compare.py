@@ -8,11 +8,15 @@ second start does not make again.
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmsched.eval.analysis.against import against_table, measured_summary, simulated_summaries, write_workload
+from llmsched.eval.analysis.client_log import ClientLog
+from llmsched.eval.analysis.reading import choose_run, read_logs
 from llmsched.eval.cli.findings import Drawings, Findings
 from llmsched.eval.cli.frame import Experiment, Session
 from llmsched.eval.cli.options import add_price
@@ -24,6 +28,7 @@ from llmsched.eval.report.policy_table import policy_tables, policy_text
 from llmsched.eval.report.tables import text
 from llmsched.eval.report.text import fold
 from llmsched.eval.report.textual import footnotes, heading
+from llmsched.eval.report.timed_trace import how_to_send, timed_trace
 from llmsched.eval.runs.aggregate import by_policy, policy_summaries
 from llmsched.eval.runs.cells import Crew
 from llmsched.eval.runs.outcome import Outcome
@@ -32,6 +37,8 @@ from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, resolve
 from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import parse_list
+from llmsched_env.files.writing import check_file, write_text
+from llmsched_env.requests import Requests
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +48,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="static,dynamic,multibin",
         metavar="LIST",
         help="names, each with parameters after colons: static:batch=16,timeout:batch=auto,my.py:mine",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="FILE",
+        help="Show the simulation beside this log of a real server (docs/howto/own_log.md). Its requests are the "
+        "workload where --workload is not given.",
+    )
+    parser.add_argument(
+        "--write-workload",
+        type=Path,
+        metavar="FILE",
+        help="Write the requests of the first seed as vLLM's timed trace, to send them to a real server.",
     )
     add_price(parser)
 
@@ -117,6 +137,7 @@ class ComparisonFindings(Findings):
     summaries: Sequence[Mapping[str, Any]]
     seeds: Sequence[int]
     price: float | None = None
+    requests: Requests | None = None
 
     def remarks(self, notes: Sequence[str]) -> list[str]:
         """How to read the table, then the notes."""
@@ -127,7 +148,8 @@ class ComparisonFindings(Findings):
         """One table of all policies, and below it their differences from the first."""
         money = [] if self.price is None else [text(cost_table(self.summaries, self.price))]
         remarks = "\n".join(fold(remark) for remark in self.remarks(notes))
-        return "\n\n".join([self.heading, policy_text(self.summaries), *money, remarks])
+        beside = [text(table) for table in self.tables if table.name == "against"]
+        return "\n\n".join([self.heading, policy_text(self.summaries), *beside, *money, remarks])
 
     def summary(self, experiment: str, seeds: Sequence[int], notes: Sequence[str]) -> dict[str, Any]:
         """The summary of docs/reference/metrics.md: the scenario, and every policy that has a run."""
@@ -137,6 +159,11 @@ class ComparisonFindings(Findings):
     def files(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         """None: results.csv was written while the runs were made."""
         return {}
+
+    def write_more(self, options: argparse.Namespace) -> None:
+        """The requests of the first seed as a timed trace."""
+        if options.write_workload and self.requests is not None:
+            write_text(options.write_workload, timed_trace(self.requests))
 
 
 def prepare(session: Session) -> Comparison:
@@ -180,7 +207,13 @@ def trace_note(scenario: Scenario, seed: int, *, on_same_rows: bool) -> str:
 def find(session: Session) -> Findings:
     """Make the runs, and results.csv with them; then the summaries."""
     options = session.options
-    comparison = prepare(session)
+    if options.write_workload:
+        check_file(options.write_workload, "--write-workload")
+    log = None if options.against is None else log_with_times(options.against)
+    with tempfile.TemporaryDirectory() as folder:
+        if log is not None and options.workload is None:
+            options.workload = str(write_workload(log, Path(folder), options.against.stem))
+        comparison = prepare(session)
     results = None
     if options.out:
         config = comparison.scenario.config
@@ -194,6 +227,16 @@ def find(session: Session) -> Findings:
     gpus, price = comparison.scenario.gpus, options.price
     summaries = [summary | costs(summary, gpus, price) for summary in comparison.summaries()]
     tables = policy_tables(summaries) + ([] if price is None else [cost_table(summaries, price)])
+    slos = comparison.scenario.config.slos
+    if log is not None:
+        if len(slos) > 1:
+            raise ValueError("--against with --slo-classes: a log does not say which class a request is of.")
+        cells = [cell for cell in comparison.cells(timeline=False) if cell.seed == session.seeds[0]]
+        simulated = simulated_summaries(log, cells)
+        tables.append(against_table(options.against.name, measured_summary(log, slos[0]), simulated))
+    requests = comparison.scenario.draw(session.seeds[0]) if options.write_workload else None
+    if requests is not None:
+        session.notes.append(f"To send the workload: {how_to_send(str(options.write_workload), requests)}.")
     return ComparisonFindings(
         heading=heading(comparison.scenario, comparison.seeds),
         tables=tables,
@@ -204,7 +247,16 @@ def find(session: Session) -> Findings:
         summaries=summaries,
         seeds=comparison.seeds,
         price=price,
+        requests=requests,
     )
+
+
+def log_with_times(path: Path) -> ClientLog:
+    """The log of ``--against``; ``ValueError`` where it has no times to hold a simulation against."""
+    log = choose_run(path, read_logs(path, None), None)
+    if not log.timed:
+        raise ValueError(f"--against {str(path)!r} ({log.kind}) has no times to the first token and to the end.")
+    return log
 
 
 EXPERIMENT = Experiment(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,6 @@ from llmsched.eval.experiments.compare import Comparison
 from llmsched.eval.report import artefacts
 from llmsched.eval.report.cost import costs
 from llmsched.eval.report.policy_table import policy_tables
-from llmsched.eval.report.text import fold
 from llmsched.eval.report.textual import heading
 from llmsched.eval.runs.tune import resolve
 from llmsched.eval.scenarios.from_options import scenario_from
@@ -70,14 +69,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Analysis(Findings):
-    """The findings: the sentences of the ``answer``, the fit if there is one, and the profile as it is kept."""
+    """The findings, and the fitted profile as it is kept."""
 
-    answer: Sequence[str] = ()
     profile: Mapping[str, Any] | None = None
-
-    def text(self, notes: Sequence[str]) -> str:
-        """The answer first, then what it rests on."""
-        return "\n\n".join(["\n".join(fold(line) for line in self.answer), super().text(notes)])
 
     def write_more(self, options: argparse.Namespace) -> None:
         """The fitted profile."""

@@ -24,8 +24,8 @@ class Findings:
     """The findings of an experiment.
 
     ``about`` goes into summary.json beside the tables; ``timeline``: the cells that ``--timeline`` shows;
-    ``interrupted``: empty, or after Ctrl-C what had finished, for the last line on standard error.  A command whose
-    output has another form overrides the methods.
+    ``answer``: sentences that are printed before everything else; ``interrupted``: empty, or after Ctrl-C what had
+    finished, for the last line on standard error.  A command whose output has another form overrides the methods.
     """
 
     heading: str
@@ -35,6 +35,7 @@ class Findings:
     notes: Sequence[str] = ()
     timeline: Sequence[Cell] = ()
     interrupted: str = ""
+    answer: Sequence[str] = ()
 
     def remarks(self, notes: Sequence[str]) -> list[str]:
         """The notes below the tables, given the ``notes`` of the whole session."""
@@ -43,6 +44,8 @@ class Findings:
     def text(self, notes: Sequence[str]) -> str:
         """What is printed: heading, tables, remarks."""
         parts = [self.heading, *(text(table) for table in self.tables)]
+        if self.answer:
+            parts.insert(0, "\n".join(fold(sentence) for sentence in self.answer))
         remarks = [fold(note) for note in self.remarks(notes)]
         return "\n\n".join([*parts, "\n".join(remarks)] if remarks else parts)
 
@@ -50,8 +53,9 @@ class Findings:
         """What is printed with ``--format`` markdown or latex: heading and remarks as they are, tables in that form."""
         shown = [markdown(table) if form == "markdown" else latex(table) for table in self.tables]
         sign = "% " if form == "latex" else ""
-        text = ["\n".join(sign + line for line in part.splitlines()) for part in (self.heading, *self.remarks(notes))]
-        return "\n\n".join([text[0], *shown, *(["\n".join(text[1:])] if text[1:] else [])])
+        above = "\n".join([*self.answer, self.heading]).splitlines()
+        below = [line for remark in self.remarks(notes) for line in remark.splitlines()]
+        return "\n\n".join(part for part in (_lines(above, sign), *shown, _lines(below, sign)) if part)
 
     def summary(self, experiment: str, seeds: Sequence[int], notes: Sequence[str]) -> Any:
         """The content of summary.json, which ``--json`` prints."""
@@ -65,3 +69,7 @@ class Findings:
 
     def write_more(self, options: argparse.Namespace) -> None:
         """Write the files that options of this command alone ask for: none."""
+
+
+def _lines(lines: Sequence[str], sign: str) -> str:
+    return "\n".join(sign + line for line in lines)

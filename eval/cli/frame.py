@@ -220,7 +220,7 @@ def write_outputs(
     if options.report:
         heading = found.heading if found.heading.startswith(experiment) else f"{experiment}, {found.heading}"
         remarks = found.remarks(session.notes)
-        write_text(Path(options.report), page(heading, found.tables, figures, remarks, manifest))
+        write_text(Path(options.report), page(heading, found.tables, figures, remarks, manifest, found.answer))
     if options.timeline:
         write_timeline(found.timeline, Path(options.timeline))
     found.write_more(options)

@@ -29,14 +29,20 @@ PARTS = Path(__file__).parent / "page_parts"
 
 
 def page(
-    heading: str, tables: Sequence[Table], figures: Mapping[str, Figure], notes: Sequence[str], about: Mapping[str, Any]
+    heading: str,
+    tables: Sequence[Table],
+    figures: Mapping[str, Figure],
+    notes: Sequence[str],
+    about: Mapping[str, Any],
+    answer: Sequence[str] = (),
 ) -> str:
     """The page: ``heading`` (its first line is the title), tables, figures by name, notes, and ``about``: the manifest,
-    which says how to repeat the command."""
+    which says how to repeat the command; ``answer``: sentences that stand first."""
     title, _, rest = heading.partition("\n")
     parts = {
         "title": html.escape(title),
         "scenario": html.escape(rest),
+        "answer": "".join(f"<p class=answer>{html.escape(sentence)}</p>" for sentence in answer),
         "tables": "\n".join(_table(table) for table in tables),
         "figures": "\n".join(_figure(name, figure) for name, figure in figures.items()),
         "notes": _notes(notes),

@@ -21,7 +21,7 @@ class Column:
 
     ``key`` in the rows and in files; ``title`` and ``unit``, the two lines of its head.  Numbers are shown times
     ``factor``, with ``digits`` decimals, ``signed`` or not; files hold them as they are.  ``best`` says which end is
-    best: 1 the highest, -1 the lowest, 0 neither.
+    best: 1 the highest, -1 the lowest, 0 neither.  ``none`` is shown for None, ``zero``, where it is given, for 0.
     """
 
     key: str
@@ -31,14 +31,18 @@ class Column:
     factor: float = 1.0
     signed: bool = False
     best: int = 0
+    none: str = "-"
+    zero: str = ""
 
     def show(self, value: Value) -> str:
         """``value`` as it is printed; ``-`` for a value that does not exist."""
         if value is None or isinstance(value, str):
-            return value or "-"
+            return value or self.none
         mean, half = (value.mean, value.half) if isinstance(value, Interval) else (float(value), None)
         if not math.isfinite(mean):
             return "-" if math.isnan(mean) else "inf"
+        if mean == 0 and self.zero:
+            return self.zero
         sign = "+" if self.signed else ""
         scaled = round(mean * self.factor, self.digits) + 0.0  # no -0.0
         text = f"{scaled:{sign},.{self.digits}f}"

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmsched.eval.cli.frame import Session
+from llmsched.eval.experiments.capacity.measure import Measure
 from llmsched.eval.report.cost import COLUMNS as COST_COLUMNS
 from llmsched.eval.report.cost import MILLION, THOUSAND, cost_of
 from llmsched.eval.report.tables import Column, Table
@@ -32,15 +33,17 @@ REACH = 1e4
 
 @dataclass
 class CapacityStudy:
-    """The runs of a session, each made once; ``about``: columns before the factors of every run in results.csv."""
+    """The runs of a session, each made once; ``about``: columns before the factors of every run in results.csv;
+    ``measure``: how they are scored."""
 
     session: Session
     entrants: Sequence[Entrant]
     scenario: Scenario
     about: Mapping[str, str] = field(default_factory=dict)
+    measure: Measure = field(default_factory=Measure)
 
     def attainments(self, asked: Sequence[tuple[Entrant, Scenario, int]], label: str, part: str) -> list[float]:
-        """SLO attainment of runs (entrant, scenario, seed)."""
+        """Scores of runs (entrant, scenario, seed): their SLO attainment, or what ``measure`` says."""
         cells = [Cell(entrant.label, entrant.policy, scenario, seed) for entrant, scenario, seed in asked]
         factors = [
             {
@@ -53,12 +56,12 @@ class CapacityStudy:
             for _, s, _ in asked
         ]
         return [
-            float(o.summary["slo_attainment"])
+            self.measure.score(o.summary)
             for o in self.session.runs(cells, ", ".join([*self.about.values(), label]), factors)
         ]
 
     def means(self, asked: Sequence[tuple[Entrant, Scenario]], label: str, part: str) -> list[Interval]:
-        """Attainment over all seeds."""
+        """Scores over all seeds."""
         seeds = self.session.seeds
         found = self.attainments([(e, s, seed) for e, s in asked for seed in seeds], label, part)
         return [interval(found[row * len(seeds) : (row + 1) * len(seeds)]) for row in range(len(asked))]
@@ -162,14 +165,24 @@ def capacity_table(study: CapacityStudy, found: dict) -> Table:
         rows.append(line)
     columns = [Column("policy", "policy")]
     for share in shares:
-        columns.append(Column(f"rate_{share:g}", f"{100 * share:g} % met", "req/s", 3))
+        columns.append(Column(f"rate_{share:g}", study.measure.column(share), "req/s", 3, best=1, zero="none"))
     first = study.entrants[0].label
     for share in shares:
-        columns.append(Column(f"gain_{share:g}", "more", f"%, at {100 * share:g} %", 1, 100.0, signed=True))
+        unit = "%" if study.measure.targets else f"%, at {100 * share:g} %"
+        columns.append(Column(f"gain_{share:g}", "more", unit, 1, 100.0, signed=True, none="(first)"))
+    what = (
+        f"{', '.join(target.text for target in study.measure.targets)} hold"
+        if study.measure.targets
+        else f"that share of all arrivals meets {study.scenario.goal}"
+    )
     note = (
-        f"Highest rate at which that share of all arrivals meets {study.scenario.goal}. ± 95 % interval over seeds, "
+        f"Highest rate at which {what}. ± 95 % interval over seeds, "
         f"each searched by itself to 1 %; more: than {first}, paired by seed."
     )
+    if any(line[f"rate_{share:g}"].mean == 0 for line in rows for share in shares):
+        note += " none: no rate keeps it; nothing is more than that in per cent (-)."
+    if any(math.isinf(value) for value in found.values()):
+        note += " inf or -: every rate that was tried keeps it."
     return Table("capacity", "Capacity", columns, rows, note)
 
 
@@ -218,14 +231,18 @@ def servers_table(study: CapacityStudy) -> Table:
         rows.append(line)
     columns = [
         Column("policy", "policy"),
-        Column("share", "to keep", "%", 0, 100.0),
-        Column("servers", "servers", digits=0),
+        Column("share", "to keep", study.measure.unit, 0, 100.0),
+        Column("servers", "servers", digits=0, none="none"),
         Column("gpus", "GPUs", digits=0),
-        Column("met", "met with them", "%", 1, 100.0),
-        Column("less", "with one less", "%", 1, 100.0),
+        Column("met", "kept with them" if study.measure.targets else "met with them", study.measure.unit, 1, 100.0),
+        Column("less", "with one less", study.measure.unit, 1, 100.0),
         Column("gpu_hours_a_day", "GPU-hours", "a day", 0),
     ]
     note = f"Least number of {kind.profile.name} servers at {scenario.arrivals}, by the mean over seeds."
+    if any(row["servers"] is None for row in rows):
+        note += f" none: no number of servers up to {MAX_SERVERS} keeps it."
+    if any(row["servers"] == 1 for row in rows):
+        note += " With one less there is none left (-)."
     if study.session.options.price is not None:
         columns += COST_COLUMNS[-2:]
         note += f" Money at {study.session.options.price:g} per GPU-hour."

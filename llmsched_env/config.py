@@ -109,12 +109,18 @@ SHORTEST_TIMER_S = 1e-6
 
 @dataclass(frozen=True)
 class Queueing:
-    """How requests wait: bins, the order inside a bin, timers."""
+    """How requests wait, and which do not: bins, the order inside a bin, refusals, timers."""
 
     edges: tuple[int, ...] = ()  # inner edges of the bins, ascending; K = len(edges) + 1
     discipline: str = default("discipline")
     overdue_factor: float | None = default("overdue_factor")
     overdue_batch_factor: float | None = default("overdue_batch_factor")
+    overdue: str = default("overdue")
+    patience_s: float = default("patience_s")
+    queue_cap: int | None = default("queue_cap")
+    accept_rate: float = default("accept_rate")
+    accept_burst: float = default("accept_burst")
+    refusals: str = default("refusals")
     hold_s: float = default("hold_s")
     tick_s: float = default("tick_s")
     max_tokens: float = default("max_tokens")
@@ -136,6 +142,10 @@ class Queueing:
             raise ValueError(
                 f"overdue_batch_factor={self.overdue_batch_factor} needs the overdue queue: give overdue_factor too."
             )
+        if self.overdue == "refuse" and self.overdue_factor is None:
+            raise ValueError("overdue='refuse' says what becomes of overdue requests: give overdue_factor too.")
+        if self.accept_burst != 1.0 and math.isinf(self.accept_rate):
+            raise ValueError(f"accept_burst={self.accept_burst!r} belongs to a token bucket: give accept_rate too.")
 
     @property
     def num_bins(self) -> int:
@@ -145,7 +155,18 @@ class Queueing:
     @property
     def has_overdue(self) -> bool:
         """Whether there is an overdue queue beside the bins."""
-        return self.overdue_factor is not None
+        return self.overdue_factor is not None and self.overdue == "wait"
+
+    @property
+    def refuses_overdue(self) -> bool:
+        """Whether requests that become overdue are refused."""
+        return self.overdue_factor is not None and self.overdue == "refuse"
+
+    @property
+    def loses_requests(self) -> bool:
+        """Whether a request that fits may leave without service: refused, or abandoned by its client."""
+        gated = self.queue_cap is not None or math.isfinite(self.accept_rate)
+        return gated or math.isfinite(self.patience_s) or self.refuses_overdue or self.refusals == "on"
 
     @property
     def num_queues(self) -> int:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from llmsched.policies.compiling import compile_checked
 from llmsched.policies.hooks import call_hook, check_kept, checked_memory, loaded_numbers, replaced_fields
-from llmsched.policies.parameters import AUTO, Parameter, Value, check_value, declared, setting, show
+from llmsched.policies.parameters import AUTO, Parameter, Value, check_value, choice, declared, setting, show
 from llmsched.policies.refusals import check_signature, compile_refusal
 from llmsched_env.config import SimConfig
 from llmsched_env.core.view.decide import compile_policy
@@ -35,6 +35,13 @@ OVERDUE: dict[str, Parameter] = {
     "overdue_batch": setting("overdue_batch_factor", auto=(0.6, 0.8, 1.0)),
 }
 """What every policy takes besides its own parameters: ``NAME`` sets the option ``NAME_factor`` of the simulation."""
+
+SHARED: dict[str, Parameter] = {
+    **OVERDUE,
+    "refuse": choice("no", "yes"),
+    "queue_cap": setting("queue_cap", auto=(16, 32, 64, 128, 256)),
+}
+"""... all of them: ``refuse=yes`` refuses what becomes overdue, ``queue_cap`` sets the option of this name."""
 
 OLD_NAMES = {"late": "overdue", "triage": "overdue_batch"}
 """Earlier names of these parameters, which still work and warn."""
@@ -96,8 +103,8 @@ class Policy:
 
     @cached_property
     def accepted(self) -> dict[str, Parameter]:
-        """Its own parameters, then those of OVERDUE whose names it does not use."""
-        return {**self.params, **{name: known for name, known in OVERDUE.items() if name not in self.params}}
+        """Its own parameters, then those of SHARED whose names it does not use."""
+        return {**self.params, **{name: known for name, known in SHARED.items() if name not in self.params}}
 
     def present_name(self, name: str) -> str:
         """``name``, or with a warning what the parameter of this earlier name is called now."""
@@ -265,6 +272,10 @@ class Bound:
         for name in OVERDUE:
             if name not in self.policy.params and self.values[name] is not None:
                 queueing[OPTIONS[f"{name}_factor"].field] = self.values[name]
+        if "refuse" not in self.policy.params and self.values["refuse"] == "yes":
+            queueing["overdue"] = "refuse"
+        if "queue_cap" not in self.policy.params and self.values["queue_cap"] is not None:
+            queueing["queue_cap"] = self.values["queue_cap"]
         found = dataclasses.replace(
             config,
             queueing=replaced_fields(self.name, config.queueing, {**queueing, "edges": config.queueing.edges}),

@@ -217,8 +217,7 @@ def find(session: Session) -> Findings:
     results = None
     if options.out:
         config = comparison.scenario.config
-        cached = config.continuous.prefix_cache == "on"
-        results = ResultsFile(Path(options.out) / "results.csv", config.queueing.num_bins, cached=cached)
+        results = ResultsFile(Path(options.out) / "results.csv", config)
     interrupted = comparison.run(session.crew, results, timeline=bool(options.out or options.report))
     if interrupted:
         session.notes.append(f"Interrupted: {interrupted} and are shown.")

@@ -15,8 +15,9 @@ from typing import Any
 
 from llmsched.eval.runs.machine import git_state, processor
 from llmsched.eval.runs.outcome import Outcome
+from llmsched_env.config import SimConfig
 from llmsched_env.files.writing import append_bytes, make_folder, write_text
-from llmsched_env.simulation.metrics import CACHE_KEYS, KEYS
+from llmsched_env.simulation.metrics import keys_of
 
 PACKAGES = ("llmsched", "gymnasium", "numba", "numpy", "scipy", "pandas", "matplotlib")
 
@@ -24,11 +25,11 @@ PACKAGES = ("llmsched", "gymnasium", "numba", "numpy", "scipy", "pandas", "matpl
 class ResultsFile:
     """The file results.csv of a comparison, a row per policy and seed: appended as runs finish, sorted at the end."""
 
-    def __init__(self, path: Path, bins: int, *, cached: bool = False) -> None:
+    def __init__(self, path: Path, config: SimConfig) -> None:
         self._path = path
-        self._columns = ["policy", "seed", *(key for key in KEYS if key != "per_bin")]
-        self._columns += CACHE_KEYS if cached else ()
-        self._columns += [f"bin{k}_{name}" for k in range(bins) for name in ("submitted", "misses")]
+        self._columns = ["policy", "seed", *(key for key in keys_of(config) if key != "per_bin")]
+        bins = range(config.queueing.num_bins)
+        self._columns += [f"bin{k}_{name}" for k in bins for name in ("submitted", "misses")]
         self._begun = False
 
     def append(self, outcome: Outcome) -> None:

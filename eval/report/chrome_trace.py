@@ -69,7 +69,8 @@ def _waiting(process: int, result: RunResult) -> list[dict[str, Any]]:
     """A counter of the requests that wait for their first dispatch, a value per change."""
     rows = result.requests
     entered = rows["arrival"][(rows["status"] != PENDING) & (rows["status"] != REJECTED)]
-    left = rows["dispatch"][np.isfinite(rows["dispatch"])]
+    left = np.fmin(rows["dispatch"], rows["left"])
+    left = left[np.isfinite(left)]
     times = np.concatenate([entered, left])
     order = np.argsort(times, kind="stable")
     steps = np.concatenate([np.ones(len(entered), np.int64), -np.ones(len(left), np.int64)])

@@ -32,11 +32,18 @@ COLUMNS = (
 CACHE_COLUMN = Column("prefix_cache_hit_rate", "cache hits", "%", 1, 100.0)
 """After the first, where there is a prefix cache."""
 
+LOSSES = (
+    Column("refused_share", "refused", "%", 1, 100.0, best=-1),
+    Column("abandoned_share", "gave up", "%", 1, 100.0, best=-1),
+)
+"""After the first, where any policy has some."""
+
 
 def columns_of(summaries: Sequence[Mapping[str, Any]]) -> list[Column]:
     """The columns of a table."""
-    cached = CACHE_COLUMN.key in summaries[0]
-    return [COLUMNS[0], *([CACHE_COLUMN] if cached else []), *COLUMNS[1:]]
+    cached = [CACHE_COLUMN] * (CACHE_COLUMN.key in summaries[0])
+    lost = [column for column in LOSSES if any(summary.get(column.key) for summary in summaries)]
+    return [COLUMNS[0], *cached, *lost, *COLUMNS[1:]]
 
 
 def policy_text(summaries: Sequence[Mapping[str, Any]]) -> str:

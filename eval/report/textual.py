@@ -58,7 +58,7 @@ def footnotes(summaries: Sequence[Mapping[str, Any]], seeds: int) -> list[str]:
 
 def _lost(summary: Mapping[str, Any]) -> str:
     """How many requests of a policy did not complete, and how many preemptions there were; empty: none."""
-    names = ("rejected", "dropped", "unfinished")
+    names = ("rejected", "dropped", "refused", "abandoned", "unfinished")
     parts = [f"{summary[name]:,} {name}" for name in names if summary[name]]
     if summary["preemptions"]:
         parts.append(f"{summary['preemptions']:,} preemptions")

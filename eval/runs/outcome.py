@@ -81,7 +81,8 @@ def timeline_of(result: RunResult, points: int = TIMELINE_POINTS) -> Timeline:
     """Sample the queue and the running batches at ``points`` times from the first arrival to the end."""
     requests, batches = result.requests, result.batches
     time = np.linspace(float(requests["arrival"].min()), float(result.lane["now"]), points)
-    left = np.sort(requests["dispatch"][np.isfinite(requests["dispatch"])])
+    gone = np.fmin(requests["dispatch"], requests["left"])
+    left = np.sort(gone[np.isfinite(gone)])
     entered = np.sort(requests["arrival"][_ever_waited(requests)])
     waiting = np.searchsorted(entered, time, side="right") - np.searchsorted(left, time, side="right")
     started, ended = np.argsort(batches["start"]), np.argsort(batches["end"])

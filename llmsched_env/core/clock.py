@@ -24,11 +24,16 @@ from llmsched_env.core.layout import (
     REJECTED,
     WAITING,
 )
+from llmsched_env.core.queueing.leaving import accepts, let_leave, next_exit
 from llmsched_env.core.queueing.overdue import move_overdue, schedule_overdue
 from llmsched_env.core.queueing.queues import next_row, oldest_waiting, push
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
+
+
+MOST_REFUSED = 2**31
+"""Requests that one answer can refuse; more cannot wait."""
 
 
 @part
@@ -67,7 +72,7 @@ def can_wait(state: State):
     lane = state.lane
     if lane.free < state.params.num_servers or lane.next_arrival < lane.loaded or not lane.final:
         return True
-    return next_timer(state) < math.inf
+    return next_timer(state) < math.inf or state.params.exits and next_exit(state) < math.inf
 
 
 @part
@@ -75,12 +80,12 @@ def read_answer(state: State, choice, size, group):
     """What an answer means on a server whose bins are those of ``group``: (status, choice, size, is it wait).
 
     BAD_BIN and BAD_SIZE change nothing.  A bin, or an overdue queue, that is empty means `any`, and is counted; waiting
-    where no event can come means `any` with the largest size.
+    where no event can come means `any` with the largest size.  A size below 0 is that of a refusal.
     """
     params, counts = state.params, state.counts
     if choice < 0 or choice > params.num_bins + params.has_overdue:
         return BAD_BIN, choice, size, False
-    if size < 0:
+    if size < 0 and not params.refusals:
         return BAD_SIZE, choice, size, False
     counts.decisions += 1
     if size == 0:
@@ -91,7 +96,7 @@ def read_answer(state: State, choice, size, group):
     if choice != params.num_bins and state.bins[next_row(state, choice, group)].length == 0:
         counts.empty_choices += 1
         choice = params.num_bins
-    return DECIDE, choice, min(size, params.max_batch), False
+    return DECIDE, choice, max(min(size, params.max_batch), -MOST_REFUSED), False
 
 
 @part
@@ -170,9 +175,11 @@ def clock(
             state.counts.rejected += 1
             charge(state, request)
             return
+        if state.params.gated and not accepts(state, i):
+            return
         request.status = WAITING
         push(state, i)
-        if state.params.has_overdue:
+        if state.params.has_overdue or state.params.refuses_overdue:
             schedule_overdue(state, i)
 
     @part
@@ -206,6 +213,8 @@ def clock(
         while lane.next_arrival < lane.loaded and state.requests[lane.next_arrival].arrival <= time:
             changed = True
             arrive(state)
+        if state.params.exits:
+            changed |= let_leave(state)
         if state.params.has_overdue:
             move_overdue(state)
         wake_servers(state, changed, timer)
@@ -224,7 +233,7 @@ def clock(
             lane.asked = NONE
             start_servers(state)
             time = next_server_event(state)
-            if arrivals_change_nothing(state):
+            if not params.exits and arrivals_change_nothing(state):
                 arrive_before(state, time)
             if lane.next_arrival < lane.loaded:
                 time = min(time, state.requests[lane.next_arrival].arrival)
@@ -232,6 +241,8 @@ def clock(
                 return NEED_MORE
             timer = next_timer(state)
             time = min(time, timer)
+            if params.exits:
+                time = min(time, next_exit(state))
             if time == math.inf and lane.final == LAST:
                 return DRAINED
             if time > params.horizon:

@@ -3,8 +3,13 @@
 NONE = -1
 """No request, no server: the end of every linked list and the value of an index that is not set."""
 
-PENDING, WAITING, IN_SERVICE, COMPLETED, REJECTED, DROPPED = range(-1, 5)
+PENDING, WAITING, IN_SERVICE, COMPLETED, REJECTED, DROPPED, REFUSED, ABANDONED = range(-1, 7)
 """Status of a request.  What has not ended when a run stops (WAITING, IN_SERVICE) is unfinished."""
+
+REASONS = ("", "queue_cap", "rate", "deadline", "scheduler")
+"""Why a request was refused, by its place here."""
+
+QUEUE_FULL, BY_RATE, AT_DEADLINE, BY_SCHEDULER = range(1, 5)
 
 MAX_BINS = 32
 """Most bins of predicted length that a simulation can have (the layout of the decision record is fixed)."""

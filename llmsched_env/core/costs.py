@@ -55,11 +55,16 @@ def charge(state: State, request):
 @part
 def drop(state: State, i):
     """Request ``i`` was alone on its server and still did not fit: it leaves the system."""
-    lane, request = state.lane, state.requests[i]
-    request.status = DROPPED
+    state.requests[i].status = DROPPED
     state.counts.dropped += 1
+    miss_at_exit(state, state.requests[i])
+
+
+@part
+def miss_at_exit(state: State, request):
+    """``request`` leaves the system without its answer: a miss, unless its deadline was one before."""
     if state.params.track:
         if request.missed:
-            lane.past_deadline -= 1
+            state.lane.past_deadline -= 1
         else:
             charge(state, request)

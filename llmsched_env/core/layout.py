@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from llmsched_env.core.constants import (  # noqa: F401  (sentinels and statuses are part of the layout)
+    ABANDONED,
     BLOCK_TOKENS,
     CHOICES,
     COMPLETED,
@@ -19,6 +20,7 @@ from llmsched_env.core.constants import (  # noqa: F401  (sentinels and statuses
     MAX_SERVERS,
     NONE,
     PENDING,
+    REFUSED,
     REJECTED,
     WAITING,
 )
@@ -52,10 +54,12 @@ REQUEST = np.dtype(
         ("overdue", "i1"),  # 1: it is, or was, in the overdue queue
         ("group", "i1"),  # set of bins it waits in: its server where arrivals are routed, else 0
         ("server", "i1"),  # engine `continuous`: its last server, or NONE
+        ("reason", "i1"),  # why it was refused: place in constants.REASONS
         ("dispatch", "f8"),  # first dispatch; NaN: not yet
         ("first_token", "f8"),  # end of its first prefill; NaN: not yet
         ("last_token", "f8"),  # its own last token; NaN: not yet
         ("completion", "f8"),  # release; NaN: not yet
+        ("left", "f8"),  # when it was refused or abandoned; NaN: it was not
         ("key", "f8"),  # static order inside a bin (FIFO: the arrival)
         ("preemptions", "i4"),
         ("batch", "i4"),  # engine `batch`: number of its last batch, or NONE
@@ -193,8 +197,7 @@ SERVER = np.dtype(
     align=True,
 )
 
-IDLE, DECODING, PREFILLING = range(3)
-"""Kinds of a segment."""
+IDLE, DECODING, PREFILLING = range(3)  # kinds of a segment
 
 SLOT = np.dtype([("request", "i4"), ("finish", "i8")], align=True)
 """A decoding member: the iteration of its server that gives its last token.  A heap per server, first end first."""
@@ -268,8 +271,16 @@ PARAMS = np.dtype(  # what stays as it is, the same for all lanes
         ("keyed", "i4"),  # 1: bins are heaps by key
         ("preemptive", "i4"),  # oracle-srpt
         ("has_overdue", "i4"),  # 1: there is an overdue queue
+        ("refuses_overdue", "i4"),  # 1: what becomes overdue is refused
         ("overdue_factor", "f8"),  # config.Queueing.overdue_factor
         ("overdue_batch_factor", "f8"),  # config.Queueing.overdue_batch_factor; 0: none
+        ("gated", "i4"),  # 1: an arrival may be refused
+        ("exits", "i4"),  # 1: waiting requests may leave without service
+        ("patience", "f8"),  # s; inf: clients wait for ever
+        ("queue_cap", "i4"),  # 0: none
+        ("accept_rate", "f8"),  # of the token bucket, requests/s; inf: none
+        ("accept_burst", "f8"),
+        ("refusals", "i4"),  # 1: the scheduler may refuse
         ("max_tokens", "f8"),
         ("max_wait", "f8"),
         ("hold", "f8"),
@@ -310,6 +321,8 @@ COUNTS = np.dtype(  # counts and integrals since the start; batches and segments
         ("completed", "i8"),
         ("rejected", "i8"),
         ("dropped", "i8"),
+        ("refused", "i8"),
+        ("abandoned", "i8"),
         ("preempted", "i8"),
         ("decisions", "i8"),
         ("waits", "i8"),
@@ -343,6 +356,9 @@ LANE = np.dtype(
         ("turn", "i4"),  # first server that may still be asked at this instant
         ("free", "i4"),  # free servers
         ("oldest", "i8"),  # keyed bins only: no request before this number waits
+        ("patient", "i8"),  # no request before this number waits for its first dispatch
+        ("bucket", "f8"),  # level of the token bucket at ...
+        ("bucket_time", "f8"),
         ("waiting", "i4"),
         ("in_service", "i4"),
         ("past_deadline", "i4"),  # requests in the system whose deadline has passed (only with PARAMS.track)

@@ -42,9 +42,10 @@ def entries(sources: str) -> tuple[Callable, Callable]:
             row.bin = place
             row.generated = row.missed = row.preemptions = row.overdue = 0
             row.next = row.prev = row.batch = NONE
+            row.reason = 0
             row.group, row.server = 0, NONE
             row.status = PENDING
-            row.dispatch = row.first_token = row.last_token = row.completion = np.nan
+            row.dispatch = row.first_token = row.last_token = row.completion = row.left = np.nan
 
     @njit(ALONE_SIGNATURE, cache=True, nogil=True)
     def alone_times(hardware, prompt, output, times):

@@ -37,6 +37,8 @@ class Record(Fields):
     can_wait: int  # 0: no event can come, size 0 would mean (any, max_batch)
     at_tick: int  # 1: woken by the tick
     free_servers: int  # the asked one included
+    may_refuse: int  # 1: a size of -n refuses the first n requests of the choice
+    patience: float  # s after which clients of waiting requests give up; inf: never
     waiting: int  # in all bins
     in_service: int
     oldest_arrival: float  # of the waiting requests
@@ -94,10 +96,12 @@ class Request(Fields):
     overdue: int  # 1: it is, or was, in the overdue queue
     group: int  # set of bins it waits in: its server where arrivals are routed, else 0
     server: int  # engine `continuous`: its last server, or NONE
+    reason: int  # why it was refused: place in constants.REASONS
     dispatch: float  # first dispatch; NaN: not yet
     first_token: float  # end of its first prefill; NaN: not yet
     last_token: float  # its own last token; NaN: not yet
     completion: float  # release; NaN: not yet
+    left: float  # when it was refused or abandoned; NaN: it was not
     key: float  # static order inside a bin (FIFO: the arrival)
     preemptions: int
     batch: int  # engine `batch`: number of its last batch, or NONE
@@ -270,8 +274,16 @@ class Params(Fields):
     keyed: int  # 1: bins are heaps by key
     preemptive: int  # oracle-srpt
     has_overdue: int  # 1: there is an overdue queue
+    refuses_overdue: int  # 1: what becomes overdue is refused
     overdue_factor: float  # config.Queueing.overdue_factor
     overdue_batch_factor: float  # config.Queueing.overdue_batch_factor; 0: none
+    gated: int  # 1: an arrival may be refused
+    exits: int  # 1: waiting requests may leave without service
+    patience: float  # s; inf: clients wait for ever
+    queue_cap: int  # 0: none
+    accept_rate: float  # of the token bucket, requests/s; inf: none
+    accept_burst: float
+    refusals: int  # 1: the scheduler may refuse
     max_tokens: float
     max_wait: float
     hold: float
@@ -305,6 +317,8 @@ class Counts(Fields):
     completed: int
     rejected: int
     dropped: int
+    refused: int
+    abandoned: int
     preempted: int
     decisions: int
     waits: int
@@ -332,6 +346,9 @@ class Lane(Fields):
     turn: int  # first server that may still be asked at this instant
     free: int  # free servers
     oldest: int  # keyed bins only: no request before this number waits
+    patient: int  # no request before this number waits for its first dispatch
+    bucket: float  # level of the token bucket at ...
+    bucket_time: float
     waiting: int
     in_service: int
     past_deadline: int  # requests in the system whose deadline has passed (only with PARAMS.track)

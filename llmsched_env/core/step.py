@@ -50,7 +50,8 @@ def decode(action, ladder, state, max_bins, target_of):
     """The (choice, size) of an action row: as it stands, or a rung of the ladder.
 
     The choices of an action are ``max_bins`` bins, `any`, and the overdue queue; bins that do not exist mean `any`.
-    Rung 0 of a ladder is wait; then for every choice its sizes in turn, NONE meaning the controllers' target.
+    Rung 0 of a ladder is wait; then for every choice its sizes in turn, NONE meaning the controllers' target.  A size
+    above ``max_batch``, which exists where an agent may refuse, refuses the first request of the choice.
     """
     params = state.params
     choice, size = action[0], action[1]
@@ -68,6 +69,8 @@ def decode(action, ladder, state, max_bins, target_of):
         choice = params.num_bins
     if size == NONE:
         size = target_of(state, choice)
+    elif size > params.max_batch:
+        size = -1
     return choice, size
 
 

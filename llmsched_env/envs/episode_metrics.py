@@ -23,13 +23,20 @@ def episode_metrics(lanes: Lanes, which: Sequence[int]) -> dict[str, NDArray]:
         pools = lanes.simulator.arrays.pools[which]
         looked_up = np.maximum(pools["looked_up"].sum(axis=1), 1)
         cached["prefix_cache_hit_rate"] = pools["cached"].sum(axis=1) / looked_up
-    return cached | {
-        "completed": counts["completed"],
-        "rejected": counts["rejected"],
-        "dropped": counts["dropped"],
-        "unfinished": rows["waiting"].astype(np.int64) + rows["in_service"],
-        "preempted": counts["preempted"],
-        "slo_attainment": counts["met"] / arrived,
-        "mean_e2e_s": counts["holding"] / arrived,
-        "decisions": counts["decisions"],
-    }
+    lost: dict[str, NDArray] = {}
+    if lanes.config.queueing.loses_requests:
+        lost = {"refused": counts["refused"], "abandoned": counts["abandoned"]}
+    return (
+        cached
+        | lost
+        | {
+            "completed": counts["completed"],
+            "rejected": counts["rejected"],
+            "dropped": counts["dropped"],
+            "unfinished": rows["waiting"].astype(np.int64) + rows["in_service"],
+            "preempted": counts["preempted"],
+            "slo_attainment": counts["met"] / arrived,
+            "mean_e2e_s": counts["holding"] / arrived,
+            "decisions": counts["decisions"],
+        }
+    )

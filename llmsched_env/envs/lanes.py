@@ -51,7 +51,9 @@ class Lanes:
         queueing = self.config.queueing
         bins = max(options.num_max_bins, queueing.num_bins)
         cached = engines.get(self.config.engine).blocks(self.config) > 0
-        self.limits = spaces.Limits(bins, self.config.max_batch, queueing.has_overdue, cached)
+        self.limits = spaces.Limits(
+            bins, self.config.max_batch, queueing.has_overdue, cached, queueing.refusals == "on"
+        )
         first = Episodes(options)
         check_memory(f"{lanes:,} environments", float(lanes) * (EPISODES_BYTES + 48.0 * first.capacity))
         self.episodes = [first, *(Episodes(options) for _ in range(lanes - 1))]
@@ -70,7 +72,9 @@ class Lanes:
         self.actions = np.zeros((lanes, 2), np.int64)
         self.mode = np.zeros(lanes, np.int8)
         self.steps = np.zeros(lanes, np.int64)
-        self._ladder = spaces.ladder(self.config.max_batch) if options.action == "ladder" else np.zeros(0, np.int64)
+        self._ladder = spaces.ladder(self.config.max_batch, queueing.refusals == "on")
+        if options.action != "ladder":
+            self._ladder = np.zeros(0, np.int64)
         self._order = [np.zeros(len(self.config.servers)) for _ in range(threads)]
         deadline = self.config.server_slos[0].deadline_s
         self.scale_s = deadline if math.isfinite(deadline) else DEFAULT_SCALE_S

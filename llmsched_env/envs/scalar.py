@@ -42,13 +42,15 @@ class LLMSchedEnv(gym.Env):
     | 0 | max_bins + 1 | the overdue queue; this value exists only with `overdue_factor` |
     | 1 | 0 | wait: start nothing before the next event |
     | 1 | 1 ... max_batch | size of the batch, at most (memory may admit fewer) |
+    | 1 | max_batch + 1 | refuse the first request of the choice; this value exists only with `refusals="on"` |
 
     `action="ladder"`: `Discrete(1 + (max_bins + 1) * rungs)`, for learners of one discrete choice
 
     | action | meaning |
     |---|---|
     | 0 | wait |
-    | 1 + rungs * choice + rung | serve bin `choice` (as above); size 1, 2, 4, ..., max_batch, last the target |
+    | 1 + rungs * choice + rung | serve bin `choice` (as above); size 1, 2, 4, ..., max_batch, the target, and with \
+`refusals="on"` last: refuse the first request |
 
     The target is what the batch-size controllers of that bin propose (docs/reference/semantics.md).
 
@@ -92,7 +94,7 @@ class LLMSchedEnv(gym.Env):
     series.  `reset(options={"requests": requests})` plays requests of your own (`llmsched_env.requests.Requests`).
 
     ## Episode End
-    1. Termination: every request of the episode was completed, rejected or dropped.
+    1. Termination: every request of the episode was completed, rejected, dropped, refused or abandoned.
     2. Truncation: the clock reached `duration_s`.  Nothing extra is charged.  Where fewer than `requests` come before
        it (or `requests` is None) the arrivals would have gone on, so the episode lasts until then even if nothing is
        left to do.
@@ -105,7 +107,8 @@ class LLMSchedEnv(gym.Env):
     | `elapsed_s` | time since the last decision, s |
     | `reward_terms` | the terms by name, unweighted |
     | `empty_choices` | choices of an empty bin in this step |
-    | `episode_metrics` | at the end: `completed`, `rejected`, `dropped`, `unfinished`, `preempted`, `decisions`, \
+    | `episode_metrics` | at the end: `completed`, `rejected`, `dropped`, `unfinished`, `preempted`, `decisions`, with \
+refusals or patience `refused` and `abandoned`, \
 `slo_attainment` (unfinished ones are misses), `mean_e2e_s` (time in the system so far) |
 
     The limit of `gym.make(..., max_episode_steps=...)` is a wrapper, of which the environment does not know: there,

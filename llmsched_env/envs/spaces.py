@@ -16,12 +16,13 @@ from llmsched_env.engines.engine import Engine
 @dataclass(frozen=True)
 class Limits:
     """What actions can choose from: ``max_bins`` bins, `any`, the ``overdue`` queue where there is one; sizes up to
-    ``max_batch``.  ``cached``: the observation tells of a prefix cache."""
+    ``max_batch``.  ``cached``: the observation tells of a prefix cache.  ``refusals``: an action can refuse."""
 
     max_bins: int
     max_batch: int
     overdue: bool = False
     cached: bool = False
+    refusals: bool = False
 
     @property
     def choices(self) -> int:
@@ -38,21 +39,27 @@ def observation_space(limits: Limits, engine: Engine) -> spaces.Box:
     return spaces.Box(low, np.float32(1.0), dtype=np.float32)
 
 
-def ladder(max_batch: int) -> NDArray[np.int64]:
-    """Sizes of the Discrete variant for every choice of bin: 1, 2, 4, ..., max_batch, and NONE for the target."""
+def ladder(max_batch: int, refusals: bool = False) -> NDArray[np.int64]:
+    """Sizes of the Discrete variant for every choice of bin: 1, 2, 4, ..., max_batch, and NONE for the target.
+
+    With ``refusals`` also max_batch + 1, which refuses the first request.
+    """
     sizes = [1 << i for i in range(max_batch.bit_length()) if 1 << i < max_batch]
-    return np.array([*sizes, max_batch, layout.NONE], np.int64)
+    return np.array([*sizes, max_batch, layout.NONE, *[max_batch + 1] * refusals], np.int64)
 
 
 def action_sizes(kind: str, limits: Limits) -> list[int]:
     """Number of values of every part of an action."""
     if kind == "ladder":
-        return [1 + limits.choices * len(ladder(limits.max_batch))]
-    return [limits.choices, limits.max_batch + 1]
+        return [1 + limits.choices * len(ladder(limits.max_batch, limits.refusals))]
+    return [limits.choices, limits.max_batch + 1 + limits.refusals]
 
 
 def action_space(kind: str, limits: Limits) -> spaces.MultiDiscrete | spaces.Discrete:
-    """``multidiscrete``: (choice, size); ``ladder``: wait, then every rung of every choice."""
+    """``multidiscrete``: (choice, size); ``ladder``: wait, then every rung of every choice.
+
+    With refusals the last size, or the last rung of a choice, refuses the first request of the choice.
+    """
     sizes = action_sizes(kind, limits)
     return spaces.Discrete(sizes[0]) if kind == "ladder" else spaces.MultiDiscrete(sizes)
 
@@ -67,7 +74,7 @@ def action_masks(kind: str, valid: NDArray[np.int8], blank: NDArray[np.bool_]) -
 
     ``valid`` (N, choices + 1): which choices are valid, then whether waiting is.  ``multidiscrete``: choices and sizes
     side by side (every size is valid with every choice; masked are empty bins, the overdue queue while other requests
-    wait, and `wait`, size 0, when no event can come).  ``ladder``: one entry per action.
+    wait, and `wait`, size 0, when no event can come).  ``ladder``: one entry per action.  To refuse is always valid.
     """
     masks = blank.copy()
     if kind == "ladder":

@@ -1,4 +1,4 @@
-"""Options of the queues: bins, order, overdue requests, timers."""
+"""Options of the queues: bins, order, overdue requests, refusals, timers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from llmsched_env.core.constants import MAX_BINS
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.kinds import Choice, Form, Number
-from llmsched_env.options.words import DISCIPLINES, ORDERS
+from llmsched_env.options.words import DISCIPLINES, ORDERS, OVERDUE, REFUSALS
 
 TIMER = Number(0, above=True, unlimited=True)
 
@@ -63,6 +63,73 @@ QUEUES = (
         none="the batch is not looked at",
         old_names=("triage",),
         old_flags=("--triage",),
+    ),
+    Option(
+        "overdue",
+        "What becomes of overdue requests: they wait in a queue of their own (wait), or they are refused (refuse).",
+        Choice(OVERDUE),
+        "wait",
+        sets="queueing.overdue",
+        label="overdue requests",
+        group="refusals",
+        flag="--overdue",
+    ),
+    Option(
+        "patience_s",
+        "Time after which a client gives up whose request no server has taken up: the request leaves, a miss.",
+        TIMER,
+        math.inf,
+        "s",
+        "queueing.patience_s",
+        unlimited="without end",
+        group="refusals",
+        flag="--patience",
+        metavar="SECONDS",
+    ),
+    Option(
+        "queue_cap",
+        "Refuse a request at its arrival where so many wait already.",
+        Number(1, 1e9, whole=True, optional=True),
+        sets="queueing.queue_cap",
+        unit="requests",
+        label="queue cap",
+        group="refusals",
+        flag="--queue-cap",
+        metavar="N",
+        none="no cap",
+    ),
+    Option(
+        "accept_rate",
+        "Token bucket: refuse what arrives faster than this rate and the burst allow.",
+        Number(0, 1e9, above=True, unlimited=True),
+        math.inf,
+        "requests/s",
+        "queueing.accept_rate",
+        group="refusals",
+        flag="--accept-rate",
+        metavar="R",
+    ),
+    Option(
+        "accept_burst",
+        "Token bucket: requests that it lets in at once.",
+        Number(1, 1e9),
+        1.0,
+        "requests",
+        "queueing.accept_burst",
+        group="refusals",
+        flag="--accept-burst",
+        metavar="N",
+    ),
+    Option(
+        "refusals",
+        "Whether the scheduler may refuse waiting requests (on): a size of -n refuses the first n of the choice.",
+        Choice(REFUSALS),
+        "off",
+        sets="queueing.refusals",
+        label="refusals by the scheduler",
+        group="refusals",
+        flag="--refusals",
+        argument_note="An action has one more size, the last one: refuse the first request of the choice.",
     ),
     Option(
         "hold_s",

@@ -14,6 +14,8 @@ PREFILLS = ("chunked", "first")
 SCHEDULINGS = ("sync", "async")
 PREFIX_CACHES = ("off", "on")
 ACTIONS = ("multidiscrete", "ladder")
+OVERDUE = ("wait", "refuse")
+REFUSALS = ("off", "on")
 REWARD_TERMS = ("miss", "holding", "tardiness")
 
 ORDERS = tuple(word for word in DISCIPLINES if not word.startswith("oracle-"))

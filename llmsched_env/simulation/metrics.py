@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from llmsched_env.compiler.parts import fingerprint
 from llmsched_env.config import SLO, SimConfig
 from llmsched_env.core.itl import gap_bin, gap_edges
-from llmsched_env.core.layout import COMPLETED, DROPPED, ITL_BINS, ITL_LOW_S, ITL_RATIO, PENDING, REJECTED
+from llmsched_env.core.layout import (
+    ABANDONED,
+    COMPLETED,
+    DROPPED,
+    ITL_BINS,
+    ITL_LOW_S,
+    ITL_RATIO,
+    PENDING,
+    REFUSED,
+    REJECTED,
+)
 from llmsched_env.simulation.result import RunResult
 
 LATENCIES = ("ttft", "tpot", "itl", "e2el")
@@ -27,12 +37,23 @@ PER_REQUEST = ("ttft", "tpot", "e2el")
 
 STATISTICS = ("mean", "median", "std", "p95", "p99")
 
-COUNTS = ("submitted", "completed", "rejected", "dropped", "unfinished", "preemptions", "decisions")
+COUNTS = (
+    *("submitted", "completed", "rejected", "dropped", "refused", "abandoned", "unfinished"),
+    *("preemptions", "decisions"),
+)
 """Keys that are counts: summed over seeds, where the others are averaged (and ``wall_s`` summed)."""
 
 KEYS = (
     *COUNTS,
-    *("slo_attainment", "request_goodput", "request_throughput", "output_throughput", "total_token_throughput"),
+    *(
+        "slo_attainment",
+        "refused_share",
+        "abandoned_share",
+        "request_goodput",
+        "request_throughput",
+        "output_throughput",
+        "total_token_throughput",
+    ),
     *(f"{statistic}_{latency}_ms" for latency in LATENCIES for statistic in STATISTICS),
     *("mean_queue_ms", "mean_batch_size", "gpu_utilization", "peak_kv_utilization", "simulated_s", "wall_s"),
     *("duration_s", "longest_wait_ms", "jain_index", "worst_bin", "worst_bin_miss_rate", "per_bin"),
@@ -45,6 +66,12 @@ CACHE_COUNTS = ("cached_tokens", "recomputed_tokens", "evicted_blocks")
 CACHE_KEYS = ("prefix_cache_hit_rate", *CACHE_COUNTS)
 """Keys that a summary has only with a prefix cache, behind the others."""
 
+
+def keys_of(config: SimConfig) -> tuple[str, ...]:
+    """The keys of a summary of a run of ``config``."""
+    return KEYS + CACHE_KEYS * (config.continuous.prefix_cache == "on")
+
+
 _TTFT, _TPOT, _E2EL = range(len(PER_REQUEST))
 
 _QUANTILES = (0.5, 0.95, 0.99)
@@ -55,6 +82,8 @@ _SUMS = np.dtype(  # what a tally adds up over scored requests
         ("completed", "i8"),
         ("rejected", "i8"),
         ("dropped", "i8"),
+        ("refused", "i8"),
+        ("abandoned", "i8"),
         ("met", "i8"),
         ("preemptions", "i8"),
         ("prompt_tokens", "f8"),  # of completed requests
@@ -118,6 +147,10 @@ def _tally(requests, met, end_s, sums, per_bin):
             total["rejected"] += 1
             continue
         seen = request["dispatch"] if request["dispatch"] == request["dispatch"] else end_s
+        if status in (REFUSED, ABANDONED):
+            total["refused"] += status == REFUSED
+            total["abandoned"] += status == ABANDONED
+            seen = min(seen, request["left"])
         total["longest_wait_s"] = max(total["longest_wait_s"], seen - request["arrival"])
         if status == DROPPED:
             total["dropped"] += 1
@@ -265,7 +298,7 @@ class Accumulator:
     def _totals(self, last: RunResult) -> dict:
         sums, counts = self._sums[0], last.counts
         completed, submitted = int(sums["completed"]), int(sums["submitted"])
-        ended = completed + int(sums["rejected"]) + int(sums["dropped"])
+        ended = completed + sum(int(sums[name]) for name in ("rejected", "dropped", "refused", "abandoned"))
         now = float(last.lane["now"])
         end = float(sums["last_completion_s"]) if completed else now
         duration = end - float(sums["first_arrival_s"]) if submitted else math.nan
@@ -277,10 +310,14 @@ class Accumulator:
             "completed": completed,
             "rejected": int(sums["rejected"]),
             "dropped": int(sums["dropped"]),
+            "refused": int(sums["refused"]),
+            "abandoned": int(sums["abandoned"]),
             "unfinished": submitted - ended,
             "preemptions": int(sums["preemptions"]),
             "decisions": int(counts["decisions"]),
             "slo_attainment": _ratio(sums["met"], submitted),
+            "refused_share": _ratio(sums["refused"], submitted),
+            "abandoned_share": _ratio(sums["abandoned"], submitted),
             "request_goodput": _ratio(sums["met"], duration),
             "request_throughput": _ratio(completed, duration),
             "output_throughput": _ratio(sums["output_tokens"], duration),

@@ -54,7 +54,7 @@ def sizes_of(config: SimConfig, capacity: int, lanes: int, log: int, gaps: bool)
         max_batch=config.max_batch,
         queues=queues if keyed else 1,
         keyed=capacity if keyed else 1,
-        expiring=capacity if queueing.has_overdue else 1,
+        expiring=capacity if queueing.has_overdue or queueing.refuses_overdue else 1,
         set_servers=len(config.servers) if set_size else 1,
         set_size=set_size or 1,
         log=log,
@@ -156,9 +156,10 @@ class Simulator:
         if status in (layout.BAD_BIN, layout.BAD_SIZE):
             bins = self.config.queueing.num_bins
             overdue = f", {bins + 1} the overdue queue" * self.config.queueing.has_overdue
+            refuse = " or below 0 (refuse so many)" * (self.config.queueing.refusals == "on")
             raise ValueError(
                 f"the policy answered bin {choice}, size {size}: bins are 0 to {bins - 1} ({bins} means any{overdue}), "
-                f"sizes 0 (wait) to {self.config.max_batch}."
+                f"sizes 0 (wait) to {self.config.max_batch}{refuse}."
             )
         return status
 

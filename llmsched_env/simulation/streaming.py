@@ -121,7 +121,7 @@ def harvest(simulator: Simulator, *, everything: bool) -> tuple[NDArray, int, ND
     warmup = int(lane["warmup"])
     simulator.lane[0]["warmup"] = np.count_nonzero(live[:warmup]) + max(0, warmup - len(live))
     simulator.lane[0]["loaded"] = simulator.lane[0]["next_arrival"] = len(kept)
-    simulator.lane[0]["oldest"] = 0
+    simulator.lane[0]["oldest"] = simulator.lane[0]["patient"] = 0
     return ended, int(np.count_nonzero(~live[:warmup])), cached
 
 

@@ -54,8 +54,16 @@ def param_row(config: SimConfig, track: bool) -> NDArray:
         "keyed": queueing.discipline != "fifo",
         "preemptive": queueing.discipline == "oracle-srpt",
         "has_overdue": queueing.has_overdue,
+        "refuses_overdue": queueing.refuses_overdue,
         "overdue_factor": queueing.overdue_factor or 0.0,
         "overdue_batch_factor": queueing.overdue_batch_factor or 0.0,
+        "gated": queueing.queue_cap is not None or math.isfinite(queueing.accept_rate),
+        "exits": math.isfinite(queueing.patience_s) or queueing.refuses_overdue,
+        "patience": queueing.patience_s,
+        "queue_cap": queueing.queue_cap or 0,
+        "accept_rate": queueing.accept_rate,
+        "accept_burst": queueing.accept_burst,
+        "refusals": queueing.refusals == "on",
         "max_tokens": queueing.max_tokens,
         "max_wait": queueing.max_wait_s,
         "hold": queueing.hold_s,
@@ -88,6 +96,7 @@ def lane_row(config: SimConfig) -> NDArray:
     lane = records(np.zeros(1, layout.LANE))
     lane["asked"] = lane["last_routed"] = layout.NONE
     lane["free"] = len(config.servers)
+    lane["bucket"] = config.queueing.accept_burst
     for name in ("last_arrival", "gap_fast", "gap_slow"):
         lane[name] = math.nan
     return lane

@@ -56,6 +56,22 @@ CASES: dict[str, dict[str, Any]] = {
         "discipline": "sjf",
         "action": "ladder",
     },
+    "refusals and impatient clients": {
+        "rate": 6.0,
+        "queue_cap": 20,
+        "accept_rate": 3.0,
+        "accept_burst": 8.0,
+        "patience_s": 12.0,
+        "refusals": "on",
+    },
+    "overdue requests refused": {
+        "rate": 6.0,
+        "overdue_factor": 1.5,
+        "overdue_batch_factor": 0.75,
+        "overdue": "refuse",
+        "refusals": "on",
+        "action": "ladder",
+    },
     "form batch-length": {"profile": "peer-qwen3-1.7b-rtx4080", "rate": 0.5},
     "no memory limit": {"profile": "ideal", "servers": 2, "rate": 8.0, "discipline": "edf"},
 }

@@ -1,5 +1,5 @@
 """The overdue queue stands beside the bins: a policy that walks the bins never meets it, and an agent may choose it by
-its own number."""
+its own number.  And an agent that may refuse: spaces, masks, what the action does, and what it costs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ import pytest
 
 from llmsched.policies import parse
 from llmsched_env.core import layout
+from llmsched_env.core.constants import BY_SCHEDULER
+from llmsched_env.core.view.decide import compile_policy
+from llmsched_env.envs.continuous import LLMSchedContinuousEnv
 from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.envs.vector import LLMSchedVectorEnv
+from llmsched_env.requests import Requests
+from llmsched_env.simulation.simulator import simulate
 from tests.envs.env_tools import valid_action
 
 LATE: dict[str, Any] = {"overdue_factor": 2.0, "servers": 1, "rate": 5.0, "requests": 300, "slo": {"e2el": 20_000}}
@@ -132,3 +137,115 @@ def test_the_earlier_name_of_tardiness_works_and_warns() -> None:
         LLMSchedVectorEnv(2, reward={"late": 0.5}, requests=20)
     with pytest.raises(ValueError, match="given twice"):
         LLMSchedEnv(reward={"late": 0.5, "tardiness": 0.1})
+
+
+# ---- an agent that may refuse
+
+REFUSING: dict[str, Any] = {
+    "refusals": "on",
+    "servers": 1,
+    "rate": 6.0,
+    "requests": 120,
+    "bins": (0, 64, 256),
+    "max_batch": 8,
+}
+ENVS = (LLMSchedEnv, LLMSchedContinuousEnv)
+
+
+@compile_policy
+def picky(record, params, memory, rng):
+    """Refuse the head of the longest bin while more than 20 wait, else serve all."""
+    if record.waiting <= 20:
+        return record.num_bins, record.max_batch
+    longest = 0
+    for k in range(record.num_bins):
+        if record.queue_length[k] > record.queue_length[longest]:
+            longest = k
+    return longest, -1
+
+
+@pytest.mark.parametrize("action", ["multidiscrete", "ladder"])
+def test_one_size_more_only_where_the_agent_may_refuse(action: str) -> None:
+    """The last size, or the last rung of a choice; the observation is the same."""
+    plain, refusing = (LLMSchedEnv(action=action, bins=4, refusals=word) for word in ("off", "on"))
+    assert plain.observation_space == refusing.observation_space
+    if action == "ladder":
+        assert refusing.action_space.n - plain.action_space.n == 5  # type: ignore[attr-defined]
+    else:
+        sizes = [env.action_space.nvec.tolist() for env in (plain, refusing)]  # type: ignore[attr-defined]
+        assert sizes == [[5, 129], [5, 130]]
+
+
+@pytest.mark.parametrize("make", ENVS)
+@pytest.mark.parametrize("action", ["multidiscrete", "ladder"])
+def test_the_first_request_of_the_choice_is_refused_and_is_a_miss_at_once(make: type, action: str) -> None:
+    """It alone changes; the same server is asked again at the same instant; the reward is a miss."""
+    env = make("ansi", action=action, reward={"miss": 1.0, "holding": 0.0}, **REFUSING)
+    env.reset(seed=0)
+    rng, refused, over = np.random.default_rng(0), 0, False
+    while not over:
+        record, number = env.record, 3
+        k = int(np.argmax(record["queue_length"][:number]))
+        if record["queue_length"][k] < 2 or refused >= 20:
+            _, _, over, _, info = env.step(valid_action(env, rng))
+            continue
+        first = int(record["head_number"][k])
+        rows, now, server = env._lanes.simulator.requests[0], float(record["now"]), int(record["server"])
+        missed = rows["missed"][first]
+        rungs = len(env._lanes._ladder)
+        chosen = rungs * (k + 1) if action == "ladder" else (k, env.config.max_batch + 1)
+        _, reward, over, _, info = env.step(chosen)
+        assert rows["status"][first] == layout.REFUSED and rows["reason"][first] == BY_SCHEDULER
+        assert rows["left"][first] == now == float(env.record["now"]) and int(env.record["server"]) == server
+        assert reward == (0.0 if missed else -1 / 120)
+        refused += 1
+    counts = env._lanes.simulator.lane[0]["counts"]
+    assert info["episode_metrics"]["refused"] == counts["refused"] >= refused == 20
+
+
+@pytest.mark.parametrize("make", ENVS)
+def test_a_policy_that_refuses_makes_the_same_run(make: type) -> None:
+    """A policy that refuses makes the same run through the environment and in the kernel."""
+    env = make("ansi", **REFUSING)
+    env.reset(seed=3)
+    simulator, over = env._lanes.simulator, False
+    while not over:
+        choice, size = picky(env.record[()], np.zeros(1), np.zeros(1), np.random.default_rng(0))
+        _, _, over, _, _ = env.step((choice, size if size >= 0 else env.config.max_batch + 1))
+    rows = simulator.finish()
+    again = Requests(*(rows[name].copy() for name in ("arrival", "prompt", "output", "predicted", "slo_class")))
+    key = int(simulator.lane[0]["noise_key"])
+    found = simulate(env.config, again, picky, noise_key=key).requests
+    for name in ("dispatch", "first_token", "completion", "left", "status", "reason"):
+        np.testing.assert_array_equal(rows[name], found[name], err_msg=name)
+    assert (rows["status"] == layout.REFUSED).sum() > 10
+
+
+def test_lanes_are_the_scalar_environment() -> None:
+    """Step by step, with the refusing size among the actions."""
+    vector, scalar = LLMSchedVectorEnv(3, **REFUSING), LLMSchedEnv(**REFUSING)
+    rng = np.random.default_rng(0)
+    vector.reset(seed=5)
+    scalar.reset(seed=5)
+    refused = 0
+    for _ in range(150):
+        action = valid_action(scalar, rng)
+        if rng.random() < 0.2:
+            action, refused = np.array([3, 9]), refused + 1
+        np.testing.assert_array_equal(vector.action_masks()[0], scalar.action_masks())
+        ours, reward, over, *_ = scalar.step(action)
+        image, rewards, *_ = vector.step(np.stack([action, [3, 8], [3, 9]]))
+        if over:
+            break
+        np.testing.assert_array_equal(image[0], ours)
+        assert rewards[0] == reward
+    assert refused > 5
+
+
+def test_refusals_need_the_option() -> None:
+    """A size below 0 is an error of the policy without it."""
+    env = LLMSchedEnv(**{**REFUSING, "refusals": "off"})
+    env.reset(seed=0)
+    requests = Requests.checked(np.zeros(60), np.full(60, 50), np.full(60, 50))
+    with pytest.raises(ValueError, match="size -1"):
+        simulate(env.config, requests, picky)

@@ -47,11 +47,19 @@ SCENARIOS: dict[str, tuple[SimConfig, float]] = {  # and the arrival rate, reque
         ),
         2.0,
     ),
+    "refusals and patience": (
+        SimConfig(
+            (Server(H100, 2600.0), Server(A100, 5000.0)),
+            Queueing((80, 140), overdue_factor=1.0, overdue="refuse", patience_s=9.0, queue_cap=20, hold_s=2.0),
+            slos=(SLO(e2e_s=25.0, share=0.5), SLO(ttft_s=12.0, share=0.5, name="fast")),
+        ),
+        4.0,
+    ),
     "noise": (SimConfig((Server(NOISY),) * 3, Queueing((80, 140, 350))), 2.5),
 }
 
 OURS = {  # what the environment keeps beyond a plain run: the accounts of its rewards, and scratch of its forecasts
-    BIN.names: {"cursor"},
+    BIN.names: {"cursor", "heap_size"},  # a heap keeps what left until it comes first
     REQUEST.names: {"missed", "next"},
     LANE.names: {"oldest", "final", "past_deadline"},
     COUNTS.names: {"met", "misses", "tardiness", "itl_count", "itl_sum", "itl_sum2"},
@@ -125,4 +133,5 @@ def test_the_scenarios_have_corners() -> None:
     assert seen["timers, own release, overhead"]["counts"]["waits"] > 5
     assert seen["noise"]["noise_key"] > 0
     assert seen["overdue, little memory"]["counts"]["preempted"] > 0
+    assert seen["refusals and patience"]["counts"]["refused"] > 5 < seen["refusals and patience"]["counts"]["abandoned"]
     assert seen["alike"]["counts"]["completed"] == 150

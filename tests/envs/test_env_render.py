@@ -67,7 +67,8 @@ def test_the_scene_is_the_state(name: str) -> None:
         np.testing.assert_array_equal(scene.waiting_at(np.array([scene.now]))[:, 0], scene.waiting)
         assert len(scene.misses) == lane["counts"]["misses"]
         assert (scene.arrived, scene.in_service) == (lane["next_arrival"], lane["in_service"])
-        assert scene.done == lane["counts"]["completed"] + lane["counts"]["rejected"] + lane["counts"]["dropped"]
+        fates = ("completed", "rejected", "dropped", "refused", "abandoned")
+        assert scene.done == sum(lane["counts"][fate] for fate in fates)
         assert scene.asked == lane["asked"]
         for batch in scene.batches:
             assert batch.start <= batch.end <= scene.now and batch.end > scene.now - WINDOW_S

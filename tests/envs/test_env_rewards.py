@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from llmsched_env.config import SLO
-from llmsched_env.core.layout import COMPLETED, DROPPED, PENDING, REJECTED
+from llmsched_env.core.layout import ABANDONED, COMPLETED, DROPPED, PENDING, REFUSED, REJECTED
 from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.metrics import meets_slo, summarize
@@ -47,6 +47,7 @@ def totals(steps: list[tuple]) -> dict[str, float]:
 def left_at(rows: NDArray) -> NDArray[np.float64]:
     """When each request left the system, (N,) s."""
     ended = np.where(rows["status"] == DROPPED, rows["last_token"], rows["completion"])
+    ended = np.where(np.isnan(rows["left"]), ended, rows["left"])
     return np.where(rows["status"] == REJECTED, rows["arrival"], ended)
 
 
@@ -76,7 +77,7 @@ def test_sums_of_the_terms(name: str, action: str) -> None:
         result = records_of(env)
         rows, n, sums = result.requests, len(result.requests), totals(steps)
         assert steps[-1][2] and not steps[-1][3]
-        assert set(np.unique(rows["status"])) <= {COMPLETED, REJECTED, DROPPED}
+        assert set(np.unique(rows["status"])) <= {COMPLETED, REJECTED, DROPPED, REFUSED, ABANDONED}
         assert sums["miss"] == pytest.approx(-(~meets_slo(result)).sum() / n, rel=1e-12, abs=1e-12)
         assert sums["holding"] == pytest.approx(-(left_at(rows) - rows["arrival"]).sum() / n, rel=1e-9)
         assert sums["tardiness"] == pytest.approx(-tardiness_s(rows, env.config.slos) / n, rel=1e-9, abs=1e-12)

@@ -169,7 +169,7 @@ def test_masks_are_what_the_record_says(name: str) -> None:
         else:
             assert isinstance(env.action_space, gym.spaces.MultiDiscrete)
             assert len(mask) == env.action_space.nvec.sum()
-            expected = [*served, bool(record["can_wait"]), *[True] * env.config.max_batch]
+            expected = [*served, bool(record["can_wait"]), *[True] * (env.config.max_batch + record["may_refuse"])]
         np.testing.assert_array_equal(mask, expected)
         _, _, terminated, truncated, _ = env.step(valid_action(env, rng))
         over = terminated or truncated

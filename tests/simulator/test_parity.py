@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from llmsched_env.config import SLO, Controller, Queueing, Server, SimConfig
+from llmsched_env.core.constants import ABANDONED, REASONS, REFUSED
 from llmsched_env.core.layout import COMPLETED
 from llmsched_env.core.view.decide import compile_policy
 from llmsched_env.profiles import Profile, load_profile
@@ -19,7 +20,7 @@ from llmsched_env.simulation.simulator import simulate
 from tests.oracles import batch as reference
 from tests.oracles.continuous.cases import EXPERTS, OVERDUE_FACTORS, profile
 
-STAMPS = ("dispatch", "first_token", "last_token", "completion")
+STAMPS = ("dispatch", "first_token", "last_token", "completion", "left")
 
 
 def scripted(record, params, memory, rng):
@@ -91,9 +92,11 @@ def assert_equal_runs(fast: RunResult, slow: reference.ReferenceResult, rtol: fl
         np.where(rows["status"] < COMPLETED, 0, rows["status"]), np.where(unfinished, 0, slow.status)
     )
     np.testing.assert_array_equal(rows["preemptions"], slow.preemptions)
+    assert [REASONS[reason] for reason in rows["reason"]] == slow.reason
     assert lane["counts"]["decisions"] == len(slow.decisions)
     assert lane["counts"]["empty_choices"] == slow.empty_choices
-    assert lane["counts"]["completed"] == (slow.status == reference.COMPLETED).sum()
+    for name, status in (("completed", reference.COMPLETED), ("refused", REFUSED), ("abandoned", ABANDONED)):
+        assert lane["counts"][name] == slow.count(status), name
     np.testing.assert_allclose(lane["counts"]["holding"], slow.in_system_integral, rtol=max(rtol, 1e-9))
     assert len(fast.batches) == len(slow.batches)
     for row, batch in zip(fast.batches, slow.batches, strict=True):
@@ -175,7 +178,8 @@ def configs(draw, lattice: bool = False, preemptions: bool = True) -> SimConfig:
 
 def script(draw, config: SimConfig) -> list[int]:
     last = config.queueing.num_bins + config.queueing.has_overdue
-    answers = st.tuples(st.integers(0, last), st.integers(0, config.max_batch + 2))
+    least = -3 if config.queueing.refusals == "on" else 0
+    answers = st.tuples(st.integers(0, last), st.integers(least, config.max_batch + 2))
     return [value for pair in draw(st.lists(answers, min_size=1, max_size=30)) for value in pair]
 
 

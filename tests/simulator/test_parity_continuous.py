@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from llmsched_env import config as config_module
 from llmsched_env.config import SLO, Controller, Queueing, Server, SimConfig
 from llmsched_env.core import layout
-from llmsched_env.core.constants import BLOCK_TOKENS
+from llmsched_env.core.constants import BLOCK_TOKENS, REASONS
 from llmsched_env.core.itl import gap_edges
 from llmsched_env.core.view.decide import compile_policy
 from llmsched_env.profiles import load_profile
@@ -28,14 +28,14 @@ from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.simulator import simulate
 from tests.oracles import batch as reference
 from tests.oracles.continuous import ContinuousSimulator, Options
-from tests.oracles.continuous.cases import INF, Case, Pick, cases, chooser, dice, make_case, make_script
+from tests.oracles.continuous.cases import INF, Case, Pick, cases, chooser, dice, make_case, make_script, with_losses
 
 pytestmark = pytest.mark.skipif(
     not hasattr(config_module, "Continuous"),
     reason="llmsched_env.config has no Continuous: there is no such engine yet",
 )
 
-STAMPS = ("dispatch", "first_token", "last_token", "completion")
+STAMPS = ("dispatch", "first_token", "last_token", "completion", "left")
 NOISE_KEY = 20250305
 ROWS = 6000
 """Decisions that a policy can note."""
@@ -194,9 +194,10 @@ def assert_equal_runs(run: Both, rtol: float) -> None:
     for name in ("preemptions", "predicted"):
         np.testing.assert_array_equal(rows[name], getattr(slow, name), err_msg=name)
     np.testing.assert_array_equal(rows["generated"][unfinished], slow.generated[unfinished], err_msg="generated")
+    assert [REASONS[reason] for reason in rows["reason"]] == list(slow.reason)
     assert_equal_caches(run)
-    lane = fast.lane
-    for name, status in (("completed", reference.COMPLETED), ("rejected", reference.REJECTED)):
+    lane, fates = fast.lane, (("completed", reference.COMPLETED), ("rejected", reference.REJECTED))
+    for name, status in (*fates, ("refused", layout.REFUSED), ("abandoned", layout.ABANDONED)):
         assert lane["counts"][name] == slow.count(status), name
     assert lane["counts"]["dropped"] == slow.count(reference.DROPPED)
     assert lane["counts"]["preempted"] == slow.preemptions.sum()
@@ -268,9 +269,12 @@ def assert_equal_gaps(fast: RunResult, gaps: NDArray[np.float64]) -> None:
 COMMON = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
-def scripted_runs(pick: Pick, lattice: bool, cached: bool = False) -> Both:
+def scripted_runs(pick: Pick, lattice: bool, cached: bool = False, losses: bool = False) -> Both:
     """A random case under random answers: waits, empty bins, sizes below the running set and above the cap."""
     case = make_case(pick, lattice, drained=False, cached=cached)
+    if losses:
+        queueing = with_losses(pick, case.config.queueing, lattice, not case.options.srpt)
+        case = replace(case, config=replace(case.config, queueing=queueing))
     answers = [value for answer in make_script(pick, case.config) for value in answer]
     return both(case, "scripted", answers)
 

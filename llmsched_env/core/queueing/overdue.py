@@ -74,6 +74,26 @@ def _remove_first(state: State):
 
 
 @part
+def next_due(state: State):
+    """When a waiting request that was never preempted becomes overdue next; inf: none does."""
+    lane = state.lane
+    while lane.expiring > 0:
+        request = state.requests[state.expiry[0].request]
+        if request.status == WAITING and request.preemptions == 0 and not request.overdue:
+            return state.expiry[0].at
+        _remove_first(state)
+    return math.inf
+
+
+@part
+def take_due(state: State):
+    """Take the request that ``next_due`` means off the heap; its number."""
+    i = state.expiry[0].request
+    _remove_first(state)
+    return i
+
+
+@part
 def move_overdue(state: State):
     """Move all requests whose last start is over to the overdue queue, after the events of an instant."""
     lane = state.lane

@@ -207,9 +207,10 @@ def head(state: State, k):
     if row.head != NONE:
         return row.head
     while row.heap_size > 0:
-        if not state.requests[state.heap[k, 0]].overdue:
+        request = state.requests[state.heap[k, 0]]
+        if request.status == WAITING and not request.overdue:
             return state.heap[k, 0]
-        _heap_pop(state, k)  # it went to the overdue queue
+        _heap_pop(state, k)  # it went to the overdue queue, or left
     return NONE
 
 
@@ -318,11 +319,17 @@ def push_overdue(state: State, i):
 @part
 def make_overdue(state: State, i):
     """Request ``i``, which waits in its bin and was never preempted, moves to the overdue queue."""
+    leave_queue(state, i)
+    push_overdue(state, i)
+
+
+@part
+def leave_queue(state: State, i):
+    """Take the waiting request ``i`` out of its queue; a heap keeps its number until that comes first (``head``)."""
     k = own_row(state, i)
     _count(state, state.bins[k], i, -1)
-    if not state.params.keyed:
+    if not in_heap(state, i):
         _unlink(state, k, i)
-    push_overdue(state, i)
 
 
 @part

@@ -34,6 +34,8 @@ def write_lane(state: State, record):
     record.can_wait = can_wait(state)
     record.at_tick = lane.at_tick
     record.free_servers = lane.free
+    record.may_refuse = params.refusals
+    record.patience = params.patience
     record.waiting = lane.waiting
     record.in_service = lane.in_service
     oldest = oldest_waiting(state)

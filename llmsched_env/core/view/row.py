@@ -17,6 +17,8 @@ RECORD = np.dtype(  # what a scheduler may know at a decision; docs/reference/po
         ("can_wait", "i8"),  # 0: no event can come, size 0 would mean (any, max_batch)
         ("at_tick", "i8"),  # 1: woken by the tick
         ("free_servers", "i8"),  # the asked one included
+        ("may_refuse", "i8"),  # 1: a size of -n refuses the first n requests of the choice
+        ("patience", "f8"),  # s after which clients of waiting requests give up; inf: never
         ("waiting", "i8"),  # in all bins
         ("in_service", "i8"),
         ("oldest_arrival", "f8"),  # of the waiting requests

@@ -9,6 +9,7 @@ from llmsched_env.compiler.parts import part
 from llmsched_env.core.clock import clock, fits_somewhere, read_answer
 from llmsched_env.core.costs import drop
 from llmsched_env.core.layout import DECIDE, NONE, WAITING
+from llmsched_env.core.queueing.leaving import note_refusal, refuse_first
 from llmsched_env.core.queueing.queues import any_row, controller_row, overdue_row, push_preempted
 from llmsched_env.engines.batch.controllers import feed
 from llmsched_env.engines.batch.execution import launch
@@ -108,9 +109,16 @@ def apply(state: State, choice, size):
     if waits:
         lane.turn = params.num_servers
         return DECIDE
+    if size < 0:
+        refuse_first(state, choice, -size, 0)
+        return DECIDE
     overdue = state.bins[overdue_row(params, 0)].length  # of the row of `any` where there is no such queue: 0
+    refused = state.counts.refused
     launched = launch(state, lane.asked, choice, size)
     moved = state.bins[overdue_row(params, 0)].length > overdue
+    if state.counts.refused > refused:
+        note_refusal(state)
+        moved = True
     if launched > 0 or not (params.overdue_batch_factor > 0.0 and moved):  # else all became overdue: it is asked again
         lane.turn = lane.asked + 1
     return DECIDE

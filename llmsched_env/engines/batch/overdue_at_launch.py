@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
+from llmsched_env.core.constants import AT_DEADLINE
 from llmsched_env.core.latency import prefill_s
 from llmsched_env.core.layout import NONE, WAITING
+from llmsched_env.core.queueing.leaving import refuse
 from llmsched_env.core.queueing.queues import head, next_row, push_overdue
 from llmsched_env.engines.batch.service_time import batch_time, work_of
 
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
 
 @part
 def remove_overdue(state: State, hardware, n):
-    """Move those of the ``n`` in ``state.members`` that become overdue to the overdue queue; return how many stay.
+    """Move those of the ``n`` in ``state.members`` that become overdue to the overdue queue, or refuse them; return how
+    many stay.
 
     A request becomes overdue when its deadline comes before now + ``overdue_batch_factor`` x the predicted time to it.
     Requests that were preempted, and those that are overdue already, stay.
@@ -32,8 +35,11 @@ def remove_overdue(state: State, hardware, n):
         slo = state.slos[request.slo_class]
         misses = request.arrival + slo.e2e < end or request.arrival + slo.ttft < first
         if misses and not request.overdue and request.preemptions == 0:
-            request.status = WAITING
-            push_overdue(state, i)
+            if params.refuses_overdue:
+                refuse(state, i, AT_DEADLINE)
+            else:
+                request.status = WAITING
+                push_overdue(state, i)
         else:
             state.members[kept] = i
             kept += 1

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.clock import clock, read_answer
 from llmsched_env.core.layout import DECIDE, DECODING, IDLE, NONE
+from llmsched_env.core.queueing.leaving import refuse_first
 from llmsched_env.engines.continuous.admission import admit, group_of, has_slot, waiting_for
 from llmsched_env.engines.continuous.ahead import note_composition, release
 from llmsched_env.engines.continuous.cache.decoding import compose_until
@@ -156,6 +157,11 @@ def apply(state: State, choice, size):
         return status
     if state.params.cached:
         state.pools[s].lacked = state.pools[s].wanted = NONE
+    if size < 0:
+        refuse_first(state, choice, -size, group_of(state.params, s))
+        if state.params.cached:
+            stop_at_name(state, s)
+        return DECIDE
     admitted = 0 if waits else admit(state, s, choice, size)
     if admitted == 0:
         park(state, s)

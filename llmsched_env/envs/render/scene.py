@@ -44,7 +44,7 @@ class Scene:
     now: float
     loaded: int  # requests of the episode
     arrived: int
-    done: int  # completed, rejected or dropped
+    done: int  # completed, rejected, dropped, refused or abandoned
     in_service: int
     asked: int  # server whose decision is pending, or NONE
     waiting: NDArray[np.int64]  # by queue: the bins, then the overdue queue where there is one
@@ -75,9 +75,10 @@ def scene_at(lanes: Lanes, lane: int = 0, at_s: float | None = None) -> Scene:
     rejected = rows["status"] == layout.REJECTED
     dispatched = rows["dispatch"] <= now
     returned = (rows["status"] == layout.WAITING) & (rows["generated"] > 0) if present else np.zeros(len(rows), bool)
-    waits = ~rejected & (~dispatched | returned)
+    gone = rows["left"] <= now
+    waits = ~rejected & ~gone & (~dispatched | returned)
     dropped = (rows["status"] == layout.DROPPED) & (rows["last_token"] <= now)
-    done = rejected | dropped | (rows["completion"] <= now)
+    done = rejected | dropped | gone | (rows["completion"] <= now)
     number = config.queueing.num_queues
     due = rows["arrival"] + np.array([slo.deadline_s for slo in config.server_slos])[rows["slo_class"]] <= now
     queued = []
@@ -86,7 +87,8 @@ def scene_at(lanes: Lanes, lane: int = 0, at_s: float | None = None) -> Scene:
         mine = place == k
         first = mine & ~rejected
         joined = np.concatenate([rows["arrival"][first], rows["last_token"][mine & returned]])
-        queued.append((np.sort(joined), np.sort(rows["dispatch"][first & dispatched])))
+        left = np.concatenate([rows["dispatch"][first & dispatched], rows["left"][first & gone & ~dispatched]])
+        queued.append((np.sort(joined), np.sort(left)))
     return Scene(
         config=config,
         now=now,
@@ -119,6 +121,7 @@ def miss_times(rows: NDArray, config: SimConfig, now: float) -> NDArray[np.float
     when = np.where(slow & (completion < when), completion, when)
     when = np.where((rows["status"] == layout.DROPPED) & (last < when), last, when)
     when = np.where(rows["status"] == layout.REJECTED, rows["arrival"], when)
+    when = np.fmin(when, rows["left"])
     return np.sort(when[when <= now])
 
 
@@ -161,7 +164,8 @@ def _running_sets(rows: NDArray, config: SimConfig, now: float) -> list[Batch]:
     begin = max(now - WINDOW_S, 0.0)
     gone = np.where(rows["completion"] <= now, rows["completion"], np.inf)
     gone = np.where(rows["status"] == layout.DROPPED, np.fmin(rows["last_token"], gone), gone)
-    gone = np.where((rows["status"] == layout.WAITING) & (rows["generated"] > 0), rows["last_token"], gone)
+    returned = (rows["status"] == layout.WAITING) | (rows["status"] == layout.REFUSED)
+    gone = np.where(returned & (rows["generated"] > 0), rows["last_token"], gone)
     seen = (rows["dispatch"] <= now) & (gone > begin) & (rows["server"] != layout.NONE)
     sets = [rows[seen & (rows["server"] == s)] for s in range(len(config.servers))]
     ends = [gone[seen & (rows["server"] == s)] for s in range(len(config.servers))]

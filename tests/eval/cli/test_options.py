@@ -37,7 +37,11 @@ WRITTEN = {  # what to write for an option that is neither a number nor a word
     "controller": ("peer", {"kind": "peer"}),
     "reward": ("", {"miss": 2.0}),
 }
-NEEDS = {"overdue_batch_factor": {"overdue_factor": 2.0}}
+NEEDS = {
+    "overdue_batch_factor": {"overdue_factor": 2.0},
+    "overdue": {"overdue_factor": 2.0},
+    "accept_burst": {"accept_rate": 2.0},
+}
 """What has to be given too."""
 
 NUMBERS = (3, 0.25, 0.125, 512)

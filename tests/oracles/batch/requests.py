@@ -11,7 +11,7 @@ from llmsched_env.config import SimConfig
 from llmsched_env.requests import Requests
 from tests.oracles.batch.latency import prefill_s, service_alone_s
 
-WAITING, IN_SERVICE, COMPLETED, REJECTED, DROPPED = range(5)
+WAITING, IN_SERVICE, COMPLETED, REJECTED, DROPPED, REFUSED, ABANDONED = range(7)
 """Status of a request; at the end of a run the first two are together `unfinished`."""
 
 PRIORITY_REFERENCE_TOKENS = 64
@@ -42,6 +42,8 @@ class Request:
     first_token: float = math.nan
     last_token: float = math.nan
     completion: float = math.nan
+    left: float = math.nan  # when it was refused or abandoned
+    reason: str = ""  # why it was refused
 
     @property
     def context(self) -> int:
@@ -110,6 +112,8 @@ def make_overdue(config: SimConfig, request: Request, others: Iterable[Request])
 
 def move_overdue(config: SimConfig, waiting: Iterable[Request], everything: Sequence[Request], now: float) -> bool:
     """Make overdue all requests that are due; whether any was."""
+    if config.queueing.refuses_overdue:
+        return False
     changed = [r for r in waiting if not r.returned and not r.overdue and r.due <= now]
     for request in sorted(changed, key=lambda r: (r.due, r.number)):
         make_overdue(config, request, everything)

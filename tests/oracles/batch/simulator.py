@@ -30,6 +30,7 @@ from tests.oracles.batch.requests import (
 )
 from tests.oracles.batch.result import Batch, Decision, ReferenceResult, Server
 from tests.oracles.batch.view import Decide, LastBatch, View
+from tests.oracles.leaving import Gate, leaving, next_exit, refuse
 from tests.oracles.ticks import is_tick, next_tick
 
 PREEMPTION, COMPLETION = range(2)
@@ -63,6 +64,7 @@ class ReferenceSimulator:
         self.controllers = [ChoiceControllers(config, tbt) for _ in self.choices]
         self.now = 0.0
         self.next_arrival = 0
+        self.gate = Gate(config)
         # (time, server, order on that server, kind, request number, tokens): sorts as the contract says
         self.events: list[tuple[float, int, int, int, int, int]] = []
         self.event_number = 0
@@ -82,6 +84,7 @@ class ReferenceSimulator:
             self._advance(time)
             self._server_events()
             self._arrivals()
+            self._exits()
             self._timers()
             self._move_overdue()
             self._decide_all()
@@ -105,7 +108,7 @@ class ReferenceSimulator:
             times.append(self.requests[self.next_arrival].arrival)
         if self._free() and self._waiting():
             times += [self._hold_time(), self._tick_time()]
-        return min(times)
+        return min([*times, next_exit(self.config, self._waiting())])
 
     def _waiting(self) -> list[Request]:
         return [request for bin_ in self.bins for request in bin_.waiting]
@@ -185,9 +188,23 @@ class ReferenceSimulator:
             self.tick_armed = True
             if request.prompt + 1 > self.config.max_eta:
                 request.status = REJECTED
+            elif reason := self.gate.reason(self.now, len(self._waiting())):
+                refuse(request, reason, self.now)
             else:
                 self.in_system += 1
                 self.bins[request.bin].add(request)
+
+    # ---- and those who leave without service
+
+    def _exits(self) -> None:
+        for request in leaving(self.config, self._waiting(), self.now):
+            self._lose(request)
+
+    def _lose(self, request: Request) -> None:
+        """A request has left: an event."""
+        self.bins[request.bin].remove(request)
+        self.in_system -= 1
+        self.tick_armed = True
 
     # ---- (3) timers
 
@@ -219,6 +236,9 @@ class ReferenceSimulator:
                 bin_, size = self._ask(server)
                 if size == 0:
                     return
+                if size < 0:
+                    self._refuse_first(bin_, -size)
+                    continue
                 members, any_moved = self._members_of(server, bin_, size)
                 if members:
                     self._launch(server, bin_, members)
@@ -227,7 +247,7 @@ class ReferenceSimulator:
         """What the policy wants for a server, after masks and clips; size 0 is wait."""
         view = self._view(server)
         bin_, size = (int(value) for value in self.decide(view))
-        if bin_ not in self.choices or size < 0:
+        if bin_ not in self.choices or (size < 0 and self.config.queueing.refusals == "off"):
             raise ValueError(f"decision ({bin_}, {size}) is not allowed")
         self.decisions.append(Decision(self.now, server.number, bin_, size, view.lengths[: self.num_bins]))
         if size == 0:
@@ -237,11 +257,20 @@ class ReferenceSimulator:
             bin_ = self.num_bins
         return bin_, min(size, self.config.max_batch)
 
+    def _refuse_first(self, bin_: int, number: int) -> None:
+        kind = None
+        while number and (queue := self._queue(bin_)) and kind in (None, bool(queue[0].overdue)):
+            kind = bool(queue[0].overdue)
+            refuse(queue[0], "scheduler", self.now)
+            self._lose(queue[0])
+            number -= 1
+
     def _can_wait(self) -> bool:
         """Can any event come?  (Asked while a server is free and a request waits.)"""
         busy = any(server.batch is not None for server in self.servers)
         arrivals = self.next_arrival < len(self.requests)
-        return busy or arrivals or math.isfinite(self._hold_time()) or math.isfinite(self._tick_time())
+        timers = math.isfinite(self._hold_time()) or math.isfinite(self._tick_time())
+        return busy or arrivals or timers or math.isfinite(next_exit(self.config, self._waiting()))
 
     def _queue(self, bin_: int) -> list[Request]:
         """What a choice admits from, in order; `any` offers overdue requests only where no other waits."""
@@ -283,7 +312,11 @@ class ReferenceSimulator:
             members = admitted(self.config, server, self._queue(bin_), size, kind, self.now)
             moved = [] if kind else overdue_members(self.config, server, members, self.now)
             for request in moved:
-                make_overdue(self.config, request, self.requests)
+                if self.config.queueing.refuses_overdue:
+                    refuse(request, "deadline", self.now)
+                    self._lose(request)
+                else:
+                    make_overdue(self.config, request, self.requests)
             if not moved:
                 return members, any_moved
             any_moved = True
@@ -336,7 +369,9 @@ class ReferenceSimulator:
             first_token=stamps("first_token"),
             last_token=stamps("last_token"),
             completion=stamps("completion"),
+            left=stamps("left"),
             status=np.array([request.status for request in self.requests]),
+            reason=[request.reason for request in self.requests],
             preemptions=np.array([request.preemptions for request in self.requests]),
             batches=self.batches,
             decisions=self.decisions,

@@ -146,10 +146,28 @@ def make_case(pick: Pick, lattice: bool, drained: bool, cached: bool = False) ->
     return Case(config, options, workload(pick, lattice, cached))
 
 
+def with_losses(pick: Pick, queueing: Queueing, lattice: bool, deadlines: bool = True) -> Queueing:
+    """``queueing`` with refusals of all kinds and impatient clients; ``deadlines``: requests may become overdue."""
+    unit = 1.0 if lattice else 0.25
+    factor = pick([1.0, queueing.overdue_factor, 2.0, None]) if deadlines else None
+    rate = pick([INF, INF, 0.5 / unit, 2.0 / unit])
+    return replace(
+        queueing,
+        overdue_factor=factor,
+        overdue_batch_factor=None if factor is None else queueing.overdue_batch_factor,
+        overdue="wait" if factor is None else pick(["refuse", "refuse", "wait"]),
+        patience_s=pick([4.0 * unit, INF, 0.5 * unit, unit, 16.0 * unit]),
+        queue_cap=pick([None, None, 5, 1, 2, 12]),
+        accept_rate=rate,
+        accept_burst=1.0 if rate == INF else pick([1.0, 2.5, 8.0]),
+        refusals=pick(["on", "off"]),
+    )
+
+
 def make_script(pick: Pick, config: SimConfig) -> list[tuple[int, int]]:
     """Answers of all kinds: waits, empty bins, sizes below the running set and above the cap."""
     choices = range(config.queueing.num_bins + 1 + config.queueing.has_overdue)
-    sizes = range(config.max_batch + 3)
+    sizes = range(-3 if config.queueing.refusals == "on" else 0, config.max_batch + 3)
     large = range(max(1, config.max_batch // 2), config.max_batch + 3)
     return [(pick(choices), pick(pick([large, sizes]))) for _ in range(pick([1, 2, 3, 5, 10, 20]))]
 

@@ -14,22 +14,23 @@ from tests.oracles.batch.requests import (
     IN_SERVICE,
     REJECTED,
     Request,
-    in_order_of_any,
     move_overdue,
 )
 from tests.oracles.continuous.admission import broken_rules, has_free_slot, reservation
 from tests.oracles.continuous.cache import Cache, Contents
 from tests.oracles.continuous.durations import noise_factor
 from tests.oracles.continuous.options import Options, load_requests
+from tests.oracles.continuous.queues import Queues
 from tests.oracles.continuous.room import Room
 from tests.oracles.continuous.routing import Router
 from tests.oracles.continuous.server import BLOCK, Iteration, Member, Server, started_segment
 from tests.oracles.continuous.targets import Controllers
 from tests.oracles.continuous.view import ContinuousResult, Decide, Decision, View, columns, oldest_arrival
+from tests.oracles.leaving import Gate, leaving, next_exit, refuse
 from tests.oracles.ticks import is_tick, next_tick
 
 
-class ContinuousSimulator(Room):
+class ContinuousSimulator(Queues, Room):
     """A run of the engine `continuous`.
 
     ``options`` where the configuration has none of its own; ``noise_key`` is the lane's key; ``tbt_s``, where
@@ -69,6 +70,7 @@ class ContinuousSimulator(Room):
         self.now = 0.0
         self.event_now = self.segment_over = False  # did an event happen at this instant, did a segment end?
         self.next_arrival = 0
+        self.gate = Gate(config)
         self.event_time = -math.inf  # of the last event
         self.hold_due = math.inf
         self.tick_armed = True
@@ -90,6 +92,8 @@ class ContinuousSimulator(Room):
                 if server.boundary == self.now:
                     self._end_iteration(server)
             self._arrivals()
+            for request in leaving(self.config, self.waiting, self.now):
+                self._lose(request)
             self._timers()
             if self.event_now or self.segment_over:
                 move_overdue(self.config, self.waiting, self.requests, self.now)
@@ -114,7 +118,7 @@ class ContinuousSimulator(Room):
         if self.next_arrival < len(self.requests):
             times.append(self.requests[self.next_arrival].arrival)
         self.hold_due = self._hold_time()
-        return min([*times, self.hold_due, self._tick_time()])
+        return min([*times, self.hold_due, self._tick_time(), next_exit(self.config, self.waiting)])
 
     def _event(self, *, timer: bool = False) -> None:
         """Something happened after which every server wants to be asked."""
@@ -196,10 +200,15 @@ class ContinuousSimulator(Room):
             if not self.router.fits_somewhere(request):
                 request.status = REJECTED
                 continue
-            self.in_system += 1
+            queue = self.waiting
             if self.router.pushes:
                 waiting = {server.number: self._waiting_for(server) for server in self.servers}
                 self.home[request.number] = self.router.send(request, waiting)
+                queue = waiting[self.home[request.number]]
+            if reason := self.gate.reason(self.now, len(queue)):
+                refuse(request, reason, self.now)
+                continue
+            self.in_system += 1
             self.waiting.append(request)
 
     # ---- (3) timers
@@ -228,19 +237,6 @@ class ContinuousSimulator(Room):
 
     # ---- (4) decisions
 
-    def _waiting_for(self, server: Server) -> list[Request]:
-        """What waits for a server."""
-        return [request for request in self.waiting if self.home.get(request.number, server.number) == server.number]
-
-    def _queue(self, server: Server, bin_: int) -> list[Request]:
-        """What a choice admits from, in order; `any` offers overdue requests only where no other waits."""
-        queue = self._waiting_for(server)
-        if bin_ != self.num_bins:
-            queue = [request for request in queue if request.bin == min(bin_, self.num_bins)]
-        if self.options.srpt:
-            return sorted(queue, key=lambda request: (request.remaining, request.number))
-        return in_order_of_any(queue) if bin_ == self.num_bins else sorted(queue, key=Request.order)
-
     def _ask_while_it_admits(self, server: Server) -> None:
         at_boundary = server.boundary == self.now or (server.iteration is None and self.event_now)
         while at_boundary and server.wants and self._waiting_for(server):
@@ -256,14 +252,15 @@ class ContinuousSimulator(Room):
         """Can any event come?"""
         running = any(server.members for server in self.servers)
         arrivals = self.next_arrival < len(self.requests)
-        return running or arrivals or math.isfinite(self._hold_time()) or math.isfinite(self._tick_time())
+        timers = math.isfinite(self._hold_time()) or math.isfinite(self._tick_time())
+        return running or arrivals or timers or math.isfinite(next_exit(self.config, self.waiting))
 
-    def _ask(self, server: Server) -> tuple[int, ...]:
-        """Put the question and admit; the numbers of the admitted."""
+    def _ask(self, server: Server) -> bool:
+        """Put the question and do what the answer says; whether it admitted or refused any request."""
         move_overdue(self.config, self.waiting, self.requests, self.now)
         view = self._view(server)
         bin_, size = answer = self.decide(view)
-        if bin_ not in self.choices or size < 0:
+        if bin_ not in self.choices or (size < 0 and self.config.queueing.refusals == "off"):
             raise ValueError(f"decision {answer} is not allowed")
         admitted: list[int] = []
         preempted: list[int] = []
@@ -277,9 +274,12 @@ class ContinuousSimulator(Room):
             elif view.queue_length[bin_] == 0:
                 self.empty_choices += 1
                 bin_ = self.num_bins
-            admitted, preempted = self._admit(server, bin_, min(size, self.config.max_batch))
+            if size < 0:
+                self._refuse_first(server, bin_, -size)
+            else:
+                admitted, preempted = self._admit(server, bin_, min(size, self.config.max_batch))
         self.decisions.append(Decision(self.now, server.number, *answer, tuple(admitted), tuple(preempted), view))
-        return tuple(admitted)
+        return bool(admitted) or size < 0
 
     def _admit(self, server: Server, bin_: int, size: int) -> tuple[list[int], list[int]]:
         """Admit overdue requests, or others, in order until a rule is broken: (admitted, preempted for them)."""

@@ -73,6 +73,8 @@ class ContinuousResult:
     first_token: NDArray[np.float64]
     last_token: NDArray[np.float64]
     completion: NDArray[np.float64]
+    left: NDArray[np.float64]
+    reason: NDArray[np.str_]
     status: NDArray[np.int64]
     preemptions: NDArray[np.int64]
     predicted: NDArray[np.int64]
@@ -105,6 +107,8 @@ COLUMNS = (
     "first_token",
     "last_token",
     "completion",
+    "left",
+    "reason",
     "status",
     "preemptions",
     "predicted",

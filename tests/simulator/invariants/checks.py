@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched_env.config import SimConfig
-from llmsched_env.core.layout import COMPLETED, DROPPED, NONE, PENDING, REJECTED
+from llmsched_env.core.layout import ABANDONED, COMPLETED, DROPPED, NONE, PENDING, REFUSED, REJECTED
 from llmsched_env.simulation.metrics import summarize
 from llmsched_env.simulation.result import RunResult
 from tests.simulator.invariants.tools import STAMPS
@@ -33,7 +33,13 @@ def check_conservation(result: RunResult) -> None:
         assert arrived.all()
 
 
-FATES = {"completed": COMPLETED, "rejected": REJECTED, "dropped": DROPPED}
+FATES = {
+    "completed": COMPLETED,
+    "rejected": REJECTED,
+    "dropped": DROPPED,
+    "refused": REFUSED,
+    "abandoned": ABANDONED,
+}
 
 
 def check_memory(result: RunResult) -> None:
@@ -87,7 +93,7 @@ def check_order(result: RunResult) -> None:
     """FIFO: in every bin the first dispatches follow the numbers, and none is passed over."""
     for k in range(result.config.queueing.num_bins):
         rows = result.requests[(result.requests["bin"] == k) & (result.requests["status"] >= 0)]
-        dispatch = rows["dispatch"][rows["status"] != REJECTED]
+        dispatch = rows["dispatch"][~np.isin(rows["status"], (REJECTED, REFUSED, ABANDONED))]
         dispatch = np.where(np.isnan(dispatch), np.inf, dispatch)
         assert (dispatch[1:] >= dispatch[:-1]).all()
 

@@ -53,22 +53,23 @@ def picture(page: Path, mark: Mark) -> Path:
     return page.parent / link[1]
 
 
-def same_picture(path: Path, drawn: bytes) -> bool:
-    """Whether a file shows what was drawn, but for a few pixels."""
+def same_picture(path: Path, drawn: bytes, tolerated: float) -> bool:
+    """Whether a file shows what was drawn, but for a share of the pixels."""
     import matplotlib.image
     import numpy as np
 
     if not path.is_file():
         return False
     old, new = matplotlib.image.imread(path), matplotlib.image.imread(io.BytesIO(drawn))
-    return old.shape == new.shape and float(np.mean(np.abs(old - new).max(axis=-1) > 0.2)) <= DIFFERENT_PIXELS
+    least = 0.2 if tolerated else 0.0
+    return old.shape == new.shape and float(np.mean(np.abs(old - new).max(axis=-1) > least)) <= tolerated
 
 
 def fresh_body(page: Path, mark: Mark, commands: Commands, *, write: bool) -> str:
     """What belongs below the mark; of a figure also its file, written where it differs and ``write`` is set."""
     if mark.form == "figure":
         drawn, path = commands.figure(mark.command, mark.title), picture(page, mark)
-        if same_picture(path, drawn):
+        if same_picture(path, drawn, 0.0 if write else DIFFERENT_PIXELS):
             return mark.body
         if write:
             path.write_bytes(drawn)

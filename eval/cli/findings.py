@@ -41,6 +41,10 @@ class Findings:
         """The notes below the tables, given the ``notes`` of the whole session."""
         return list(notes)
 
+    def page_remarks(self, notes: Sequence[str]) -> list[str]:
+        """The remarks of the report page: those of the terminal."""
+        return self.remarks(notes)
+
     def text(self, notes: Sequence[str]) -> str:
         """What is printed: heading, tables, remarks."""
         parts = [self.heading, *(text(table) for table in self.tables)]

@@ -8,6 +8,8 @@ and ``--timeline`` ask for.  A restart with the same ``--out`` makes only the mi
 from __future__ import annotations
 
 import argparse
+import functools
+import inspect
 import os
 import time
 import warnings
@@ -198,6 +200,12 @@ def files_in(text: str) -> list[str]:
     return [word for word in words if word and os.path.isfile(word)]
 
 
+def caption_of(drawing: Callable[[], Any]) -> str:
+    """What a figure shows in a sentence: the first line of the docstring of what draws it; empty where it has none."""
+    function = drawing.func if isinstance(drawing, functools.partial) else drawing
+    return (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+
+
 def warning_notes(caught: Sequence[warnings.WarningMessage]) -> list[str]:
     """The warnings as notes, each once."""
     return list(dict.fromkeys(f"Note: {w.message}" for w in caught if w.category is UserWarning))
@@ -219,8 +227,11 @@ def write_outputs(
         style.write_all(figures, folder / "figures")
     if options.report:
         heading = found.heading if found.heading.startswith(experiment) else f"{experiment}, {found.heading}"
-        remarks = found.remarks(session.notes)
-        write_text(Path(options.report), page(heading, found.tables, figures, remarks, manifest, found.answer))
+        remarks = found.page_remarks(session.notes)
+        captions = {name: caption_of(drawing) for name, drawing in found.drawings.items()}
+        write_text(
+            Path(options.report), page(heading, found.tables, figures, remarks, manifest, found.answer, captions)
+        )
     if options.timeline:
         write_timeline(found.timeline, Path(options.timeline))
     found.write_more(options)

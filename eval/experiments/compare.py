@@ -24,7 +24,7 @@ from llmsched.eval.cli.progress import Progress
 from llmsched.eval.figures.comparison import ComparisonData, comparison_drawings
 from llmsched.eval.report.artefacts import ResultsFile
 from llmsched.eval.report.cost import cost_line, cost_table, costs
-from llmsched.eval.report.policy_table import policy_tables, policy_text
+from llmsched.eval.report.policy_table import policy_tables, policy_text, price_table
 from llmsched.eval.report.tables import text
 from llmsched.eval.report.text import fold
 from llmsched.eval.report.textual import footnotes, heading
@@ -125,6 +125,7 @@ class Comparison:
             runs=by_policy(self.done, self.labels),
             e2e_s=slos[0].e2e_s if len(slos) == 1 else float("inf"),
             ttft_s=slos[0].ttft_s if len(slos) == 1 else float("inf"),
+            tpot_s=slos[0].tpot_s if len(slos) == 1 else float("inf"),
             bins=self.scenario.bin_names,
         )
         return comparison_drawings(data)
@@ -143,6 +144,11 @@ class ComparisonFindings(Findings):
         """How to read the table, then the notes."""
         money = [cost_line(self.summaries)] if self.summaries and self.price is None else []
         return [*footnotes(self.summaries, len(self.seeds)), *money, *notes]
+
+    def page_remarks(self, notes: Sequence[str]) -> list[str]:
+        """Those that hold for the page, whose tables have no stars and no brackets."""
+        kept = [remark.removeprefix("* best of its column. ") for remark in self.remarks(notes)]
+        return [remark.removesuffix(" (Brackets): it contains 0.").strip() for remark in kept]
 
     def text(self, notes: Sequence[str]) -> str:
         """One table of all policies, and below it their differences from the first."""
@@ -225,7 +231,9 @@ def find(session: Session) -> Findings:
         results.finish(comparison.done, comparison.labels)
     gpus, price = comparison.scenario.gpus, options.price
     summaries = [summary | costs(summary, gpus, price) for summary in comparison.summaries()]
-    tables = policy_tables(summaries) + ([] if price is None else [cost_table(summaries, price)])
+    tables = [*policy_tables(summaries), price_table(summaries)] + (
+        [] if price is None else [cost_table(summaries, price)]
+    )
     slos = comparison.scenario.config.slos
     if log is not None:
         if len(slos) > 1:

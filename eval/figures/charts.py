@@ -94,7 +94,9 @@ def _panel(axes: Axes, panel: Panel) -> dict[str, Any]:
         )
         (handles[line.name],) = axes.plot(x, y, color=colour, gid=MARKED, label=line.name, **look)
         if np.any(half > 0):
-            axes.fill_between(x, y - half, y + half, color=colour, alpha=0.13, linewidth=0)
+            low, high = (0.0, 100.0) if panel.share else (-math.inf, math.inf)  # no share is beyond
+            band = np.clip(y - half, low, high), np.clip(y + half, low, high)
+            axes.fill_between(x, *band, color=colour, alpha=0.13, linewidth=0)
         for place, value, width in zip(x, y, half, strict=True):
             spread = f" ± {width:.3g}" if width else ""
             mark(axes, place, value, f"{line.name}\n{panel.x}: {place:,.4g}\n{panel.y}: {value:,.4g}{spread}")

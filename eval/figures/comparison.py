@@ -26,13 +26,15 @@ SMOOTH = 9
 @dataclass(frozen=True)
 class ComparisonData:
     """What the figures show: the scenario in one line; ``summaries``, one per policy (aggregate.policy_summary);
-    ``runs``, its outcomes by policy; the E2E and TTFT targets in seconds (inf: none); the names of the bins."""
+    ``runs``, its outcomes by policy; the E2E, TTFT and TPOT targets in seconds (inf: none); the names of
+    the bins."""
 
     title: str
     summaries: Sequence[Mapping[str, Any]]
     runs: Mapping[str, Sequence[Outcome]]
     e2e_s: float
     ttft_s: float
+    tpot_s: float
     bins: Sequence[str]
 
     @property
@@ -77,11 +79,11 @@ def draw_slo_attainment(data: ComparisonData) -> Figure:
 
 
 def draw_latency_percentiles(data: ComparisonData) -> Figure:
-    """Median, 95th and 99th percentile of TTFT and E2E latency, per policy, on a common log axis."""
+    """Median, 95th and 99th percentile of TTFT, TPOT and E2E latency, per policy, each on a log axis of its own."""
     figure = _figure(1.9 + 0.42 * len(data.names), data, "Latency of completed requests")
-    panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    targets = (data.ttft_s, data.e2e_s)
-    names = (("ttft", "time to first token"), ("e2el", "end to end"))
+    panels = figure.subplots(1, 3, sharey=True)
+    targets = (data.ttft_s, data.tpot_s, data.e2e_s)
+    names = (("ttft", "time to first token"), ("tpot", "time per output token"), ("e2el", "end to end"))
     for axes, (key, label), target in zip(panels, names, targets, strict=True):
         for row, summary in enumerate(data.summaries):
             values = [summary[f"{statistic}_{key}_ms"] / 1000 for statistic in ("median", "p95", "p99")]
@@ -107,9 +109,14 @@ def draw_latency_percentiles(data: ComparisonData) -> Figure:
         axes.tick_params(axis="y", length=0)
         _log_seconds(axes)
         _target(axes, target, "target ")
-    panels[0].margins(x=0.22)
+    for axes, (key, _) in zip(panels, names, strict=True):
+        axes.margins(x=0.45)
+        axes.autoscale_view()
+        _few_ticks(axes, 1000.0 if key == "tpot" else 1.0)
     _rows(panels[0], data.names)
-    figure.supxlabel("seconds (log scale); ● median   ◆ 95th   ■ 99th percentile", fontsize=10)
+    figure.supxlabel(
+        "seconds, in the middle milliseconds (log scales); ● median   ◆ 95th   ■ 99th percentile", fontsize=10
+    )
     return figure
 
 
@@ -237,6 +244,21 @@ def _log_seconds(axes: Axes) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _few_ticks(axes: Axes, factor: float) -> None:
+    """At most four labels on a log axis of seconds, times ``factor``: panels are narrow."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter
+
+    low, high = axes.get_xlim()
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    wide = high / low
+    digits = (1,) if wide > 1000 else (1, 3) if wide > 30 else (1, 2, 5) if wide > 5 else (1, 2, 3, 4, 5, 7)
+    places = [digit * 10.0**power for power in decades for digit in digits]
+    inside = [place for place in places if low <= place <= high]
+    step = -(-len(inside) // 4) or 1
+    axes.xaxis.set_major_locator(FixedLocator(inside[::step]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{factor * value:.4g}"))
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:

@@ -86,6 +86,10 @@ def write_figure(figure: Figure, path: Path, dpi: int = 150) -> None:
     write_bytes(path, content.getvalue())
 
 
+SUBTITLE = "subtitle"
+"""The gid of the line below the headline, which the report page leaves out: its scenario stands above the tables."""
+
+
 def sheet(height: float, headline: str, title: str) -> Figure:
     """A figure of ``height`` inches; above it the bold ``headline`` and ``title`` in small letters, flush left."""
     from matplotlib.figure import Figure
@@ -96,7 +100,8 @@ def sheet(height: float, headline: str, title: str) -> Figure:
     layout = ConstrainedLayoutEngine(rect=(0, 0, 1, height / (height + head)), w_pad=0.12, h_pad=0.08)
     figure = Figure(figsize=(9.0, height + head), layout=layout)
     figure.text(0.012, 1 - 0.10 / (height + head), headline, fontsize=13, fontweight="bold", va="top")
-    figure.text(0.012, 1 - 0.35 / (height + head), "\n".join(subtitle), fontsize=8, color=MUTED, va="top")
+    below = 1 - 0.35 / (height + head)
+    figure.text(0.012, below, "\n".join(subtitle), fontsize=8, color=MUTED, va="top", gid=SUBTITLE)
     return figure
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from llmsched.eval.figures.style import STYLE
+from llmsched.eval.figures.style import STYLE, SUBTITLE
 from llmsched.eval.report import tooltips
 from llmsched.eval.report.tables import Column, Table, Value
 from llmsched.eval.runs.intervals import Interval
@@ -35,16 +35,18 @@ def page(
     notes: Sequence[str],
     about: Mapping[str, Any],
     answer: Sequence[str] = (),
+    captions: Mapping[str, str] | None = None,
 ) -> str:
     """The page: ``heading`` (its first line is the title), tables, figures by name, notes, and ``about``: the manifest,
-    which says how to repeat the command; ``answer``: sentences that stand first."""
+    which says how to repeat the command; ``answer``: sentences that stand first; ``captions``: a sentence per
+    figure."""
     title, _, rest = heading.partition("\n")
     parts = {
         "title": html.escape(title),
         "scenario": html.escape(rest),
         "answer": "".join(f"<p class=answer>{html.escape(sentence)}</p>" for sentence in answer),
         "tables": "\n".join(_table(table) for table in tables),
-        "figures": "\n".join(_figure(name, figure) for name, figure in figures.items()),
+        "figures": "\n".join(_figure(name, figure, (captions or {}).get(name, "")) for name, figure in figures.items()),
         "notes": _notes(notes),
         "command": html.escape(shlex.join(about["command"])),
         "about": _about(about),
@@ -76,14 +78,19 @@ def _cell(column: Column, value: Value) -> str:
     return f'<td data-value="{"" if number is None else repr(float(number))}">{shown}</td>'
 
 
-def _figure(name: str, figure: Figure) -> str:
-    """The figure as SVG, and the points of its tooltips in the order in which they were added."""
+def _figure(name: str, figure: Figure, caption: str) -> str:
+    """The figure as SVG without its subtitle, its caption, and the points of its tooltips as they were added."""
     import matplotlib
 
     out = io.StringIO()
     style = {**STYLE, "svg.fonttype": "none", "svg.hashsalt": name}
+    above = [text for text in figure.texts if text.get_gid() == SUBTITLE]  # the scenario stands above the tables
+    for text in above:
+        text.set_visible(False)
     with matplotlib.rc_context(style):
         figure.savefig(out, format="svg", facecolor="white", metadata={"Date": None})
+    for text in above:
+        text.set_visible(True)
     svg = out.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
@@ -92,7 +99,8 @@ def _figure(name: str, figure: Figure) -> str:
     points = json.dumps(tooltips.points(figure)).replace("<", "\\u003c")
     return (
         f'<figure id="figure-{html.escape(name)}">{svg}<div class=ring hidden></div><div class=tip hidden></div>'
-        f"<script type=application/json>{points}</script></figure>"
+        f"<script type=application/json>{points}</script>"
+        f"{f'<figcaption>{html.escape(caption)}</figcaption>' if caption else ''}</figure>"
     )
 
 

@@ -72,6 +72,37 @@ def policy_tables(summaries: Sequence[Mapping[str, Any]]) -> list[Table]:
     return found
 
 
+PRICE = (
+    Column("slo_attainment", "SLO met", "%", 1, 100.0, best=1),
+    Column("p99_ttft_ms", "TTFT p99", "s", 2, 1e-3, best=-1),
+    Column("p99_tpot_ms", "TPOT p99", "ms", 1, best=-1),
+    Column("p99_e2el_ms", "E2E p99", "s", 2, 1e-3, best=-1),
+    Column("longest_wait_ms", "longest wait", "s", 1, 1e-3, best=-1),
+    Column("rejected", "rejected", "", 0),
+    Column("dropped", "dropped", "", 0),
+    Column("unfinished", "unfinished", "", 0),
+    Column("preemptions", "preemptions", "", 0),
+    Column("gpu_hours", "GPU-hours", "a run", 2),
+)
+"""What a policy that serves more requests in time may take from the others."""
+
+
+def price_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
+    """Beside what each policy wins, what its slowest requests pay: counts are over all seeds."""
+    rows = []
+    for summary in summaries:
+        half = summary["ci95"]
+        own = {c.key: Interval(summary[c.key], half[c.key]) if c.key in half else summary.get(c.key) for c in PRICE}
+        lost = sum(summary[key] for key in ("rejected", "dropped", "unfinished"))
+        rows.append({"policy": summary["policy"]} | own | {"lost": lost})
+    note = (
+        "Longest wait: from arrival to the first dispatch. Not served: rejected, dropped or unfinished. Counts are "
+        "sums over the seeds."
+    )
+    title = "Who pays: the slowest requests and those not served"
+    return Table("price", title, [Column("policy", "policy"), *PRICE], rows, note)
+
+
 def _lines(names: Sequence[str], summaries: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> list[str]:
     rows = [["policy", *(column.title for column in columns)], ["", *(column.unit for column in columns)]]
     cells = [_cells(column, summaries) for column in columns]

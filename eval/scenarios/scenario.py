@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from llmsched.eval.scenarios.describing import IN_TITLE, changes, describe, targets_ms
@@ -106,12 +107,19 @@ class Scenario:
         width = "+".join(sorted({f"TP{s.profile.tensor_parallel}" for s in self.config.servers}))
         parts = [
             f"{self.name}: {self.arrivals}, {self.size} per seed",
-            f"{servers} x {width} {self.profile}{self._engine}",
+            f"{servers} x {width} {self._profile_name}{self._engine}",
             f"SLO {self.goal}",
             f"predictions {self.workload.predictor}",
             *changes(self, besides=IN_TITLE),
         ]
         return "; ".join(parts)
+
+    @property
+    def _profile_name(self) -> str:
+        """The profiles as typed, files without their folders."""
+        parts = [part.rpartition(":") if ":" in part else (part, "", "") for part in self.profile.split(",")]
+        short = [(Path(name).name if name.endswith(".json") else name, colon, count) for name, colon, count in parts]
+        return ",".join("".join(part) for part in short)
 
     @property
     def bin_names(self) -> list[str]:

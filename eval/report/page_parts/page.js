@@ -54,7 +54,7 @@ for (const figure of document.querySelectorAll("figure")) {
     tip.hidden = ring.hidden = best === null;
     if (best === null) return;
     const frame = figure.getBoundingClientRect();
-    const [x, y] = [best.right - frame.left - figure.clientLeft, best.down - frame.top - figure.clientTop];
+    const [x, y] = [best.right - frame.left - figure.clientLeft + figure.scrollLeft, best.down - frame.top - figure.clientTop];
     tip.textContent = best.point.text;
     const left = x + 14 + tip.offsetWidth > frame.width ? x - 14 - tip.offsetWidth : x + 14;
     Object.assign(tip.style, { left: `${Math.max(4, left)}px`, top: `${Math.max(4, y - tip.offsetHeight - 6)}px` });

@@ -7,6 +7,7 @@ import math
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def test_the_page_is_whole_and_loads_nothing(report: Path) -> None:
     shape = Shape(text)
     assert shape.open == []
     assert all(link.startswith(("#", "data:")) for link in shape.loaded)
-    assert shape.tags.count("table") == 2 and shape.tags.count("figure") == 5 == shape.tags.count("svg")
+    assert shape.tags.count("table") == 3 and shape.tags.count("figure") == 5 == shape.tags.count("svg")
     assert "url(http" not in text and "@import" not in text and "fetch(" not in text
     assert "$" not in re.sub(r"<script>.*</script>", "", text, flags=re.S)  # every part was filled in
     assert len(text) < 800_000
@@ -171,14 +172,21 @@ document.title = "probe " + JSON.stringify(out);
 """
 
 
-def in_browser(text: str, folder: Path) -> dict:
+def in_browser(text: str, folder: Path, more: Sequence[str] = ()) -> dict:
     """What the probe finds in the page, in headless Chromium without a network."""
     assert CHROMIUM is not None
     path = folder / "probed.html"
     path.write_text(text.replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--dump-dom"]
     flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    command = [CHROMIUM, *flags, f"--user-data-dir={folder / 'profile'}", "--window-size=1100,900", path.as_uri()]
+    command = [
+        CHROMIUM,
+        *flags,
+        *more,
+        f"--user-data-dir={folder / 'profile'}",
+        "--window-size=1100,900",
+        path.as_uri(),
+    ]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     found = re.search(r"<title>probe (.*?)</title>", run.stdout, flags=re.S)
     assert found, run.stderr[-2000:]
@@ -198,6 +206,58 @@ def test_figures_answer_the_mouse_in_a_browser(report: Path, tmp_path: Path) -> 
     found = in_browser(report.read_text(encoding="utf-8"), tmp_path)
     assert found["shown"] and found["tip"] == found["wanted"] and found["inside"] and found["gone"]
     assert found["size"][0] > 600 and found["size"][1] > 100 and found["wide"]
+
+
+PHONE = r"""
+<script>
+const frame = document.createElement("iframe");
+frame.style.cssText = "width: 390px; height: 800px; border: 0";
+frame.src = "WHERE";
+frame.onload = () => {
+  const inside = frame.contentDocument, view = frame.contentWindow;
+  const linear = (value) => (value <= 10 ? value / 3295 : ((value / 255 + 0.055) / 1.055) ** 2.4);
+  const light = (text) => {
+    const [red, green, blue] = text.match(/[\d.]+/g).map(Number);
+    return 0.2126 * linear(red) + 0.7152 * linear(green) + 0.0722 * linear(blue);
+  };
+  const behind = (element) => {
+    for (let each = element; each; each = each.parentElement) {
+      const colour = view.getComputedStyle(each).backgroundColor;
+      if (!/, 0\)$/.test(colour)) return colour;
+    }
+    return "rgb(255, 255, 255)";
+  };
+  let least = 99;
+  for (const element of inside.querySelectorAll("h1, h2, p, td, th button, small, li, dt, dd, pre, figcaption")) {
+    const pair = [light(view.getComputedStyle(element).color), light(behind(element))];
+    least = Math.min(least, (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05));
+  }
+  const dark = view.matchMedia("(prefers-color-scheme: dark)").matches;
+  document.title = "probe " + JSON.stringify({ wide: inside.documentElement.scrollWidth, contrast: least, dark });
+};
+document.body.append(frame);
+</script>
+"""
+"""Shows a page in a frame as wide as a phone; finds its width, and the least contrast of a text with what is behind."""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt install chromium")
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_on_a_phone(report: Path, tmp_path: Path, dark: bool) -> None:
+    """At 390 pixels nothing is wider than the screen; by day and by night every text has a contrast of 4.5 or more."""
+    (tmp_path / "shown.html").write_text(report.read_text(encoding="utf-8"), encoding="utf-8")
+    outer = f"<!doctype html><html><body>{PHONE.replace('WHERE', (tmp_path / 'shown.html').as_uri())}</body></html>"
+    flags = ["--allow-file-access-from-files", *(["--blink-settings=preferredColorScheme=0"] * dark)]
+    found = in_browser(outer, tmp_path, flags)
+    assert found["wide"] <= 390 and found["contrast"] >= 4.5 and found["dark"] == dark
+
+
+def test_figures_say_what_they_show(report: Path) -> None:
+    """A sentence below each; the scenario stands once, above the tables, not in every picture."""
+    text = report.read_text(encoding="utf-8")
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", text)
+    assert len(captions) == 5 == len(set(captions)) and all(caption.endswith(".") for caption in captions)
+    assert len(re.findall("azure-conv at 2.5 requests/s", text)) <= 2  # the title of the page, and its heading
 
 
 def test_tables_in_text_csv_and_records():

@@ -104,8 +104,7 @@ def estimate(shape: ModelShape, gpu: Gpu, gpus: int, precision: str, shares: Sha
         "p2": 2.0 * compute * shape.layers * shape.heads * shape.head_dim,
     }
     own["p0"] = own["d0"] + read * weight * experts
-    memory = MEMORY_SHARE * n * gpu.memory_gib * GIB - weight * (always + experts) - 2 * CACHE_BYTES * head
-    kv_tokens = (memory - n * WORKSPACE_GIB * GIB) / (CACHE_BYTES * shape.kv_numbers_per_token)
+    kv_tokens = cache_tokens(shape, gpu, gpus, weight)
     if kv_tokens < 16:
         raise ValueError(
             f"{shape.name} in {precision} does not fit into {gpus} x {gpu.memory_gib:g} GiB: give more GPUs."
@@ -115,7 +114,15 @@ def estimate(shape: ModelShape, gpu: Gpu, gpus: int, precision: str, shares: Sha
         form = "experts"
         own |= {"e0": read * weight * experts, "e1": shape.experts_per_token / shape.experts, "h0": 0.0}
     name = f"estimated/{gpu.name}/{shape.name.lower()}/{precision}-tp{gpus}"
-    return Profile(name, form, own, 16.0 * (kv_tokens // 16), tensor_parallel=gpus)
+    return Profile(name, form, own, kv_tokens, tensor_parallel=gpus)
+
+
+def cache_tokens(shape: ModelShape, gpu: Gpu, gpus: int, weight_bytes: float) -> float:
+    """Tokens of the KV cache that ``gpus`` GPUs have beside the weights, whole blocks of 16; below 16: no room."""
+    head = shape.vocabulary * shape.hidden
+    weights = weight_bytes * (shape.weights - 2 * head) + 2 * CACHE_BYTES * head
+    memory = gpus * GIB * (MEMORY_SHARE * gpu.memory_gib - WORKSPACE_GIB) - weights
+    return 16.0 * (memory / (CACHE_BYTES * shape.kv_numbers_per_token) // 16)
 
 
 def _exchange_ms(shape: ModelShape, gpu: Gpu, gpus: int, shares: Shares) -> tuple[float, float]:

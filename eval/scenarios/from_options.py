@@ -44,6 +44,17 @@ DEFAULTS: dict[str, Any] = {
 }
 """The default scenario, that of the environment with longer runs; times in seconds."""
 
+LLAMA2: dict[str, Any] = {"profile": "h100-80gb_llama2-70b_tp4", "rate": 2.5, "goodput": [("e2el", 30.0)]}
+"""What the scenario `llama2-h100` changes: a model and a stack of 2023, the default before."""
+
+LLAMA2_CONTINUOUS: dict[str, Any] = {
+    "profile": "h100-80gb_llama2-70b_tp4",
+    "rate": 10.0,
+    "goodput": [("ttft", 2.0), ("tpot", 0.1)],
+    "max_batch": 256,
+}
+"""The same in the engine `continuous`."""
+
 MEMORY: dict[str, Any] = {
     "rate": 1.7,
     "profile": "a100-80gb_bloom-176b_tp8",
@@ -64,7 +75,12 @@ CONTINUOUS: dict[str, Any] = {
 }
 """What the engine `continuous` changes in the default scenario."""
 
-NAMED = {"default": DEFAULTS, "memory": DEFAULTS | MEMORY}
+NAMED: dict[str, dict[str, dict[str, Any]]] = {
+    "default": {"batch": DEFAULTS, "continuous": DEFAULTS | CONTINUOUS},
+    "llama2-h100": {"batch": DEFAULTS | LLAMA2, "continuous": DEFAULTS | LLAMA2_CONTINUOUS},
+    "memory": {"batch": DEFAULTS | MEMORY, "continuous": DEFAULTS | MEMORY | {"max_batch": 256}},
+}
+"""The named scenarios by engine; those of 2023 have the engine's own rules."""
 
 
 def scenario_from(options: argparse.Namespace) -> Scenario:
@@ -114,22 +130,22 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
 
 def _of_rules(options: argparse.Namespace, values: Mapping[str, Any]) -> dict[str, Any]:
     """Options that were not given and that the named rules of an engine set on the GPUs of the profile."""
-    if values["engine"] != "continuous" or options.rules is None:
+    if values["engine"] != "continuous" or values["rules"] == OWN:
         return {}
     gpus = [gpu_of(server.profile) for server in parse_servers(values["profile"])]
-    return {name: value for name, value in preset(options.rules, gpus).items() if getattr(options, name) is None}
+    return {name: value for name, value in preset(values["rules"], gpus).items() if getattr(options, name) is None}
 
 
 def _brought(options: argparse.Namespace, values: Mapping[str, Any]) -> dict[str, Any]:
     """Options that were not given and that the profile brings: the settings of the engine that it was fitted with.
 
-    Named rules win over those of the fit; its caps win over the defaults of the GPU.
+    Rules that were asked for win over those of the fit, which win over the rules of the scenario.
     """
     if values["engine"] != "continuous" or options.profile is None:
         return {}
-    ruled = RULES[options.rules or OWN]
+    asked = RULES[options.rules or OWN]
     found = engine_settings(values["profile"])
-    return {name: value for name, value in found.items() if name not in ruled and getattr(options, name) is None}
+    return {name: value for name, value in found.items() if name not in asked and getattr(options, name) is None}
 
 
 def warn_of_narrow_search(config: SimConfig) -> None:
@@ -157,9 +173,7 @@ def _check_engine(options: argparse.Namespace, engine: str) -> None:
 def _merged(options: argparse.Namespace) -> dict[str, Any]:
     """The options given, over the values of the named scenario that they do not replace."""
     given = {key: value for key, value in vars(options).items() if value is not None}
-    values = dict(NAMED[options.scenario])
-    if given.get("engine") == "continuous":
-        values |= CONTINUOUS if options.scenario == "default" else {"max_batch": CONTINUOUS["max_batch"]}
+    values = dict(NAMED[options.scenario][given.get("engine", "batch")])
     for group in (RATES, SIZES):
         if any(key in given for key in group):
             for key in group:

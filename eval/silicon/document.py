@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from llmsched.eval.silicon.closed_loop import EACH
 from llmsched.eval.silicon.experts import expert_share
 from llmsched.eval.silicon.fitting import OFFSET, STEPS, profile_of
+from llmsched.eval.silicon.memory import kv_tokens
 from llmsched.eval.silicon.results import RULES, UNLIMITED, FitResult
 from llmsched_env.atlas import SCHEMA
 
 NOT_INCLUDED = (
-    "KV capacity, number of sequences at most, and token budget of the server: the rows do not state them; network and "
-    "tokeniser only as the client's offset"
+    "KV capacity, number of sequences at most, and token budget of the server: the rows do not state them (kv_tokens is "
+    "estimated from the sizes of the model, null where they are not known); network and tokeniser only as the client's "
+    "offset"
 )
 CAVEATS = (
     "One mean of TTFT and one of TPOT a point; lengths, token budget and KV memory behind them are assumed",
@@ -37,7 +39,6 @@ def common(points: Path) -> dict[str, Any]:
         "source_sha256": hashlib.sha256(points.read_bytes()).hexdigest(),
         "errors_kind": "every point left out once, then simulated by coefficients fitted to the others; |error|",
         "noise_sigma": 0.0,
-        "kv_tokens": None,
         "engine_settings": {
             "admission": "prompt",
             "prefill": RULES.prefill,
@@ -68,6 +69,7 @@ def entry(result: FitResult) -> dict[str, Any]:
         "tensor_parallel": own.gpus,
         "measured_from": own.first_measured,
         "measured_to": own.last_measured,
+        "kv_tokens": kv_tokens(own.model, own.gpu, own.gpus, own.precision),
         "points": len(loops),
         "form": profile.form,
         "coefficients": {name: significant(value) for name, value in profile.coefficients.items()},

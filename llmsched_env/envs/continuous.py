@@ -8,6 +8,8 @@ from llmsched_env.envs.manual import filled
 from llmsched_env.envs.options import CONTINUOUS_DEFAULTS
 from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.envs.vector import LLMSchedVectorEnv
+from llmsched_env.options.presets import ruled
+from llmsched_env.options.table import OPTIONS
 
 
 class LLMSchedContinuousEnv(LLMSchedEnv):
@@ -58,9 +60,10 @@ class LLMSchedContinuousEnv(LLMSchedEnv):
     As in LLMSched-v0.
 
     ## Arguments
-    As in LLMSched-v0, with `engine="continuous"`, `rate=10.0`, `max_batch=256` and `slo={"ttft": 2000, "tpot": 100}` as
-    defaults, and `prefill`, `token_budget`, `admission` and `routing`.  Profiles of the form `batch-length` have no
-    iterations and are refused.
+    As in LLMSched-v0, with `engine="continuous"`, `rate=40.0`, `slo={"ttft": 1000, "tpot": 20}` and
+    `rules="vllm-0.32"` as defaults.  The rules set `prefill`, `scheduling`, `admission`, `watermark`, `prefix_cache`,
+    and by the GPU `max_batch` (1,024 on the default one) and `token_budget`; with `rules="own"` `max_batch` is 256.
+    Profiles of the form `batch-length` have no iterations and are refused.
 
     ```python
     >>> import gymnasium as gym
@@ -97,4 +100,7 @@ def continuous_options(options: dict[str, Any]) -> dict[str, Any]:
     """``options`` over the defaults of the engine `continuous`; another engine is refused."""
     if options.get("engine", "continuous") != "continuous":
         raise ValueError(f"engine={options['engine']!r} is not allowed here: make LLMSched-v0 for it.")
-    return {**CONTINUOUS_DEFAULTS, **options}
+    rules = options.get("rules", CONTINUOUS_DEFAULTS["rules"])
+    OPTIONS["rules"].check_argument(rules)
+    own = {name: value for name, value in CONTINUOUS_DEFAULTS.items() if name not in ruled(rules)}
+    return {**own, **options}

@@ -46,6 +46,11 @@ def sizes_of(gpus: list[str]) -> dict[str, Any]:
     return {name: min(sizes[name] for sizes in found) for name in SMALL}
 
 
+def ruled(rules: str) -> frozenset[str]:
+    """The options by name that a preset sets."""
+    return frozenset(RULES[rules]) | (frozenset(SMALL) if rules != OWN else frozenset())
+
+
 def preset(rules: str, gpus: list[str]) -> dict[str, Any]:
     """The options by name that a preset sets on servers with these GPUs."""
     return {**RULES[rules], **sizes_of(gpus)} if rules != OWN else {}

@@ -26,7 +26,10 @@ LISTS = ("slo", "slo_classes")
 def add_scenario_options(parser: argparse.ArgumentParser) -> None:
     """The options that say what is simulated; what is not given comes from the scenario."""
     first = parser.add_argument_group("scenario", "What is not given comes from the named scenario.")
-    about = "Named scenario: default, llama2-h100 (a stack of 2023) or memory (a large model whose weights leave little KV cache). (default: default)"
+    about = (
+        "Named scenario: default, llama2-h100 (a stack of 2023) or memory (a large model whose weights leave little KV "
+        "cache). (default: default)"
+    )
     first.add_argument("--scenario", type=choice(SCENARIOS), default="default", metavar=braces(SCENARIOS), help=about)
     groups: dict[str, Any] = {}
     exclusive: dict[str, Any] = {}

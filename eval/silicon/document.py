@@ -20,8 +20,7 @@ from llmsched_env.atlas import SCHEMA
 
 NOT_INCLUDED = (
     "KV capacity, number of sequences at most, and token budget of the server: the rows do not state them (kv_tokens is "
-    "estimated from the sizes of the model, null where they are not known); network and tokeniser only as the client's "
-    "offset"
+    "estimated from the model's sizes, null where they are not known); network and tokeniser only as the client's offset"
 )
 CAVEATS = (
     "One mean of TTFT and one of TPOT a point; lengths, token budget and KV memory behind them are assumed",

@@ -19,8 +19,9 @@ from llmsched.eval.silicon.results import RULES, UNLIMITED, FitResult
 from llmsched_env.atlas import SCHEMA
 
 NOT_INCLUDED = (
-    "KV capacity, number of sequences at most, and token budget of the server: the rows do not state them (kv_tokens is "
-    "estimated from the model's sizes, null where they are not known); network and tokeniser only as the client's offset"
+    "KV capacity, number of sequences at most, and token budget of the server: the rows do not state them (kv_tokens "
+    "is estimated from the sizes of the model, null where unknown); network and tokeniser only as the client's "
+    "offset"
 )
 CAVEATS = (
     "One mean of TTFT and one of TPOT a point; lengths, token budget and KV memory behind them are assumed",

@@ -10,6 +10,9 @@ from llmsched.eval.cli.options import parser_for
 from llmsched.eval.scenarios.from_options import RATES, SIZES, scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
 
+OF_2023 = ("--scenario", "llama2-h100")
+"""The scenario of experiments that bring their own cases: their published figures, and the networks, were made in it."""
+
 
 def scenario_of(*words: str) -> Scenario:
     """The scenario of these options, written as on the command line."""

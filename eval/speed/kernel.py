@@ -7,9 +7,8 @@ import time
 
 import numpy as np
 
-from llmsched.eval.cli.options import parser_for
-from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.eval.scenarios.variants import OF_2023, scenario_of
 from llmsched.eval.speed.python_loop import PythonLoop
 from llmsched.eval.speed.table import SpeedRow
 from llmsched.policies import Bound, parse
@@ -19,7 +18,7 @@ from llmsched_env.workload import Workload
 
 PAPER_POLICIES = ("static", "dynamic", "multibin", "multibin-fixed")
 LOADS = {"default load": 2.5, "overload": 10.0}
-"""Requests/s on the four servers of the default scenario."""
+"""Requests/s on the four servers of the scenario llama2-h100."""
 
 PYTHON_BATCH = 8
 PYTHON_REQUESTS = 100_000
@@ -37,9 +36,9 @@ FLATNESS = (10_000, 1_000_000)
 """Numbers of requests between which the cost of one should not change."""
 
 
-def default_scenario(*words: str) -> Scenario:
-    """The default scenario of `compare`, or that of the options ``words``."""
-    return scenario_from(parser_for("bench.py", "").read(list(words)))
+def bench_scenario(*words: str) -> Scenario:
+    """The scenario llama2-h100, with the options ``words``: figures of one kind over the years."""
+    return scenario_of(*OF_2023, *words)
 
 
 def with_requests(scenario: Scenario, requests: int) -> Workload:
@@ -88,7 +87,7 @@ def measure(requests: int, repeats: int) -> list[SpeedRow]:
     """Every paper scheduler at both loads."""
     rows = []
     for load, rate in LOADS.items():
-        scenario = default_scenario().at_rate(rate)
+        scenario = bench_scenario().at_rate(rate)
         check_python(scenario, with_requests(scenario, CHECKED).draw(0))
         python = python_rate(scenario, with_requests(scenario, min(requests, PYTHON_REQUESTS)).draw(0), repeats)
         anchor = f"plain-Python loop, {load}"
@@ -105,13 +104,13 @@ def measure_continuous(requests: int, repeats: int) -> list[SpeedRow]:
     """The engine `continuous` at two loads, and its cost per request at two lengths of the run."""
     rows = []
     for load, rate in CONTINUOUS_RATES.items():
-        scenario = default_scenario("--engine", "continuous").at_rate(rate)
+        scenario = bench_scenario("--engine", "continuous").at_rate(rate)
         drawn = with_requests(scenario, requests).draw(0)
         for name, what in CONTINUOUS:
             best, size = kernel_rate(scenario, drawn, parse(name), repeats)
             note = f"{what}; mean iteration {size:.1f} sequences"
             rows.append(SpeedRow("continuous", f"{name}, {load}", best, "requests/s", note=note))
-    scenario = default_scenario("--engine", "continuous")
+    scenario = bench_scenario("--engine", "continuous")
     for count in FLATNESS:
         best, _ = kernel_rate(scenario, with_requests(scenario, count).draw(0), parse("sarathi"), repeats)
         rows.append(SpeedRow("continuous", f"sarathi, {count:,} requests", best, "requests/s"))

@@ -10,7 +10,7 @@ import sys
 import time
 
 from llmsched.eval.runs.machine import ROOT
-from llmsched.eval.speed.kernel import default_scenario, with_requests
+from llmsched.eval.speed.kernel import bench_scenario, with_requests
 from llmsched.eval.speed.table import SpeedRow
 from llmsched.policies import parse
 from llmsched_env.simulation.metrics import Accumulator
@@ -26,7 +26,7 @@ def stream(requests: int, chunk: int = 100_000) -> dict[str, float]:
 
     Call it in a fresh process, whose peak memory it reports.
     """
-    scenario, bound = default_scenario(), parse(STREAM_POLICY)
+    scenario, bound = bench_scenario(), parse(STREAM_POLICY)
     ready, workload = bound.ready(scenario.config), with_requests(scenario, requests)
     for part in simulate_stream(ready.config, with_requests(scenario, 1000).chunks(1), ready.decide, **ready.options):
         Accumulator().add(part)  # compiles the kernels that are not in the cache

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from llmsched.eval import bench
-from llmsched.eval.speed.kernel import LOADS, PAPER_POLICIES, check_python, default_scenario, with_requests
+from llmsched.eval.speed.kernel import LOADS, PAPER_POLICIES, bench_scenario, check_python, with_requests
 from llmsched.eval.speed.python_loop import PythonLoop
 from llmsched.policies import parse
 from llmsched_env.config import Queueing, Server, SimConfig
@@ -99,7 +99,7 @@ def test_another_batch_does_not_agree() -> None:
 @pytest.mark.parametrize("rate", LOADS.values(), ids=LOADS.keys())
 def test_the_plain_python_loop_of_the_benchmark_agrees(rate: float) -> None:
     """An event loop of a hundred lines, written for speed alone, gives every stamp of the kernel to 1e-9."""
-    scenario = default_scenario().at_rate(rate)
+    scenario = bench_scenario().at_rate(rate)
     requests = with_requests(scenario, 5000).draw(3)
     check_python(scenario, requests)
     longer = dataclasses.replace(requests, output_tokens=requests.output_tokens + 1)
@@ -109,7 +109,7 @@ def test_the_plain_python_loop_of_the_benchmark_agrees(rate: float) -> None:
 
 def test_the_plain_python_loop_refuses_what_it_cannot_do() -> None:
     """It has has no preemption and knows one latency form: it says so, and nothing is timed."""
-    scenario = default_scenario()
+    scenario = bench_scenario()
     requests = with_requests(scenario, 500).draw(0)
     small = dataclasses.replace(scenario.config, servers=(Server(scenario.config.servers[0].profile, 3000.0),))
     with pytest.raises(ValueError, match="has no preemption"):

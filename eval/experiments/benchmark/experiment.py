@@ -38,7 +38,7 @@ from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.tune import CAPACITY_ATTAINMENT, REFERENCE, VALIDATED, VALIDATION_SEEDS, capacity, resolve
 from llmsched.eval.scenarios.describing import targets_ms
 from llmsched.eval.scenarios.scenario import Scenario
-from llmsched.eval.scenarios.variants import scenario_of
+from llmsched.eval.scenarios.variants import OF_2023, scenario_of
 from llmsched.policies import Bound, parse, parse_list
 from llmsched_env.config import SLO
 from llmsched_env.files.showing import visible
@@ -91,7 +91,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "NEW profile": ("--profile", "a100-80gb_llama2-70b_tp8"),
     "NEW workload": ("--workload", "mooncake-conv"),
 }
-"""The default scenario with changes; the last two were never trained on.  The E2E target fits the case (targets)."""
+"""The scenario llama2-h100 with changes; the last two were never trained on.  The E2E target fits the case (targets)."""
 
 CASES_CONTINUOUS = CASES | {
     "mooncake-conv": ("--workload", "mooncake-conv"),
@@ -165,7 +165,16 @@ def cases_of(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
 
 def case_of(name: str, words: tuple[str, ...], session: Session) -> Case:
     """The case, with targets that fit its hardware, and its unit of load."""
-    sized = ("--rate", "1", "--requests", str(session.options.requests), "--engine", session.options.engine, *words)
+    sized = (
+        *OF_2023,
+        "--rate",
+        "1",
+        "--requests",
+        str(session.options.requests),
+        "--engine",
+        session.options.engine,
+        *words,
+    )
     probe = scenario_of(*sized)
     profile = probe.config.servers[0].profile
     if session.options.engine == "batch":
@@ -187,7 +196,7 @@ def contest_of(options: argparse.Namespace) -> Contest:
             f"--warmup {options.warmup:g} and --cooldown {options.cooldown:g} leave too little: give shares whose sum "
             f"is at most {1 - LEAST_SCORED:g}."
         )
-    on_trial = networks(options.challenger, scenario_of("--engine", options.engine).config)
+    on_trial = networks(options.challenger, scenario_of(*OF_2023, "--engine", options.engine).config)
     others = options.rivals
     if others is None:
         others = OTHERS if options.engine == "batch" else OTHERS_CONTINUOUS

@@ -24,7 +24,7 @@ from llmsched.eval.report.text import fold
 from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.tune import REFERENCE, capacity
 from llmsched.eval.scenarios.scenario import Scenario
-from llmsched.eval.scenarios.variants import scenario_of
+from llmsched.eval.scenarios.variants import OF_2023, scenario_of
 from llmsched.policies import Bound, parse, parse_list
 
 HEURISTICS = (
@@ -87,7 +87,7 @@ def scenarios_of(session: Session) -> list[tuple[str, float, Scenario]]:
     for name in names:
         if name not in CASES:
             raise ValueError(f"--cases: {name!r} is not known. Choose from {'; '.join(CASES)}.")
-        plain = scenario_of("--rate", "1", "--requests", str(UNIT_REQUESTS), *CASES[name])
+        plain = scenario_of(*OF_2023, "--rate", "1", "--requests", str(UNIT_REQUESTS), *CASES[name])
         start = 0.5 * len(plain.config.servers)
         unit = capacity(parse(REFERENCE), plain.at_rate(start), session.crew).rate
         for load in options.loads:

@@ -18,7 +18,7 @@ from llmsched.eval.experiments.theory.runs import (
 from llmsched.eval.figures.charts import ChartLine, Panel, draw_lines
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import interval
-from llmsched.eval.scenarios.variants import scenario_of
+from llmsched.eval.scenarios.variants import OF_2023, scenario_of
 
 HONEST = "h100-80gb_llama2-70b_tp4"
 """A measured profile, which charges prompts."""
@@ -78,12 +78,12 @@ def saturated_gains(session: Session, predictors: Sequence[str]) -> list[dict]:
 
 
 def loaded_attainments(session: Session, predictors: Sequence[str]) -> list[dict]:
-    """By predictor: SLO attainment of the policies of LOADED in the default scenario."""
+    """By predictor: SLO attainment of the policies of LOADED in the scenario llama2-h100."""
     requests = min(LOADED_REQUESTS, session.options.requests)
     systems = [
         TheoryRun(
             policy,
-            scenario_of("--predictor", predictor, "--requests", str(requests)),
+            scenario_of(*OF_2023, "--predictor", predictor, "--requests", str(requests)),
             {"part": "loaded", "predictor": predictor},
         )
         for predictor in predictors

@@ -11,7 +11,7 @@ from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.runner import Cell
 from llmsched.eval.scenarios.scenario import Scenario
-from llmsched.eval.scenarios.variants import scenario_of
+from llmsched.eval.scenarios.variants import OF_2023, scenario_of
 from llmsched.policies import parse
 
 Step = tuple[list[Table], dict[str, Callable]]
@@ -45,7 +45,7 @@ def saturated_scenario(
 ) -> Scenario:
     """One server, all requests waiting from the start."""
     words = ("--workload", workload, "--profile", profile, "--predictor", predictor, "--bins", str(bins))
-    return scenario_of(*SATURATED, *words, "--requests", str(requests), "--max-batch", str(batch))
+    return scenario_of(*OF_2023, *SATURATED, *words, "--requests", str(requests), "--max-batch", str(batch))
 
 
 def run_systems(session: Session, systems: Sequence[TheoryRun], label: str) -> list[list[Outcome]]:

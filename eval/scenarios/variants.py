@@ -11,7 +11,7 @@ from llmsched.eval.scenarios.from_options import RATES, SIZES, scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
 
 OF_2023 = ("--scenario", "llama2-h100")
-"""The scenario of experiments that bring their own cases: their published figures, and the networks, were made in it."""
+"""The scenario of experiments that bring their own cases; the networks were trained in it."""
 
 
 def scenario_of(*words: str) -> Scenario:

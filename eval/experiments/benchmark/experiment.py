@@ -91,7 +91,7 @@ CASES: dict[str, tuple[str, ...]] = {
     "NEW profile": ("--profile", "a100-80gb_llama2-70b_tp8"),
     "NEW workload": ("--workload", "mooncake-conv"),
 }
-"""The scenario llama2-h100 with changes; the last two were never trained on.  The E2E target fits the case (targets)."""
+"""The scenario llama2-h100 with changes; the last two were never trained on.  The E2E target fits the case."""
 
 CASES_CONTINUOUS = CASES | {
     "mooncake-conv": ("--workload", "mooncake-conv"),

@@ -21,6 +21,7 @@ from llmsched.eval.cli.findings import Drawings, Findings
 from llmsched.eval.cli.frame import Experiment, Session
 from llmsched.eval.cli.options import add_price
 from llmsched.eval.cli.progress import Progress
+from llmsched.eval.experiments.overload import arrival_rates, overload_notes
 from llmsched.eval.figures.comparison import ComparisonData, comparison_drawings
 from llmsched.eval.report.artefacts import ResultsFile
 from llmsched.eval.report.cost import cost_line, cost_table, costs
@@ -229,6 +230,9 @@ def find(session: Session) -> Findings:
         session.notes.append(f"Interrupted: {interrupted} and are shown.")
     if results is not None:
         results.finish(comparison.done, comparison.labels)
+    if not interrupted:
+        rates = arrival_rates(comparison.scenario, comparison.seeds)
+        session.notes += overload_notes(comparison.entrants, comparison.done, rates, session.crew)
     gpus, price = comparison.scenario.gpus, options.price
     summaries = [summary | costs(summary, gpus, price) for summary in comparison.summaries()]
     tables = [*policy_tables(summaries), price_table(summaries)] + (

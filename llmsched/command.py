@@ -28,6 +28,7 @@ COMMANDS = {  # words: (module with a function main, one line of help, what has 
     ),
     "atlas": ("llmsched.eval.atlas", "fit profiles to measured closed loops of H100 to GB200", ""),
     "benchmark": ("llmsched.eval.benchmark", "judge a trained scheduler against the heuristics", ""),
+    "returns": ("llmsched.eval.returns", "what every heuristic earns in an environment, and the score made of it", ""),
     "decisions": ("llmsched.eval.decisions", "draw what a policy decides, by what it sees", ""),
     "optimum": ("llmsched.eval.optimum", "how far every scheduler is from the computed optimum of a small system", ""),
     "hindsight": ("llmsched.eval.hindsight", "a plan searched in hindsight, against the schedulers", ""),

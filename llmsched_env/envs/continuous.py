@@ -60,14 +60,14 @@ class LLMSchedContinuousEnv(LLMSchedEnv):
     As in LLMSched-v0.
 
     ## Arguments
-    As in LLMSched-v0, with `engine="continuous"`, `rate=40.0`, `slo={"ttft": 1000, "tpot": 20}` and
-    `rules="vllm-0.32"` as defaults.  The rules set `prefill`, `scheduling`, `admission`, `watermark`, `prefix_cache`,
+    As in LLMSched-v0, with `engine="continuous"`, `rate=45.0`, `requests=2000`, `slo={"ttft": 1000, "tpot": 20}`
+    and `rules="vllm-0.32"` as defaults.  The rules set `prefill`, `scheduling`, `admission`, `watermark`, `prefix_cache`,
     and by the GPU `max_batch` (1,024 on the default one) and `token_budget`; with `rules="own"` `max_batch` is 256.
     Profiles of the form `batch-length` have no iterations and are refused.
 
     ```python
     >>> import gymnasium as gym
-    >>> env = gym.make("llmsched_env:LLMSchedContinuous-v0", servers=2, rate=4.0)
+    >>> env = gym.make("llmsched_env:LLMSchedContinuous-v0", servers=2, rate=4.0, requests=500)
     >>> observation, info = env.reset(seed=1)
     >>> terminated = truncated = False
     >>> while not (terminated or truncated):

@@ -105,9 +105,11 @@ class Option:
 
     def default_in(self, engine: str, *, flag: bool = False) -> Any:
         """The default in an engine, of the environments or of the command line (``flag``)."""
-        if engine == "continuous" and self.continuous_default is not SAME:
-            return self.continuous_default
-        return self.flag_default if flag and self.flag_default is not SAME else self.default
+        if flag and self.flag_default is not SAME:
+            return self.flag_default
+        return (
+            self.continuous_default if engine == "continuous" and self.continuous_default is not SAME else self.default
+        )
 
     def from_flag(self, value: Any) -> Any:
         """A value of the command line in ``unit``."""

@@ -27,7 +27,7 @@ SEEDS = (0, 1)
 STEPS = 50
 
 LLAMA2 = {"profile": "h100-80gb_llama2-70b_tp4", "rate": 2.5, "slo": {"e2el": 30_000}}
-LLAMA2_CONTINUOUS = LLAMA2 | {"rate": 10.0, "slo": {"ttft": 2000, "tpot": 100}, "rules": "own"}
+LLAMA2_CONTINUOUS = LLAMA2 | {"requests": 500, "rate": 10.0, "slo": {"ttft": 2000, "tpot": 100}, "rules": "own"}
 """What the defaults were when the cases below were written: what is chosen here stays as it is."""
 
 CASES: dict[str, dict[str, dict[str, Any]]] = {

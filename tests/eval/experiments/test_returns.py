@@ -1,0 +1,46 @@
+"""Returns of agents in an environment: what is paid is what a compiled run reports, and the score's two fixed points."""
+
+import numpy as np
+import pytest
+from gymnasium.utils.seeding import np_random
+
+from llmsched.eval.experiments import returns
+from llmsched.policies import parse
+from llmsched_env.envs.episodes import Episodes
+from llmsched_env.envs.options import parse_options
+from llmsched_env.simulation.metrics import summarize
+from llmsched_env.simulation.simulator import simulate
+
+ID = "LLMSched-v0"
+
+
+@pytest.mark.parametrize("name", ["multibin", "static"])
+def test_an_episode_pays_the_misses_and_the_latency_of_a_compiled_run(name: str) -> None:
+    """The same requests under the same policy, once step by step and once in one call."""
+    options, seed = parse_options({}), 5
+    ready = parse(name).ready(options.simulation())
+    requests = Episodes(options).draw(np_random(seed)[0])
+    found = summarize(simulate(ready.config, requests, ready.decide, **ready.options))
+    env, play = returns.player(ID, parse(name))
+    earned, missed, mean_s = play(env, seed)
+    assert missed == pytest.approx(1.0 - found["slo_attainment"], abs=1e-12)
+    client_s = ready.config.client_offset_s  # what a client sees later; the environment counts time in the system
+    assert mean_s == pytest.approx(found["mean_e2el_ms"] / 1000.0 - client_s, rel=1e-9)
+    assert earned == pytest.approx(-missed - 0.01 * mean_s, rel=1e-9)
+
+
+def test_random_actions_score_0_and_the_best_heuristic_1() -> None:
+    """By definition, and in between what lies in between."""
+    chance, best = np.array([-0.3, -0.1]), np.array([-0.1, -0.05])
+    assert returns.score(chance, chance, best).mean == pytest.approx(0.0)
+    assert returns.score(best, chance, best).mean == pytest.approx(1.0)
+    assert returns.score((chance + best) / 2, chance, best).mean == pytest.approx(0.5)
+
+
+def test_the_command_ranks_by_return(capsys: pytest.CaptureFixture[str]) -> None:
+    """The best heuristic is named, `network` is no heuristic, random actions play too."""
+    code = returns.EXPERIMENT.main(["--policies", "static,longest-queue,network", "--seeds", "6"])
+    out = capsys.readouterr().out
+    rows = [line.split("  ")[0] for line in out.splitlines() if "±" in line and not line.startswith("weights")]
+    assert code == 0 and set(rows) == {"static", "longest-queue", "network", returns.RANDOM}
+    assert "1 is longest-queue" in " ".join(out.split())

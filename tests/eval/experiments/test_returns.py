@@ -1,4 +1,4 @@
-"""Returns of agents in an environment: what is paid is what a compiled run reports, and the score's two fixed points."""
+"""Returns of agents: what is paid is what a compiled run reports, and the two fixed points of the score."""
 
 import numpy as np
 import pytest

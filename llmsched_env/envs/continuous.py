@@ -62,7 +62,8 @@ class LLMSchedContinuousEnv(LLMSchedEnv):
     ## Arguments
     As in LLMSched-v0, with `engine="continuous"`, `rate=45.0`, `requests=2000`, `slo={"ttft": 1000, "tpot": 20}`
     and `rules="vllm-0.32"` as defaults.  The rules set `prefill`, `scheduling`, `admission`, `watermark`,
-    `prefix_cache`, and by the GPU `max_batch` (1,024 on the default one) and `token_budget`; with `rules="own"` `max_batch` is 256.
+    `prefix_cache`, and by the GPU `max_batch` (1,024 on the default one) and `token_budget`; with `rules="own"`
+    `max_batch` is 256.
     Profiles of the form `batch-length` have no iterations and are refused.
 
     ```python

@@ -19,7 +19,7 @@ from llmsched_env.envs.continuous import LLMSchedContinuousEnv
 from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.simulator import simulate
-from tests.envs.env_tools import box_of
+from tests.envs.env_tools import LLAMA2_CONTINUOUS, box_of
 from tests.envs.test_env_policies import A100, H100, compare, draw, drive
 
 ID = "LLMSchedContinuous-v0"
@@ -165,14 +165,14 @@ def test_lane_equals_scalar(threads: int, more: dict) -> None:
 
 def test_gymnasium_checks_it_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
     """Gymnasium's own checker, and the observation's names and bounds."""
-    env = gym.make(ID, requests=30)
+    env = gym.make(ID, requests=30, prefix_cache="off")
     check_env(env.unwrapped, skip_render_check=True)
     assert [str(w.message) for w in recwarn] == []
     assert isinstance(env.unwrapped, LLMSchedContinuousEnv)
     names_ = [*observation.names(4), *(name for name, *_ in env.unwrapped._lanes.engine.entries)]
     assert len(names_) == box_of(env).shape[0] == 24 + 13 * 5 and len(set(names_)) == len(names_)
     assert names_[-4:] == ["running", "decoding", "kv_used", "prefill_left"]
-    cached = gym.make(ID, requests=30, prefix_cache="on")
+    cached = gym.make(ID, requests=30)  # the rules of vLLM have the cache on
     check_env(cached.unwrapped, skip_render_check=True)
     assert box_of(cached).shape[0] == len(names_) + len(env.unwrapped._lanes.engine.cache_entries) == len(names_) + 3
 
@@ -194,7 +194,7 @@ def test_the_prefix_cache_is_seen() -> None:
 
 def test_the_running_set_is_seen_and_the_return_is_what_was_promised() -> None:
     """The last four entries move, everything stays in bounds, and misses add up to 1 - attainment."""
-    env = gym.make(ID, requests=300, rate=14.0, reward={"holding": 0.0})
+    env = gym.make(ID, **{**LLAMA2_CONTINUOUS, "requests": 300, "rate": 14.0}, reward={"holding": 0.0})
     image, _ = env.reset(seed=3)
     seen, total, over = [image], 0.0, False
     while not over:

@@ -18,9 +18,16 @@ from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.envs.vector import LLMSchedVectorEnv
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.simulator import simulate
-from tests.envs.env_tools import valid_action
+from tests.envs.env_tools import LLAMA2, valid_action
 
-LATE: dict[str, Any] = {"overdue_factor": 2.0, "servers": 1, "rate": 5.0, "requests": 300, "slo": {"e2el": 20_000}}
+LATE: dict[str, Any] = {
+    **LLAMA2,
+    "overdue_factor": 2.0,
+    "servers": 1,
+    "rate": 5.0,
+    "requests": 300,
+    "slo": {"e2el": 20_000},
+}
 
 
 def mine(record: Any) -> tuple[int, int]:

@@ -23,7 +23,7 @@ from llmsched_env.envs.render.scene import WINDOW_S, Scene, scene_at
 from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.envs.vector import LLMSchedVectorEnv
 from llmsched_env.requests import Requests
-from tests.envs.env_tools import CASES, options_of, rollout, valid_action
+from tests.envs.env_tools import CASES, LLAMA2, options_of, rollout, valid_action
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,7 +100,7 @@ def test_true_lengths_of_running_requests_do_not_show() -> None:
     """Two runs that differ only in outputs that are still being generated look alike."""
     n, frames = 40, []
     for output in (np.full(n, 400), np.arange(n) + 300):
-        env = LLMSchedEnv("rgb_array", requests=n, bins=(0, 64, 256), servers=3)
+        env = LLMSchedEnv("rgb_array", **LLAMA2, requests=n, bins=(0, 64, 256), servers=3)
         own = Requests.checked(0.2 * np.arange(n), np.full(n, 100), output, np.arange(1, n + 1) * 7)
         env.reset(seed=0, options={"requests": own})
         for action in ((3, 2), (3, 3), *[(3, 0)] * 20):

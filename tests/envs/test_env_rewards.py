@@ -18,7 +18,7 @@ from llmsched_env.requests import Requests
 from llmsched_env.simulation.metrics import meets_slo, summarize
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.simulator import finish_rows
-from tests.envs.env_tools import CASES, options_of, own_requests, rollout, valid_action
+from tests.envs.env_tools import CASES, LLAMA2, options_of, own_requests, rollout, valid_action
 
 WEIGHTS = {"miss": 2.0, "holding": 0.5, "tardiness": 0.25}
 TBT = {"tbt_s": 0.06}
@@ -103,7 +103,7 @@ def test_the_cases_have_corners() -> None:
 
 def test_mean_latency_is_the_holding_cost() -> None:
     """Little's law in the names that users see: the return at weight 1 is minus the mean E2E latency."""
-    env = LLMSchedEnv(requests=100, reward={"miss": 0.0, "holding": 1.0})
+    env = LLMSchedEnv(**LLAMA2, requests=100, reward={"miss": 0.0, "holding": 1.0})
     steps = rollout(env, 0)
     summary = summarize(records_of(env))
     assert math.fsum(step[1] for step in steps) == pytest.approx(-summary["mean_e2el_ms"] / 1000.0, rel=1e-9)
@@ -112,7 +112,7 @@ def test_mean_latency_is_the_holding_cost() -> None:
 
 def test_default_weights() -> None:
     """Return = - share of misses - 0.01 x mean latency in s."""
-    env = LLMSchedEnv(requests=100, slo={"e2el": 8000})
+    env = LLMSchedEnv(**{**LLAMA2, "slo": {"e2el": 8000}}, requests=100)
     steps = rollout(env, 0)
     metrics = steps[-1][4]["episode_metrics"]
     expected = -(1.0 - metrics["slo_attainment"]) - 0.01 * metrics["mean_e2e_s"]
@@ -122,7 +122,7 @@ def test_default_weights() -> None:
 
 def test_two_classes_of_requests() -> None:
     """Each request is held to the targets of its own class."""
-    base = LLMSchedEnv().config
+    base = LLMSchedEnv(**LLAMA2).config
     slos = (SLO(e2e_s=10.0, share=0.5), SLO(ttft_s=1.0, tpot_s=0.045, share=0.5, name="fast"))
     own = own_requests(200)
     own = dataclasses.replace(own, slo_class=(np.arange(200) % 2).astype(np.int8))
@@ -143,7 +143,7 @@ def test_two_classes_of_requests() -> None:
 def test_a_miss_is_charged_when_the_deadline_passes() -> None:
     """Requests that no server takes for 20 s: nothing before their deadline of 5 s, all of it after."""
     own = Requests.checked([1.0, 1.5, 21.0, 40.0], [10] * 4, [5] * 4)
-    env = LLMSchedEnv(requests=4, bins=1, servers=1, slo={"e2el": 5000})
+    env = LLMSchedEnv(**{**LLAMA2, "slo": {"e2el": 5000}}, requests=4, bins=1, servers=1)
     env.reset(options={"requests": own})
     _, _, _, _, info = env.step((1, 0))
     assert info["time_s"] == 1.5 and info["reward_terms"] == {"miss": 0.0, "holding": -0.5 / 4, "tardiness": 0.0}
@@ -164,7 +164,12 @@ def test_truncation_at_a_time(slo: dict[str, float], kv_tokens: float | None) ->
     """At `duration_s`: truncated, not terminated; charged is what is due by then; metrics as of a cut-off run."""
     for seed in range(6):
         env = LLMSchedEnv(
-            requests=None, duration_s=30.0, rate=6.0, servers=2, slo=slo, kv_tokens=kv_tokens, controller=TBT
+            **{**LLAMA2, "rate": 6.0, "slo": slo},
+            requests=None,
+            duration_s=30.0,
+            servers=2,
+            kv_tokens=kv_tokens,
+            controller=TBT,
         )
         steps = rollout(env, seed)
         info, result = steps[-1][4], records_of(env)

@@ -20,7 +20,7 @@ from llmsched_env.profiles import load_profile
 from llmsched_env.simulation.metrics import summarize
 from llmsched_env.simulation.simulator import simulate
 from llmsched_env.workload.workload import Workload
-from tests.envs.env_tools import assert_equal, rollout
+from tests.envs.env_tools import LLAMA2, LLAMA2_CONTINUOUS, assert_equal, rollout
 
 SCALAR = {"batch": LLMSchedEnv, "continuous": LLMSchedContinuousEnv}
 VECTOR = {"batch": LLMSchedVectorEnv, "continuous": LLMSchedContinuousVectorEnv}
@@ -48,7 +48,8 @@ CASES = [(engine, name) for engine in SCALAR for name in (*OPTIONS, *ONLY[engine
 
 def options_of(engine: str, name: str) -> dict[str, Any]:
     """Options of an episode that is far from over when it is cut off."""
-    return {"rate": 6.0, "servers": 2, **(OPTIONS | ONLY[engine])[name]}
+    base = LLAMA2 if engine == "batch" else LLAMA2_CONTINUOUS
+    return {**base, "rate": 6.0, "servers": 2, **(OPTIONS | ONLY[engine])[name]}
 
 
 def met(row: Any, slo: SLO, now: float) -> bool:

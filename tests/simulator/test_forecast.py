@@ -9,7 +9,7 @@ import pytest
 
 from llmsched_env.core.layout import WAITING
 from llmsched_env.envs.scalar import LLMSchedEnv
-from tests.envs.env_tools import valid_action
+from tests.envs.env_tools import LLAMA2, valid_action
 from tests.oracles import batch as reference
 
 
@@ -79,7 +79,7 @@ def check_head(env: LLMSchedEnv, taken: list[Any], k: int) -> None:
         assert record["slack"][k] == np.inf
 
 
-OPTIONS: dict[str, dict[str, Any]] = {
+_OPTIONS: dict[str, dict[str, Any]] = {
     "default": {"rate": 8.0},
     "unlike servers": {"profile": "h100-80gb_llama2-70b_tp4:1,a100-80gb_llama2-70b_tp4:2", "rate": 8.0},
     "tiny memory": {"kv_tokens": 4000, "rate": 1.0},
@@ -94,6 +94,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "many bins": {"bins": (0, *range(20, 330, 10)), "rate": 8.0},
 }
+OPTIONS = {name: {**LLAMA2, **own} for name, own in _OPTIONS.items()}
 
 
 @pytest.mark.parametrize("name", OPTIONS)

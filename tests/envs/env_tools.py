@@ -22,7 +22,7 @@ def own_requests(n: int = 120, seed: int = 7, gap_s: float = 0.4) -> Requests:
 
 
 LLAMA2: dict[str, Any] = {"profile": "h100-80gb_llama2-70b_tp4", "rate": 2.5, "slo": {"e2el": 30_000}}
-LLAMA2_CONTINUOUS = LLAMA2 | {"requests": 500, "rate": 10.0, "slo": {"ttft": 2000, "tpot": 100}, "rules": "own"}
+LLAMA2_CONTINUOUS = LLAMA2 | {"rate": 10.0, "slo": {"ttft": 2000, "tpot": 100}, "rules": "own"}
 """The scenario llama2-h100: the loads and targets below have their corners there, and clients see tokens at once."""
 
 UNLIKE = "h100-80gb_llama2-70b_tp4:1,a100-80gb_llama2-70b_tp4:2,synthetic:1"

@@ -18,6 +18,7 @@ if "LLMSched-v0" not in registry:
         id="LLMSched-v0",
         entry_point="llmsched_env.envs.scalar:LLMSchedEnv",
         vector_entry_point="llmsched_env.envs.vector:LLMSchedVectorEnv",
+        reward_threshold=-0.053,  # of longest-queue, the best heuristic: docs/results/returns.md
     )
 
 if "LLMSchedContinuous-v0" not in registry:
@@ -25,6 +26,7 @@ if "LLMSchedContinuous-v0" not in registry:
         id="LLMSchedContinuous-v0",
         entry_point="llmsched_env.envs.continuous:LLMSchedContinuousEnv",
         vector_entry_point="llmsched_env.envs.continuous:LLMSchedContinuousVectorEnv",
+        reward_threshold=-0.1326,  # of sjf: docs/results/returns.md
     )
 
 if "LLMSchedSmall-v0" not in registry:

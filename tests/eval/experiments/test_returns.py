@@ -1,5 +1,9 @@
 """Returns of agents: what is paid is what a compiled run reports, and the two fixed points of the score."""
 
+import re
+from pathlib import Path
+
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.utils.seeding import np_random
@@ -44,3 +48,14 @@ def test_the_command_ranks_by_return(capsys: pytest.CaptureFixture[str]) -> None
     rows = [line.split("  ")[0] for line in out.splitlines() if "±" in line and not line.startswith("weights")]
     assert code == 0 and set(rows) == {"static", "longest-queue", "network", returns.RANDOM}
     assert "1 is longest-queue" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("env_id", returns.AGENTS)
+def test_the_threshold_of_an_id_is_the_published_return_of_its_best_heuristic(env_id: str) -> None:
+    """As docs/results/returns.md shows it, which is made again by its command."""
+    page = (Path(__file__).parents[3] / "docs" / "results" / "returns.md").read_text(encoding="utf-8")
+    table = page.split(f"\n## {env_id}\n")[1].split("-->")[1]
+    best = re.search(r"1 is ([a-z-]+), the best heuristic", " ".join(table.split()))
+    assert best is not None
+    row = re.search(rf"^{best[1]} +(-?[0-9.]+) ±", table, re.MULTILINE)
+    assert row is not None and gym.spec(env_id).reward_threshold == float(row[1])

@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from llmsched_env.config import SLO
+from llmsched_env.config import SLO, SimConfig
 from llmsched_env.options.declaration import Option
+from llmsched_env.options.presets import preset
 from llmsched_env.options.table import OPTIONS
+from llmsched_env.servers import gpu_of
 
 if TYPE_CHECKING:
     from llmsched.eval.scenarios.scenario import Scenario
@@ -103,7 +105,14 @@ def _said(option: Option, scenario: Scenario) -> str:
     if option.full_name == "controller tbt_s" and scenario.tune_tbt:
         return f"{option.words} auto"
     value = held(option, scenario)
-    return option.said(value) if value != option.default_in(config.engine) else ""
+    return option.said(value) if value != _default(option, config) else ""
+
+
+def _default(option: Option, config: SimConfig) -> Any:
+    """The default on the servers of ``config``: that of the rules which its engine has by default, if they set one."""
+    gpus = [gpu_of(server.profile) for server in config.servers]
+    ruled = preset(OPTIONS["rules"].default_in(config.engine), gpus)
+    return ruled.get(option.full_name, option.default_in(config.engine))
 
 
 def _finite(value: Any) -> Any:

@@ -15,7 +15,7 @@ from llmsched.eval.scenarios.scenario import Scenario
 from llmsched_env.config import Continuous, Controller, Queueing, SimConfig
 from llmsched_env.files.showing import visible
 from llmsched_env.options.declaration import Option
-from llmsched_env.options.presets import OWN, RULES, preset
+from llmsched_env.options.presets import OWN, RULES, against_cache, preset
 from llmsched_env.options.table import settings
 from llmsched_env.servers import gpu_of, parse_servers
 from llmsched_env.workload.bins import bin_edges
@@ -90,7 +90,7 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
     """
     values = _merged(options)
     brought = _brought(options, values)
-    values |= _of_rules(options, values) | brought
+    values |= _of_rules(options, values, brought) | brought
     classes = values.get("slo_classes") or [slo_of(values["goodput"])]
     names = [slo.name for slo in classes]
     for name in names:
@@ -128,12 +128,24 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
     )
 
 
-def _of_rules(options: argparse.Namespace, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that were not given and that the named rules of an engine set on the GPUs of the profile."""
+def _of_rules(options: argparse.Namespace, values: Mapping[str, Any], brought: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that were not given and that the named rules of an engine set on the GPUs of the profile.
+
+    ``brought``: those of the profile, which win.  Rules that nobody asked for have no prefix cache where there can be
+    none.
+    """
     if values["engine"] != "continuous" or values["rules"] == OWN:
         return {}
-    gpus = [gpu_of(server.profile) for server in parse_servers(values["profile"])]
-    return {name: value for name, value in preset(values["rules"], gpus).items() if getattr(options, name) is None}
+    servers = parse_servers(values["profile"], kv_tokens=values.get("kv_tokens"))
+    budget = brought.get("token_budget", options.token_budget)
+    found = preset(values["rules"], [gpu_of(server.profile) for server in servers], budget)
+    found = {name: value for name, value in found.items() if getattr(options, name) is None}
+    reason = against_cache((server.eta for server in servers), values["discipline"])
+    if options.rules is None and {**found, **brought}.get("prefix_cache") == "on" and reason:
+        found["prefix_cache"] = "off"
+        why = reason.partition(":")[0]
+        warnings.warn(f"the rules {values['rules']} are used without their prefix cache, which {why}.", stacklevel=3)
+    return found
 
 
 def _brought(options: argparse.Namespace, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ from llmsched_env.envs.manual import filled
 from llmsched_env.envs.options import CONTINUOUS_DEFAULTS
 from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.envs.vector import LLMSchedVectorEnv
-from llmsched_env.options.presets import ruled
-from llmsched_env.options.table import OPTIONS
+from llmsched_env.options.presets import against_cache, ruled
+from llmsched_env.options.table import OPTIONS, default
+from llmsched_env.servers import parse_servers
 
 
 class LLMSchedContinuousEnv(LLMSchedEnv):
@@ -104,4 +105,14 @@ def continuous_options(options: dict[str, Any]) -> dict[str, Any]:
     rules = options.get("rules", CONTINUOUS_DEFAULTS["rules"])
     OPTIONS["rules"].check_argument(rules)
     own = {name: value for name, value in CONTINUOUS_DEFAULTS.items() if name not in ruled(rules)}
+    if "rules" not in options and not _cache_possible(options):
+        own["prefix_cache"] = "off"
     return {**own, **options}
+
+
+def _cache_possible(options: dict[str, Any]) -> bool:
+    """Whether rules that nobody asked for can have a prefix cache; what is not allowed is refused elsewhere."""
+    profile = options.get("profile", default("profile"))
+    discipline = options.get("discipline", default("discipline"))
+    servers = parse_servers(profile, kv_tokens=options.get("kv_tokens")) if isinstance(profile, str) else ()
+    return not against_cache((server.eta for server in servers), discipline)

@@ -251,7 +251,10 @@ def _of_rules(given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("engine", default("engine")) != "continuous":
         raise ValueError(f"rules={rules!r} belongs to the engine 'continuous': give engine='continuous', or drop it.")
     servers = parse_servers(given.get("profile", default("profile")))
-    return preset(rules, [gpu_of(server.profile) for server in servers])
+    budget = given.get("token_budget")
+    if budget is not None:
+        OPTIONS["token_budget"].check_argument(budget)
+    return preset(rules, [gpu_of(server.profile) for server in servers], budget)
 
 
 OLD_TERMS = {"late": "tardiness"}

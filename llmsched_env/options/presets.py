@@ -5,7 +5,8 @@ A preset gives defaults to options of the engine `continuous`; an option that is
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmsched_env.options.gpus import memory_gib
@@ -51,6 +52,27 @@ def ruled(rules: str) -> frozenset[str]:
     return frozenset(RULES[rules]) | (frozenset(SMALL) if rules != OWN else frozenset())
 
 
-def preset(rules: str, gpus: list[str]) -> dict[str, Any]:
-    """The options by name that a preset sets on servers with these GPUs."""
-    return {**RULES[rules], **sizes_of(gpus)} if rules != OWN else {}
+def preset(rules: str, gpus: list[str], token_budget: float | None = None) -> dict[str, Any]:
+    """The options by name that a preset sets on servers with these GPUs.
+
+    ``token_budget``: one that is given.  The cap on the running set does not exceed it (``vllm/engine/arg_utils.py``).
+    """
+    if rules == OWN:
+        return {}
+    found = {**RULES[rules], **sizes_of(gpus)}
+    if token_budget is not None:
+        found["max_batch"] = int(min(found["max_batch"], token_budget))
+    return found
+
+
+def against_cache(kv_tokens: Iterable[float], discipline: str) -> str:
+    """Why there can be no prefix cache, after ``prefix_cache='on'``; empty where there can be one.
+
+    ``kv_tokens``: the KV memory of every server, ``inf`` without a limit.
+    """
+    if any(math.isinf(tokens) for tokens in kv_tokens):
+        return "needs a limit of the KV memory: give kv_tokens, or prefix_cache='off'"
+    if discipline == "oracle-srpt":
+        preempted = "which preempts requests whose blocks others have just found"
+        return f"does not go with discipline='oracle-srpt', {preempted}: give prefix_cache='off', or drop oracle-srpt"
+    return ""

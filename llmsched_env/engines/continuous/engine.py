@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llmsched_env.core.constants import BLOCK_TOKENS, IN_SERVICE, ROUTINGS
 from llmsched_env.engines.engine import Engine
+from llmsched_env.options.presets import against_cache
 from llmsched_env.options.table import check_no_other_engine
 
 if TYPE_CHECKING:
@@ -44,22 +45,13 @@ def check(config: SimConfig) -> None:
             )
         if server.eta < BLOCK_TOKENS:
             raise ValueError(f"kv_tokens={server.eta:g} is less than a block: give at least {BLOCK_TOKENS}.")
-    if config.continuous.prefix_cache == "on":
-        _check_cache(config)
+    reason = against_cache((server.eta for server in config.servers), config.queueing.discipline)
+    if config.continuous.prefix_cache == "on" and reason:
+        raise ValueError(f"prefix_cache='on' {reason}.")
     if config.continuous.prefill == "chunked" and config.continuous.token_budget < config.max_batch:
         raise ValueError(
             f"token_budget={config.continuous.token_budget:g} is less than max_batch={config.max_batch}, so decoding "
             "alone could use it up: give at least as many tokens, or a smaller max_batch."
-        )
-
-
-def _check_cache(config: SimConfig) -> None:
-    if any(math.isinf(server.eta) for server in config.servers):
-        raise ValueError("prefix_cache='on' needs a limit of the KV memory: give kv_tokens, or prefix_cache='off'.")
-    if config.queueing.discipline == "oracle-srpt":
-        raise ValueError(
-            "prefix_cache='on' does not go with discipline='oracle-srpt', which preempts requests whose blocks others "
-            "have just found: drop one."
         )
 
 

@@ -93,11 +93,11 @@ def price_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
     for summary in summaries:
         half = summary["ci95"]
         own = {c.key: Interval(summary[c.key], half[c.key]) if c.key in half else summary.get(c.key) for c in PRICE}
-        lost = sum(summary[key] for key in ("rejected", "dropped", "unfinished"))
+        lost = summary["submitted"] - summary["completed"]
         rows.append({"policy": summary["policy"]} | own | {"lost": lost})
     note = (
-        "Longest wait: from arrival to the first dispatch. Not served: rejected, dropped or unfinished. Counts are "
-        "sums over the seeds."
+        "Longest wait: from arrival to the first dispatch. Not served: arrived and not completed, for whatever reason. "
+        "Counts are sums over the seeds."
     )
     title = "Who pays: the slowest requests and those not served"
     return Table("price", title, [Column("policy", "policy"), *PRICE], rows, note)

@@ -6,6 +6,7 @@ terminal, and standard error never makes a command fail.  What the code of a pol
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from contextlib import suppress
@@ -59,7 +60,14 @@ def prepare_streams() -> None:
     if sys.stdout is not None:
         kept = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding, errors="backslashreplace")
         _RESULTS.append(kept)
+        atexit.register(_close, kept)  # else Python may complain of it on standard error, at its end
         os.dup2(2, 1)  # what anything else writes there, from Python or from compiled code, is no result
+
+
+def _close(stream: TextIO) -> None:
+    """Close what was written to with `show`, which flushes."""
+    with suppress(OSError, ValueError):
+        stream.close()
 
 
 def results() -> TextIO | None:

@@ -26,7 +26,7 @@ def as_served(config: SimConfig, values: Mapping[str, Any]) -> SimConfig:
     budget = sizes["token_budget"] if budget is None else budget
     rules = {name: value for name, value in VLLM_V1.items() if name != "prefix_cache"}
     continuous = dataclasses.replace(config.continuous, **rules, token_budget=budget)
-    seqs = sizes["max_batch"] if seqs is None else int(seqs)
+    seqs = int(min(sizes["max_batch"], budget) if seqs is None else seqs)
     return dataclasses.replace(config, continuous=continuous, max_batch=seqs)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,24 @@ def test_escape_sequences_do_not_reach_the_terminal(tmp_path: Path) -> None:
     assert ended.code == 0 and "\x1b" not in ended.out and "\u202e" not in ended.out and "trace\\x1b[2J" in ended.out
     for words in (["--policies", "a\x1b[31mb"], ["--slo-classes", "a\x1b=1,e2el:9"], ["--workload", "no\x1b.csv"]):
         assert "\x1b" not in run(*words).refused()
+
+
+def test_a_warning_during_a_run_leaves_standard_error_empty() -> None:
+    """The interpreter remembers the filter under which it was caught, and at its end shows what that one shows."""
+    code = (
+        "import warnings\n"
+        "from llmsched_env.commands.process import run_and_exit\n"
+        "from llmsched_env.commands.terminal import show\n"
+        "def main():\n"
+        "    with warnings.catch_warnings(record=True):\n"
+        "        warnings.simplefilter('always')\n"
+        "        warnings.warn('noted')\n"
+        "    show('result')\n"
+        "    return 0\n"
+        "run_and_exit(main)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "result\n", "")
 
 
 def test_what_acts_is_written_as_an_escape() -> None:

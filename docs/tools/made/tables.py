@@ -10,6 +10,8 @@ from typing import Any
 from llmsched.eval.report.policy_table import CLAIRVOYANT, COLUMNS
 from llmsched.eval.report.tables import Column
 from llmsched.eval.runs.intervals import Interval
+from llmsched.policies import parse
+from llmsched.policies.parameters import show
 from made.commands import CommandError, Commands
 from made.marks import Mark
 
@@ -71,8 +73,8 @@ def choice(summary: Mapping[str, Any]) -> str:
     if not summary["chosen"]:
         return ""
     given = dict(part.split("=") for part in summary["policy"].split(":")[1:] if "=" in part)
-    taken = dict(part.split("=") for part in summary["parameters"].split(":")[1:] if "=" in part)
-    found = [taken[key] for key, value in given.items() if value == "auto" and key in taken]
+    taken = parse(summary["parameters"]).values  # the text names no value that is the default
+    found = [show(taken[key]) for key, value in given.items() if value == "auto" and key in taken]
     return f" ({', '.join(found)})" if found else ""
 
 

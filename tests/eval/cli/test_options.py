@@ -22,6 +22,7 @@ from llmsched_env.config import SLO, SimConfig
 from llmsched_env.envs.options import EnvOptions, parse_options
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.kinds import Choice, Number
+from llmsched_env.options.presets import RULES
 from llmsched_env.options.table import OPTIONS, held_by
 from llmsched_env.servers import parse_servers
 from llmsched_env.workload.workload import Workload
@@ -47,22 +48,27 @@ NEEDS = {
 NUMBERS = (3, 0.25, 0.125, 512)
 
 
-def other(option: Option) -> Any:
-    """A value that is allowed and not the default, in the unit of the declaration."""
+def other(option: Option, usual_word: str | None = None) -> Any:
+    """A value that is allowed and not the default (of words: not ``usual_word``), in the unit of the declaration."""
     kind = option.flag_kind or option.kind
     if isinstance(kind, Choice):
-        return next(word for word in kind.words if word != option.default)
+        return next(word for word in kind.words if word != (usual_word or option.default))
     assert isinstance(kind, Number), f"{option.name}: say in WRITTEN what to write"
     usual = (option.default_in("batch", flag=True), option.default_in("continuous", flag=True))
     least = 512 if option.name == "token_budget" else 0  # not less than the largest running set
     return next(value for value in NUMBERS if kind.accepts(value) and value not in usual and value >= least)
 
 
+def usual_word(option: Option) -> str | None:
+    """The word that the default scenario has in the engine of the option: of its rules, or the default."""
+    engine = option.engine or "batch"
+    return RULES[OPTIONS["rules"].default_in(engine)].get(option.name) or option.default_in(engine, flag=True)
+
+
 def words_of(option: Option, value: Any = None) -> list[str]:
     """The option on a command line, with what it needs."""
-    words = (
-        WRITTEN[option.name][0].split() if option.name in WRITTEN else [str(other(option) if value is None else value)]
-    )
+    value = other(option, usual_word(option)) if value is None and option.name not in WRITTEN else value
+    words = WRITTEN[option.name][0].split() if option.name in WRITTEN else [str(value)]
     engine = ["--engine", "continuous"] if option.engine == "continuous" else []
     needed = [word for name, need in NEEDS.get(option.name, {}).items() for word in (OPTIONS[name].flag, str(need))]
     return [*engine, *needed, option.flag, *words]
@@ -185,7 +191,7 @@ def test_help_says_unit_default_and_allowed_words() -> None:
         kind = option.flag_kind or option.kind
         assert not isinstance(kind, Choice) or f"{option.flag} {{{','.join(kind.words)}}}" in text
     assert "(seconds; default: off)" in help_of(OPTIONS["hold_s"])
-    assert "(requests/s; default: 2.5, 10 in the engine continuous)" in help_of(OPTIONS["rate"])
+    assert "(requests/s; default: 8, 45 in the engine continuous)" in help_of(OPTIONS["rate"])
 
 
 NUMBERED = [option for option in OPTIONS.values() if isinstance(option.kind, Number)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 import pytest
 
 from llmsched.eval.cli.options import parser_for
+from llmsched.eval.report.textual import heading
 from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.policies import parse
-from llmsched_env.config import SimConfig
+from llmsched_env.config import Continuous, SimConfig
+from llmsched_env.envs.continuous import continuous_options
 from llmsched_env.envs.options import parse_options
 from llmsched_env.options.presets import RULES, vllm_sizes
+from llmsched_env.options.table import OPTIONS
 from llmsched_env.simulation.simulator import simulate
 
 BIG, SMALL = "h100-80gb_llama2-70b_tp4", "a100-80gb_llama2-70b_tp4"
@@ -56,8 +60,56 @@ def test_what_is_given_wins() -> None:
 
 
 def test_no_rules_change_nothing() -> None:
-    """`own` is the engine as it stands."""
-    assert config_of("--rules", "own") == config_of()
+    """`own` is the engine as it stands; the default scenario has rules."""
+    own = config_of("--rules", "own")
+    assert own.continuous == Continuous() and own.max_batch == OPTIONS["max_batch"].default_in("continuous") == 256
+    assert config_of() == config_of("--rules", "vllm-0.32") != own
+
+
+def test_a_smaller_token_budget_caps_the_running_set() -> None:
+    """As in vLLM, where no cap is given; of the command line, of a profile's fit, as an argument, in the scheduler."""
+    assert config_of("--token-budget", "512").max_batch == 512
+    assert config_of("--token-budget", "4096").max_batch == 1024
+    made = parse_options({"engine": "continuous", "rules": "vllm-0.32", "token_budget": 512}).simulation()
+    assert (made.max_batch, made.continuous.token_budget) == (512, 512)
+    served = parse("vllm:budget=512").ready(config_of()).config
+    assert (served.max_batch, served.continuous.token_budget) == (512, 512)
+    for given in (("--max-batch", "600"), ("--rules", "own", "--max-batch", "600")):
+        with pytest.raises(ValueError, match="token_budget=512 is less than max_batch=600"):
+            config_of("--token-budget", "512", *given)
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "said"),
+    [
+        (("--kv-tokens", "inf"), {"kv_tokens": math.inf}, "needs a limit of the KV memory"),
+        (("--discipline", "oracle-srpt"), {"discipline": "oracle-srpt"}, "does not go with discipline='oracle-srpt'"),
+    ],
+)
+def test_the_cache_of_rules_that_nobody_asked_for_yields(words: tuple, given: dict[str, Any], said: str) -> None:
+    """Where there can be none, with a line; rules and a cache that were asked for are refused there."""
+    with pytest.warns(UserWarning, match=f"vllm-0.32 are used without their prefix cache, which {said}"):
+        found = as_set(config_of(*words))
+    assert found == as_set(config_of()) | {"prefix_cache": "off"}
+    assert as_set(parse_options(continuous_options({**given, "bins": 1})).simulation()) == found
+    for option, value in (("rules", "vllm-0.32"), ("prefix_cache", "on")):
+        asked, options = (OPTIONS[option].flag, value), {option: value}
+        with pytest.raises(ValueError, match=f"prefix_cache='on' {said}.*prefix_cache='off'"):
+            config_of(*words, *asked)
+        with pytest.raises(ValueError, match=f"prefix_cache='on' {said}"):
+            parse_options(continuous_options({**given, **options, "bins": 1})).simulation()
+
+
+def test_the_heading_of_the_default_names_no_rule_as_another() -> None:
+    """The rules of the default scenario are its default; where they are left the heading says what is other."""
+    heading_of = {
+        words: " ".join(heading(scenario_from(parser_for("test", "").read([*ENGINE, *words])), [0]).split())
+        for words in ((), ("--rules", "own"))
+    }
+    assert "not the default" not in heading_of[()]
+    others = heading_of["--rules", "own"].partition("not the default: ")[2]
+    for said in ("scheduling sync", "prefix cache off", "token budget 2048 tokens", "admission predicted"):
+        assert said in others
 
 
 def test_rules_belong_to_the_engine_continuous() -> None:
@@ -81,7 +133,9 @@ def test_caps_by_the_name_of_a_gpu(gpu: str) -> None:
 
 def test_the_scheduler_vllm_is_first_come_first_served_under_these_rules() -> None:
     """Whatever the scenario sets: the stamps of `sarathi` in a scenario with the rules."""
-    scenario = scenario_from(parser_for("test", "").read([*ENGINE, "--requests", "300", "--kv-tokens", "6000"]))
+    scenario = scenario_from(
+        parser_for("test", "").read([*ENGINE, "--rules", "own", "--requests", "300", "--kv-tokens", "6000"])
+    )
     requests, ruled = (
         scenario.workload.draw(0),
         replace(

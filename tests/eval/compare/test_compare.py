@@ -17,6 +17,7 @@ import pytest
 from llmsched.eval.compare import main
 from llmsched.eval.experiments import compare
 from llmsched.eval.figures import style
+from llmsched.eval.scenarios.variants import OF_2023
 from llmsched.policies import names
 from llmsched_env.simulation.metrics import KEYS, LATENCIES, STATISTICS
 
@@ -57,7 +58,7 @@ def test_the_table_has_a_row_per_policy_intervals_and_differences(capsys):
         assert sum(line.startswith(f"{policy} ") for line in above.splitlines()) == 1
     assert not any(line.startswith("static ") for line in below.splitlines())
     assert "±" in above and "*" in above
-    assert "= 16 GPUs" in above and "rejected, dropped and unfinished requests are misses" in below
+    assert "= 8 GPUs" in above and "rejected, dropped and unfinished requests are misses" in below
     assert err == ""
 
 
@@ -84,7 +85,7 @@ def test_json_has_the_contract_and_nothing_else_on_standard_output(capsys):
         assert set(policy) >= CONTRACT | set(KEYS)
         assert policy["submitted"] == 600 == policy["completed"] + policy["rejected"] + policy["dropped"]
     assert found["policies"][0]["paired"] == {}
-    assert found["scenario"]["gpus"] == 16 and found["scenario"]["seeds"] == [0, 1]
+    assert found["scenario"]["gpus"] == 8 and found["scenario"]["seeds"] == [0, 1]
     assert found["scenario"]["slo_classes"][0]["targets_ms"] == {"e2el": 30000.0}
 
 
@@ -217,7 +218,7 @@ def test_in_the_scenario_memory_memory_binds_and_policies_differ(capsys):
 
 
 def test_a_controller_target_that_is_refused_is_said_once(capsys):
-    assert main([*SMALL, "--goodput", "tpot:20"]) == 0
+    assert main([*SMALL, *OF_2023, "--goodput", "tpot:20"]) == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("Note:")]
     assert len(notes) == 1 and "20 ms is refused" in notes[0]
 

@@ -22,6 +22,7 @@ from llmsched.eval.runs.outcome import Outcome, Timeline, timeline_of
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell, run_tasks
 from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.eval.scenarios.variants import OF_2023
 from llmsched.policies import parse
 from llmsched_env.config import SLO
 from llmsched_env.core.layout import ITL_BINS, REJECTED
@@ -172,7 +173,7 @@ def test_capacity_search_without_an_end_is_refused(answer, said):
 
 
 def test_capacity_keeps_95_percent_and_a_little_more_does_not():
-    scenario = scenario_of("--requests", "2000")
+    scenario = scenario_of(*OF_2023, "--requests", "2000")
     found = tune.capacity(parse("static:batch=16"), scenario, 1)
     below, above = (
         tune.scores([(parse("static:batch=16"), scenario.at_rate(rate))], 1, "")[0].attainment
@@ -193,7 +194,7 @@ def test_auto_takes_the_best_of_the_grid_on_the_validation_seeds():
 
 
 def test_auto_target_between_tokens_is_chosen_for_who_reads_it():
-    scenario = scenario_of("--requests", "2000", "--controller", "paper:tbt=auto")
+    scenario = scenario_of(*OF_2023, "--requests", "2000", "--controller", "paper:tbt=auto")
     static, dynamic = tune.resolve([parse("static"), parse("dynamic")], scenario, 2)
     assert static.choice == "" and "tbt=" in dynamic.choice
     assert dynamic.scenario.config.controller.tbt_s is not None
@@ -247,7 +248,7 @@ def test_durations_in_words():
     [
         ([], "batches to 128, released at the end of the batch"),
         (["--release", "own"], "batches to 128, released at their own last token"),
-        (["--engine", "continuous"], "running sets to 256, released at their own last token"),
+        (["--engine", "continuous"], "running sets to 1024, released at their own last token"),
     ],
 )
 def test_heading_says_who_waits_for_whom(arguments, said):

@@ -28,15 +28,15 @@ SMALL = [
 
 
 def test_the_money_of_a_policy_by_hand(capsys):
-    """Two servers of four GPUs; what is paid for is the time, idle or not."""
+    """Two servers of two GPUs; what is paid for is the time, idle or not."""
     assert main([*SMALL, "--price", "3", "--json"]) == 0
     for policy in json.loads(capsys.readouterr().out)["policies"]:
-        assert policy["gpus"] == 8
-        assert policy["gpu_hours"] == pytest.approx(8 * policy["duration_s"] / 3600)
+        assert policy["gpus"] == 4
+        assert policy["gpu_hours"] == pytest.approx(4 * policy["duration_s"] / 3600)
         tokens_an_hour = 3600 * policy["output_throughput"]
-        assert policy["cost_per_million_output_tokens"] == pytest.approx(3 * 8 * 1e6 / tokens_an_hour)
+        assert policy["cost_per_million_output_tokens"] == pytest.approx(3 * 4 * 1e6 / tokens_an_hour)
         in_time_an_hour = 3600 * policy["request_goodput"]
-        assert policy["cost_per_thousand_in_time"] == pytest.approx(3 * 8 * 1e3 / in_time_an_hour)
+        assert policy["cost_per_thousand_in_time"] == pytest.approx(3 * 4 * 1e3 / in_time_an_hour)
 
 
 def test_without_a_price_there_are_gpu_hours_and_no_money(capsys):
@@ -44,7 +44,7 @@ def test_without_a_price_there_are_gpu_hours_and_no_money(capsys):
     first = json.loads(capsys.readouterr().out)["policies"][0]
     assert first["gpu_hours"] > 0 and not [key for key in first if key.startswith("cost")]
     assert main(SMALL) == 0
-    assert "8 GPUs; GPU-hours of a run: static " in " ".join(capsys.readouterr().out.split())
+    assert "4 GPUs; GPU-hours of a run: static " in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_table_stands_under_that_of_the_policies(tmp_path, capsys):
@@ -69,4 +69,4 @@ def test_capacity_says_what_the_servers_cost(capsys):
     assert capacity.main([*options, "--shares", "0.9", "--price", "2", "--json", "--jobs", "1"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["tables"]["servers"]
     assert row["gpu_hours_a_day"] == 24 * row["gpus"]
-    assert row["cost_per_thousand_in_time"] == pytest.approx(2 * row["gpus"] * 1e3 / (2.5 * row["met"]) / 3600)
+    assert row["cost_per_thousand_in_time"] == pytest.approx(2 * row["gpus"] * 1e3 / (8 * row["met"]) / 3600)

@@ -26,13 +26,13 @@ from llmsched.eval.runs.cells import Crew
 from llmsched.eval.runs.outcome import outcome_of, summary_until
 from llmsched.eval.runs.runner import Cell, run_cell, run_stream
 from llmsched.eval.runs.tune import scores
-from llmsched.eval.scenarios.variants import scenario_of
+from llmsched.eval.scenarios.variants import OF_2023, scenario_of
 from llmsched.policies import parse
 from llmsched.policies.network import checkpoint
 from llmsched_env.simulation.metrics import meets_slo
 
 ROOT = Path(__file__).resolve().parents[3]
-SMALL = scenario_of("--requests", "400", "--rate", "4")
+SMALL = scenario_of(*OF_2023, "--requests", "400", "--rate", "4")
 
 
 @pytest.fixture(autouse=True)

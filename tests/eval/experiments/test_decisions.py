@@ -28,14 +28,14 @@ from llmsched.eval.experiments.decisions.grid import (
 from llmsched.eval.figures import decisions as decision_figures
 from llmsched.eval.runs.recording import Recording, batch_weights, bin_names, record_run, sharing_of
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell
-from llmsched.eval.scenarios.variants import scenario_of
+from llmsched.eval.scenarios.variants import OF_2023, scenario_of
 from llmsched.policies import parse
 from llmsched_env.config import Queueing
 from llmsched_env.simulation.metrics import summarize
 
 
 def cell_of(policy: str, *words: str, seed: int = 1) -> Cell:
-    return Cell(policy, parse(policy), scenario_of("--rate", "2.5", "--requests", "600", *words), seed)
+    return Cell(policy, parse(policy), scenario_of(*OF_2023, "--requests", "600", *words), seed)
 
 
 def recording_of(policy: str, *words: str) -> Recording:

@@ -20,7 +20,7 @@ from llmsched.eval.experiments.stress import experiment as stress
 from llmsched.eval.experiments.theory import theorem
 from llmsched.eval.report import chrome_trace
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell
-from llmsched.eval.scenarios.variants import scenario_of, variant, with_targets
+from llmsched.eval.scenarios.variants import OF_2023, scenario_of, variant, with_targets
 from llmsched.policies import parse
 from llmsched_env.profiles import load_profile
 from llmsched_env.simulation.threshold import WholeNumberSearch, run_side_by_side
@@ -197,7 +197,7 @@ def test_scaled_targets_change_the_targets_alone():
 
 def test_a_level_of_synthetic_latency_is_as_tight_as_the_measured_one():
     """Targets stay the same multiple of the time of a request alone."""
-    base = scenario_of("--requests", "100")
+    base = scenario_of(*OF_2023, "--requests", "100")
     plain, sample = levels.with_simple_profile(base, load_profile("synthetic")), base.draw(0, "calibration")
     ratio = [s.config.slos[0].e2e_s / levels.alone_s(s.config.servers[0].profile, sample) for s in (base, plain)]
     assert ratio[0] == pytest.approx(ratio[1]) and plain.config.tbt_s < 0.01 * base.config.tbt_s
@@ -275,7 +275,7 @@ def test_long_runs_are_streamed(monkeypatch, capsys):
 
 
 def test_factors_change_what_they_say_and_nothing_else():
-    options = parser_for("x", "").read(["--requests", "100"])
+    options = parser_for("x", "").read([*OF_2023, "--requests", "100"])
     base = with_targets(variant(options, rate=2.0), 1.0)  # which writes its D out
     assert factors.scenario_at(options, base, {}).config == base.config
     changed = {

@@ -26,7 +26,7 @@ from llmsched.eval.experiments.hindsight.tables import (
 )
 from llmsched.eval.runs.runner import Cell, run_cell
 from llmsched.eval.scenarios.scenario import Scenario
-from llmsched.eval.scenarios.variants import scenario_of
+from llmsched.eval.scenarios.variants import OF_2023, scenario_of
 from llmsched.policies import parse, parse_list
 from llmsched_env.config import SLO, Queueing, Server, SimConfig
 from llmsched_env.profiles import load_profile
@@ -84,9 +84,9 @@ def test_the_search_reaches_the_best_of_all_sequences(order: str, seed: int) -> 
 
 
 def short(servers: int = 4, requests: int = 150) -> Scenario:
-    """The default scenario under too much load."""
+    """The scenario of the experiment under too much load."""
     rate = str(0.9 * servers)
-    return scenario_of("--servers", str(servers), "--rate", rate, "--requests", str(requests))
+    return scenario_of(*OF_2023, "--servers", str(servers), "--rate", rate, "--requests", str(requests))
 
 
 @pytest.mark.parametrize("name", ["longest-queue", "weighted-queue", "sjf:batch=16", "multibin", "network", "random"])

@@ -224,8 +224,12 @@ def test_a_killed_benchmark_is_taken_up_where_it_was(tmp_path: Path, trained: Pa
     words = [*WORDS, "--challenger", f"network:path={trained}/seed*", "--capacity", "--jobs", "1"]
     command = [sys.executable, str(ROOT / "eval" / "benchmark.py"), *words, "--out"]
     process = subprocess.Popen([*command, str(tmp_path / "a")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    store, deadline = tmp_path / "a" / "cells.jsonl", time.monotonic() + 120
-    while time.monotonic() < deadline and (not store.exists() or store.read_bytes().count(b"\n") < 200):
+    store, deadline = tmp_path / "a" / "cells.jsonl", time.monotonic() + 600
+    while (
+        process.poll() is None
+        and time.monotonic() < deadline
+        and (not store.exists() or store.read_bytes().count(b"\n") < 200)
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

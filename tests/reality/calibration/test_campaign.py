@@ -138,7 +138,7 @@ from pathlib import Path
 from llmsched.eval.calibration import campaign
 from llmsched.eval.calibration.rows import RowFile
 from tests.reality.calibration.tools import CELLS, SETUP, Table
-campaign.run(campaign.MeasurementPlan(CELLS, repeats=4), RowFile(Path({path!r}), SETUP), Table(pause_s=0.05), print)
+campaign.run(campaign.MeasurementPlan(CELLS, repeats=4), RowFile(Path({path!r}), SETUP), Table(pause_s=0.25), print)
 """
 
 

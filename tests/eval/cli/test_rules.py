@@ -80,24 +80,35 @@ def test_a_smaller_token_budget_caps_the_running_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "given", "said"),
+    ("given", "said"),
     [
-        (("--kv-tokens", "inf"), {"kv_tokens": math.inf}, "needs a limit of the KV memory"),
-        (("--discipline", "oracle-srpt"), {"discipline": "oracle-srpt"}, "does not go with discipline='oracle-srpt'"),
+        ({"kv_tokens": math.inf}, "needs a limit of the KV memory"),
+        ({"discipline": "oracle-srpt"}, "does not go with discipline='oracle-srpt'"),
     ],
 )
-def test_the_cache_of_rules_that_nobody_asked_for_yields(words: tuple, given: dict[str, Any], said: str) -> None:
-    """Where there can be none, with a line; rules and a cache that were asked for are refused there."""
-    with pytest.warns(UserWarning, match=f"vllm-0.32 are used without their prefix cache, which {said}"):
-        found = as_set(config_of(*words))
-    assert found == as_set(config_of()) | {"prefix_cache": "off"}
-    assert as_set(parse_options(continuous_options({**given, "bins": 1})).simulation()) == found
-    for option, value in (("rules", "vllm-0.32"), ("prefix_cache", "on")):
-        asked, options = (OPTIONS[option].flag, value), {option: value}
+def test_the_cache_of_rules_that_nobody_asked_for_yields(given: dict[str, Any], said: str) -> None:
+    """Where there can be none; rules and a cache that were asked for are refused there."""
+
+    def made(**options: Any) -> SimConfig:
+        return parse_options(continuous_options({**given, **options, "bins": 1})).simulation()
+
+    assert as_set(made()) == as_set(config_of()) | {"prefix_cache": "off"}
+    for asked in ({"rules": "vllm-0.32"}, {"prefix_cache": "on"}):
         with pytest.raises(ValueError, match=f"prefix_cache='on' {said}.*prefix_cache='off'"):
+            made(**asked)
+
+
+def test_on_the_command_line_a_cache_that_yields_is_said() -> None:
+    """A line for what the default rules leave out; nothing where the cache was asked for, which is refused."""
+    words = ("--kv-tokens", "inf")
+    with pytest.warns(
+        UserWarning, match="vllm-0.32 are used without their prefix cache, which needs a limit of the KV"
+    ):
+        found = config_of(*words)
+    assert as_set(found) == as_set(config_of()) | {"prefix_cache": "off"}
+    for asked in (("--rules", "vllm-0.32"), ("--prefix-cache", "on")):
+        with pytest.raises(ValueError, match="prefix_cache='on' needs a limit of the KV memory.*prefix_cache='off'"):
             config_of(*words, *asked)
-        with pytest.raises(ValueError, match=f"prefix_cache='on' {said}"):
-            parse_options(continuous_options({**given, **options, "bins": 1})).simulation()
 
 
 def test_the_heading_of_the_default_names_no_rule_as_another() -> None:
@@ -108,7 +119,7 @@ def test_the_heading_of_the_default_names_no_rule_as_another() -> None:
     }
     assert "not the default" not in heading_of[()]
     others = heading_of["--rules", "own"].partition("not the default: ")[2]
-    for said in ("scheduling sync", "prefix cache off", "token budget 2048 tokens", "admission predicted"):
+    for said in ("scheduling sync", "prefix cache off", "token budget 2,048 tokens", "admission predicted"):
         assert said in others
 
 

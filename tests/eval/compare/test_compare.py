@@ -86,7 +86,7 @@ def test_json_has_the_contract_and_nothing_else_on_standard_output(capsys):
         assert policy["submitted"] == 600 == policy["completed"] + policy["rejected"] + policy["dropped"]
     assert found["policies"][0]["paired"] == {}
     assert found["scenario"]["gpus"] == 8 and found["scenario"]["seeds"] == [0, 1]
-    assert found["scenario"]["slo_classes"][0]["targets_ms"] == {"e2el": 30000.0}
+    assert found["scenario"]["slo_classes"][0]["targets_ms"] == {"e2el": 4000.0}
 
 
 def test_counts_are_sums_over_seeds_and_the_rest_are_means(capsys):

@@ -132,13 +132,14 @@ def test_a_restart_does_only_what_is_missing(tmp_path):
 
 
 CHILD = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where the tests run in the background
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from llmsched.eval.calibration import campaign
 from llmsched.eval.calibration.rows import RowFile
 from tests.reality.calibration.tools import CELLS, SETUP, Table
-campaign.run(campaign.MeasurementPlan(CELLS, repeats=4), RowFile(Path({path!r}), SETUP), Table(pause_s=0.25), print)
+campaign.run(campaign.MeasurementPlan(CELLS, repeats=4), RowFile(Path({path!r}), SETUP), Table(pause_s=0.05), print)
 """
 
 

@@ -15,6 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
+from numba.np.numpy_support import as_dtype
 from numpy.typing import NDArray
 
 from llmsched_env.compiler.parts import jit_is_off
@@ -41,7 +42,7 @@ def addresses(arrays: Sequence[NDArray], kinds: Sequence[types.Array]) -> Any:
 
 def _item_size(kind: types.Array) -> int:
     """Bytes of an element."""
-    return int(kind.dtype.size if isinstance(kind.dtype, types.Record) else kind.dtype.bitwidth // 8)
+    return int(as_dtype(kind.dtype).itemsize)
 
 
 def _array_from(context: Any, builder: Any, kind: types.Array, words: list[Any]) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmsched_env.files.reading import CannotReadError, read_json
+from llmsched_env.files.showing import shortened
 from llmsched_env.options.suggest import did_you_mean
 
 
@@ -89,6 +90,9 @@ SIZES = {
 }
 """Fields of a config.json that are needed, by the field of ModelShape."""
 
+LARGEST = 10**9
+"""The largest size that is read."""
+
 EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 OTHER_ATTENTION = ("kv_lora_rank", "linear_num_key_heads", "ssm_state_size")
 """Fields of models whose attention has another cost than the one that is counted here."""
@@ -102,12 +106,19 @@ def read_config(path: Path) -> ModelShape:
         raise ValueError(f"{path}: {error}.") from None
     if type(raw) is not dict:
         raise ValueError(f"{path}: not a JSON object but {type(raw).__name__}.")
-    raw = raw.get("text_config", raw)
+    raw = raw.get("text_config") or raw
+    if type(raw) is not dict:
+        raise ValueError(f"{path}: text_config is {type(raw).__name__}: give an object.")
     found = {size: _whole(path, raw, names) for size, names in SIZES.items()}
     for name in OTHER_ATTENTION:
         if raw.get(name):
-            raise ValueError(f"{path}: {name}={raw[name]!r} tells of an attention that is not modelled here.")
-    head_dim = raw.get("head_dim") or found["hidden"] // found["heads"]
+            raise ValueError(f"{path}: {name}={shortened(repr(raw[name]))} is an attention that is not modelled here.")
+    stated = raw.get("head_dim") is not None
+    head_dim = _whole(path, raw, ("head_dim",)) if stated else found["hidden"] // found["heads"]
+    if head_dim < 1:
+        raise ValueError(
+            f"{path}: hidden_size={found['hidden']} is less than num_attention_heads={found['heads']}: give head_dim."
+        )
     experts = next((name for name in EXPERTS if raw.get(name)), None)
     if experts is None:
         inner = _whole(path, raw, ("intermediate_size",))
@@ -123,11 +134,12 @@ def _name(raw: Mapping[str, Any], path: Path) -> str:
 
 
 def _whole(path: Path, raw: Mapping[str, Any], names: tuple[str, ...]) -> int:
-    """The first of ``names`` that ``raw`` has, a whole number of at least 1."""
+    """The first of ``names`` that ``raw`` has, a whole number of at least 1, and of at most LARGEST."""
     for name in names:
         if name in raw:
             value = raw[name]
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{path}: {name}={value!r} is not allowed: give a whole number of at least 1.")
+            if type(value) is not int or not 1 <= value <= LARGEST:
+                given = f"{path}: {name}={shortened(repr(value))}"
+                raise ValueError(f"{given} is not allowed: give a whole number from 1 to {LARGEST}.")
             return value
     raise ValueError(f"{path}: the field {names[0]!r} is missing, and the times of a model need it.")

@@ -173,7 +173,7 @@ def _findings(
 ) -> LayerFindings:
     sent, output = run.requests.arrival_s, run.requests.output_tokens.astype(np.float64)
     heading = (
-        f"{meta.model} on {tables.about.get('gpu', 'an unnamed GPU')} x {profile.tensor_parallel * engine.servers}, "
+        f"{meta.model} on {tables.text('gpu') or 'an unnamed GPU'} x {profile.tensor_parallel * engine.servers}, "
         f"vLLM {meta.version}: {len(run.requests)} requests, simulated in {1e3 * seen.wall_s:.1f} ms. "
         "Nothing is fitted to the run."
     )
@@ -200,10 +200,10 @@ def profile_document(profile: Profile, tables: LayerTables, meta: EngineMeta, en
         "grids": profile.grids.as_json(),
         "kv_tokens": None if math.isinf(profile.kv_tokens) else profile.kv_tokens,
         "tensor_parallel": profile.tensor_parallel,
-        "gpu": tables.about.get("gpu"),
+        "gpu": tables.text("gpu") or None,
         "model": meta.model,
         "measured": True,
-        "source": f"layers of {tables.folder.name}, vLLM {tables.about.get('vllm_version', '?')}, predict_log.py",
+        "source": f"layers of {tables.folder.name}, vLLM {tables.text('vllm_version') or '?'}, predict_log.py",
         "not_included": "time of the host; exchange between GPUs as a link of stated speed",
         "engine_settings": {
             "max_seqs": engine.max_seqs,
@@ -240,7 +240,7 @@ def _kv_tokens(
         return float(options.kv_tokens)
     if meta.kv_tokens is not None:
         return meta.kv_tokens
-    gpu = str(tables.about.get("hardware") or tables.about.get("gpu") or "")
+    gpu = tables.text("hardware") or tables.text("gpu")
     memory = meta.memory_bytes or GIB * (memory_gib(gpu) or 0)
     if not memory:
         raise ValueError(f"--engine states no KV cache, and the memory of {gpu!r} is not known: give --kv-tokens.")

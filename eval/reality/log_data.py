@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmsched_env.files.columns import numbers_of
 from llmsched_env.files.reading import CannotReadError
 from llmsched_env.files.showing import shortened
 from llmsched_env.requests import MAX_TOKENS, Requests
@@ -147,9 +148,7 @@ def _label(value: object) -> str:
 
 
 def _numbers(file: Path, column: str, values: pd.Series) -> Floats:
-    if values.dtype in (bool, object):  # truth values, or numbers of hundreds of digits
-        values = values.astype(str)
-    found = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    found = numbers_of(values)
     _refuse(~np.isfinite(found), file, column, values.to_numpy(), "a finite number")
     return found
 

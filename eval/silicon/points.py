@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from llmsched.eval.silicon.closed_loop import Loop
+from llmsched_env.files.columns import numbers_of
 from llmsched_env.files.reading import CannotReadError, read_bytes
 
 LEAST_POINTS = 6
@@ -116,7 +117,7 @@ def read_points(path: Path) -> list[Configuration]:
     frame["date"] = frame["silicon_data_source"].astype(str).str.extract(MEASURED, expand=False)
     frame = frame[frame["clients"].notna()]
     for name in ("isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms"):
-        values = pd.to_numeric(frame[name], errors="coerce").to_numpy(dtype=float)
+        values = numbers_of(frame[name])
         wrong = ~np.isfinite(values) | (values <= 0)
         if wrong.any():
             row = int(np.argmax(wrong))

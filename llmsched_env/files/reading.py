@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import stat
 import zlib
 from pathlib import Path
@@ -24,6 +25,10 @@ MOST_RATIO = 200
 
 FREE = 64 * 2**20
 PIECE = 2**20
+
+
+MOST_DIGITS = 300
+"""Most digits of a whole number in JSON: a larger one is no float."""
 
 
 class CannotReadError(ValueError):
@@ -82,10 +87,20 @@ def read_json(path: Path, most: int = MOST_JSON) -> Any:
     return json_of(read_bytes(path, most))
 
 
+_LONG = re.compile(f"[0-9]{{{MOST_DIGITS + 1}}}")
+
+
+def _whole(text: str) -> int:
+    if len(text) > MOST_DIGITS:
+        raise CannotReadError(f"a whole number of {len(text)} digits: at most {MOST_DIGITS} are read")
+    return int(text)
+
+
 def json_of(content: bytes | str) -> Any:
     """The value of a JSON text; `CannotReadError` in one line where it is none."""
     try:
-        return json.loads(content.decode("utf-8-sig") if isinstance(content, bytes) else content)
+        text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+        return json.loads(text, parse_int=_whole) if _LONG.search(text) else json.loads(text)
     except RecursionError:
         raise CannotReadError("its JSON is nested too deeply") from None
     except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits

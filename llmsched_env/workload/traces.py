@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from llmsched_env.files.columns import numbers_of
 from llmsched_env.files.reading import CannotReadError, json_of
 from llmsched_env.files.showing import shortened, visible
 from llmsched_env.requests import MAX_TOKENS
@@ -180,24 +180,9 @@ def _frame(raw: bytes, wanted: list[int]) -> list[pd.Series]:
 
 
 def _numbers(label: str, column: pd.Series, wanted: str) -> NDArray[np.float64]:
-    if column.dtype == bool:  # true and false are no lengths
-        column = column.astype(object)
-    if column.dtype == object:  # lists, objects, truth values, which a JSON line can hold, are no numbers
-        values = np.array([_number(value) for value in column], dtype=np.float64)
-    else:
-        values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    values = numbers_of(column)
     _refuse(~np.isfinite(values) | (values < 0), label, column, wanted)
     return values
-
-
-def _number(value: Any) -> float:
-    """``value`` as a number; NaN where it is none, or has more digits than any length or time."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | str):
-        return math.nan
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return math.nan
 
 
 def _seconds(header: Header, known: float | None, column: pd.Series) -> NDArray[np.float64]:

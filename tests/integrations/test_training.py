@@ -156,5 +156,7 @@ def test_a_bad_file_of_arguments_is_refused(line: str, reason: str, tmp_path: Pa
 
 def test_a_folder_is_not_written_over(tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "config.json").write_text("{}")
-    assert training.main(["--out", str(tmp_path), *tiny]) == 2
+    with pytest.raises(SystemExit) as caught:
+        training.main(["--out", str(tmp_path), *tiny])
+    assert caught.value.code == 2
     assert "give --resume" in capsys.readouterr().err

@@ -17,11 +17,16 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
+from llmsched_env.files.columns import numbers_of
 from llmsched_env.files.reading import CannotReadError, read_bytes
+from llmsched_env.files.showing import shortened, visible
 
 Floats = NDArray[np.float64]
 MOST_BYTES = 2**30
 """Most bytes of a file."""
+
+MOST_ABOUT = 2**20
+"""Most bytes of meta.yaml."""
 
 TIME = "time_us"
 KEYS = {
@@ -63,16 +68,29 @@ class LayerTables:
     @property
     def model(self) -> str:
         """The model by its hub name."""
-        return str(self.about.get("model", ""))
+        return self.text("model")
 
     def skew(self, tensor_parallel: int) -> float:
         """Share of the way from the mean to the longest context at which unequal contexts are as slow as equal ones.
 
         The profiler measured it beside the tables (meta.yaml, skew_fit); 0 where it did not.
         """
-        fits = (self.about.get("skew_fit") or {}).get("per_tp") or {}
-        fit = fits.get(tensor_parallel) or fits.get(str(tensor_parallel)) or {}
-        return float(fit.get("alpha_default", 0.0))
+        fits = _mapping(_mapping(self.about.get("skew_fit")).get("per_tp"))
+        fit = _mapping(fits.get(tensor_parallel) or fits.get(str(tensor_parallel)))
+        share = fit.get("alpha_default", 0.0)
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            where = f"{self.folder / 'meta.yaml'}: skew_fit: alpha_default={shortened(repr(share))}"
+            raise ValueError(f"{where} is not allowed: give a number from 0 to 1.")
+        return float(share)
+
+    def text(self, name: str) -> str:
+        """What meta.yaml says under ``name``, or an empty text."""
+        found = self.about.get(name)
+        return visible(found) if isinstance(found, str) else ""
+
+
+def _mapping(value: Any) -> Mapping[Any, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def read_layers(folder: Path) -> LayerTables:
@@ -98,9 +116,19 @@ def read_layers(folder: Path) -> LayerTables:
     )
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Values and nothing else: no objects, and no aliases, with which a few lines stand for gigabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next value; ``YAMLError`` for an alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"line {self.peek_event().start_mark.line + 1}: an alias: write the value out")
+        return super().compose_node(parent, index)
+
+
 def _read_about(path: Path) -> Mapping[str, Any]:
     try:
-        about = yaml.safe_load(read_bytes(path, MOST_BYTES).decode("utf-8-sig"))
+        about = yaml.load(read_bytes(path, MOST_ABOUT).decode("utf-8-sig"), _PlainLoader)
     except (CannotReadError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(about, dict):
@@ -119,7 +147,7 @@ def _read(path: Path) -> pd.DataFrame:
     frame.columns = frame.columns.str.strip()
     missing = [name for name in (*keys, TIME) if name not in frame]
     if missing:
-        found = ", ".join(map(str, frame.columns[:12]))
+        found = ", ".join(shortened(visible(str(name))) for name in frame.columns[:12])
         raise ValueError(f"{path}: no column {', '.join(missing)}; times are in {TIME}, microseconds. It has {found}.")
     if frame.empty:
         raise ValueError(f"{path} has a header and no row.")
@@ -136,16 +164,17 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _numbers(path: Path, name: str, values: pd.Series) -> pd.Series:
-    found = pd.to_numeric(values, errors="coerce").astype(float)
-    wrong = ~np.isfinite(found.to_numpy()) | (found.to_numpy() < 0)
-    _refuse(path, name, values, wrong, "a number of at least 0")
-    return found
+    found = numbers_of(values)
+    _refuse(path, name, values, ~np.isfinite(found) | (found < 0), "a number of at least 0")
+    return pd.Series(found, values.index)
 
 
 def _refuse(path: Path, name: str, values: pd.Series, wrong: NDArray[np.bool_], wanted: str) -> None:
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise ValueError(f"{path}, row {row + 1}: {name}={values.iloc[row]} is not allowed: give {wanted}.")
+        raise ValueError(
+            f"{path}, row {row + 1}: {name}={shortened(str(values.iloc[row]))} is not allowed: give {wanted}."
+        )
 
 
 def _curves(frame: pd.DataFrame, by: str, along: str) -> dict[Any, Curve]:

@@ -1,0 +1,153 @@
+"""Values of wrong kinds in every field of the JSON and YAML that describe engines, models and layers."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from llmsched.eval import predict_log, vllm_parity
+from tests.faults.tools import Ended, run
+from tests.injection.test_readers import LONGEST_S, assert_well, at_most
+from tests.injection.tools import TRIED, damaged
+from tests.reality.calibration import layer_tools
+from tests.reality.test_predict_log import meta
+
+WRONG: tuple[Any, ...] = (None, [], {}, "x", -1, 0, 2.5, 1e308, 10**9, 10**30, 10**400, True, float("nan"), [[1]])
+STAMPS = Path(__file__).resolve().parents[1] / "reality" / "vllm_stamps"
+MODEL = {
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+    "head_dim": 128,
+}
+UNUSUAL = ("num_experts", "n_routed_experts", "moe_intermediate_size", "num_experts_per_tok", "text_config")
+"""Fields that a config.json may have too."""
+
+
+def places(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all fields, inner ones too."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield (*before, key)
+            yield from places(inner, (*before, key))
+
+
+def replaced(document: Any) -> Iterator[tuple[object, Any]]:
+    """Copies of the document in which one field has a wrong value."""
+    for path in places(document):
+        for value in WRONG:
+            changed = copy.deepcopy(document)
+            inner = changed
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = value
+            yield (path, str(value)[:40]), changed
+
+
+@pytest.fixture
+def layers(tmp_path: Path) -> Path:
+    """A folder with all that eval/predict_log.py reads: layers/, meta.json, config.json, log.csv."""
+    layer_tools.write_layers(tmp_path / "layers", layer_tools.frames())
+    (tmp_path / "meta.json").write_text(json.dumps(meta()))
+    (tmp_path / "config.json").write_text(json.dumps(MODEL))
+    rng, n = np.random.default_rng(0), 20
+    rows = {"arrival_s": np.arange(n), "prompt_tokens": 50 + np.arange(n), "output_tokens": 5 + np.arange(n)}
+    pd.DataFrame(rows | {"ttft_s": 0.1 + rng.random(n), "e2e_s": 2 + rng.random(n)}).to_csv(tmp_path / "log.csv")
+    return tmp_path
+
+
+def predicted(folder: Path) -> Ended:
+    """What eval/predict_log.py says."""
+    words = ["--layers", folder / "layers", "--engine", folder / "meta.json", "--log", folder / "log.csv"]
+    with at_most(LONGEST_S):
+        return run(*words, "--config", folder / "config.json", main=predict_log.main)
+
+
+def test_settings_of_an_engine(layers: Path) -> None:
+    more = {"data_parallel_size": 1, "tensor_parallel_size": 1, "gpu_memory_utilization": 0.9}
+    whole = meta(**more) | {"hardware": {"device_total_memory_bytes": 2**36}}
+    whole["resolved_config"]["compilation_config"] = {"cudagraph_capture_sizes": [1, 2]}
+    assert predicted(layers).code == 0
+    for about, changed in replaced(whole):
+        (layers / "meta.json").write_text(json.dumps(changed))
+        assert_well(predicted(layers), about)
+        TRIED["fields of an engine's settings"] += 1
+
+
+def test_sizes_of_a_model(layers: Path) -> None:
+    for about, changed in replaced(MODEL | dict.fromkeys(UNUSUAL)):
+        kept = {name: value for name, value in changed.items() if name not in UNUSUAL or name in about[0]}  # type: ignore[index]
+        (layers / "config.json").write_text(json.dumps(kept))
+        assert_well(predicted(layers), about)
+        TRIED["fields of a model's sizes"] += 1
+
+
+def test_what_is_said_about_layers(layers: Path) -> None:
+    path = layers / "layers" / "meta.yaml"
+    fit = {"skew_fit": {"per_tp": {1: {"alpha_default": 0.1}}}}
+    for about, changed in replaced(yaml.safe_load(path.read_text()) | fit):
+        path.write_text(yaml.safe_dump(changed))
+        assert_well(predicted(layers), about)
+        TRIED["fields of what is said about layers"] += 1
+
+
+PAIRS = zip("abcdefgh", "bcdefghi", strict=True)
+BOMB = "a: &a [x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in PAIRS)
+HOSTILE = {
+    "a bomb of aliases": (BOMB + "model: *i\n", "an alias"),
+    "a bomb of merges": (BOMB.replace("[", "{<<: [").replace("]", "]}"), "meta.yaml"),
+    "itself": ("model: &a {x: *a}\n", "an alias"),
+    "an object": ("model: !!python/object/apply:os.abort []\n", "meta.yaml"),
+    "a name": ("model: !!python/name:os.system\n", "meta.yaml"),
+    "deep": ("[" * 50_000, "nested too deeply"),
+    "large": ("x: " + "y" * 2**20 + "\n", "at most 1,048,576 are read"),
+    "no mapping": ("- 1\n", "not a mapping"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_yaml(layers: Path, kind: str) -> None:
+    text, said = HOSTILE[kind]
+    (layers / "layers" / "meta.yaml").write_text(text)
+    predicted(layers).refused(said)
+
+
+@pytest.mark.parametrize("name", ["attention.csv", "dense.csv", "per_sequence.csv", "meta.yaml"])
+def test_damaged_layers(layers: Path, name: str) -> None:
+    path = layers / "layers" / name
+    for damage, content in damaged(path.read_bytes(), 0):
+        path.write_bytes(content)
+        assert_well(predicted(layers), (name, damage))
+        TRIED[f"damaged layers ({name})"] += 1
+
+
+@pytest.mark.parametrize("which", ["systems", "stamps"])
+def test_damaged_systems_and_stamps(tmp_path: Path, which: str) -> None:
+    """The files of eval/vllm_parity.py, by bytes and by fields."""
+    whole = {
+        "systems": json.loads(gzip.decompress((STAMPS / "systems_cache.json.gz").read_bytes()))[:1],
+        "stamps": json.loads(gzip.decompress((STAMPS / "cache_sync.json.gz").read_bytes()))[:1],
+    }
+    for name, value in whole.items():
+        (tmp_path / name).write_text(json.dumps(value))
+    copies: list[tuple[object, bytes]] = list(damaged((tmp_path / which).read_bytes(), 0))
+    copies += [(about, json.dumps([changed]).encode()) for about, changed in replaced(whole[which][0])]
+    words = [tmp_path / "systems", tmp_path / "stamps", "--scheduling", "sync", "--prefix-cache"]
+    assert run(*words, main=vllm_parity.main).code == 0
+    for about, content in copies:
+        (tmp_path / which).write_bytes(content)
+        with at_most(LONGEST_S):
+            assert_well(run(*words, main=vllm_parity.main), about)
+        TRIED[f"damaged {which} of vLLM"] += 1

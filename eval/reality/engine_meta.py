@@ -66,7 +66,7 @@ def read_meta(path: Path) -> EngineMeta:
         replicas=_whole(path, given, "data_parallel_size", 1, MAX_SERVERS),
         prefix_cache=bool(cache.get("enable_prefix_caching", given.get("enable_prefix_caching", True))),
         kv_tokens=_kv_tokens(path, cache),
-        memory_bytes=float(memory) if type(memory) in (int, float) and 0 < memory < math.inf else None,
+        memory_bytes=float(memory) if _above_zero(memory) else None,
         memory_share=_share(path, cache.get("gpu_memory_utilization", given.get("gpu_memory_utilization", SHARE))),
         graphs=_graphs(_part(path, resolved, "compilation_config"), given),
         asynchronous=_asynchronous(raw, _part(path, resolved, "scheduler_config"), given),
@@ -79,6 +79,10 @@ def _part(path: Path, raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if found is not None and type(found) is not dict:
         raise ValueError(f"--engine {str(path)!r}: {name} is {type(found).__name__}: give an object, or leave it out.")
     return found or {}
+
+
+def _above_zero(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf
 
 
 def _share(path: Path, value: Any) -> float:

@@ -70,7 +70,14 @@ def layers(tmp_path: Path) -> Path:
 
 def predicted(folder: Path) -> Ended:
     """What eval/predict_log.py says."""
-    words = ["--layers", folder / "layers", "--engine", folder / "meta.json", "--log", folder / "log.csv"]
+    words: list[str | Path] = [
+        "--layers",
+        folder / "layers",
+        "--engine",
+        folder / "meta.json",
+        "--log",
+        folder / "log.csv",
+    ]
     with at_most(LONGEST_S):
         return run(*words, "--config", folder / "config.json", main=predict_log.main)
 
@@ -144,7 +151,7 @@ def test_damaged_systems_and_stamps(tmp_path: Path, which: str) -> None:
         (tmp_path / name).write_text(json.dumps(value))
     copies: list[tuple[object, bytes]] = list(damaged((tmp_path / which).read_bytes(), 0))
     copies += [(about, json.dumps([changed]).encode()) for about, changed in replaced(whole[which][0])]
-    words = [tmp_path / "systems", tmp_path / "stamps", "--scheduling", "sync", "--prefix-cache"]
+    words: list[str | Path] = [tmp_path / "systems", tmp_path / "stamps", "--scheduling", "sync", "--prefix-cache"]
     assert run(*words, main=vllm_parity.main).code == 0
     for about, content in copies:
         (tmp_path / which).write_bytes(content)

@@ -56,7 +56,6 @@ def read_meta(path: Path) -> EngineMeta:
     model = raw.get("model") or given.get("model")
     if not isinstance(model, str) or not model:
         raise ValueError(f"--engine {str(path)!r}: the field 'model' is missing.")
-    memory = hardware.get("device_total_memory_bytes")
     return EngineMeta(
         model=model,
         version=str(raw.get("vllm_version", "")),
@@ -66,7 +65,7 @@ def read_meta(path: Path) -> EngineMeta:
         replicas=_whole(path, given, "data_parallel_size", 1, MAX_SERVERS),
         prefix_cache=bool(cache.get("enable_prefix_caching", given.get("enable_prefix_caching", True))),
         kv_tokens=_kv_tokens(path, cache),
-        memory_bytes=float(memory) if _above_zero(memory) else None,
+        memory_bytes=_bytes(hardware.get("device_total_memory_bytes")),
         memory_share=_share(path, cache.get("gpu_memory_utilization", given.get("gpu_memory_utilization", SHARE))),
         graphs=_graphs(_part(path, resolved, "compilation_config"), given),
         asynchronous=_asynchronous(raw, _part(path, resolved, "scheduler_config"), given),
@@ -81,8 +80,9 @@ def _part(path: Path, raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found or {}
 
 
-def _above_zero(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value < math.inf
+def _bytes(stated: Any) -> float | None:
+    """The memory of the GPU; None where none is stated that can be used."""
+    return float(stated) if isinstance(stated, int | float) and 0 < stated < math.inf else None
 
 
 def _share(path: Path, value: Any) -> float:

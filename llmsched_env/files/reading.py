@@ -101,6 +101,8 @@ def json_of(content: bytes | str) -> Any:
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
         return json.loads(text, parse_int=_whole) if _LONG.search(text) else json.loads(text)
+    except CannotReadError:
+        raise
     except RecursionError:
         raise CannotReadError("its JSON is nested too deeply") from None
     except ValueError as error:  # no JSON, no UTF-8, or a number of thousands of digits

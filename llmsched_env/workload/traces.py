@@ -282,7 +282,7 @@ def _json_line(line: bytes, number: int) -> Any:
     try:
         return json_of(line)
     except CannotReadError as error:
-        raise ValueError(f"row {number}: not JSON ({error}).") from None
+        raise ValueError(f"row {number}: {error}.") from None
 
 
 def _json_row(row: Any, number: int) -> tuple[str, bool, Any, Any, Any, Any]:

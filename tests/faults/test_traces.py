@@ -117,7 +117,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "400 digits of time": (f"arrival_s,prompt_tokens,output_tokens\n0,1,1\n{DIGITS},1,1\n", "row 2: arrival_s"),
     "400 digits in JSON": (
         f'{{"timestamp": 0, "input_length": {DIGITS}, "output_length": 1}}\n' * 2,
-        "row 1: input_length",
+        "row 1: a whole number of 401 digits",
     ),
     "5000 digits in JSON": (f'{{"timestamp": 0, "input_length": {DIGITS * 13}, "output_length": 1}}\n', "row 1"),
     "truth values": ('{"timestamp": 0, "input_length": true, "output_length": 1}\n' * 2, "row 1: input_length=True"),

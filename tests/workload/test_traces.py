@@ -116,7 +116,7 @@ def plain(*rows):
         (AZURE.replace("2023-11-16 18:15:47.4305900", ""), r"row 2: TIMESTAMP=nan is not allowed"),
         (BURSTGPT.replace("20,4,24", "20,-4,24"), r"row 2: Response tokens=-4 is not allowed"),
         ('{"timestamp": 0, "input_length": 3}\n', r"row 1: no field 'output_length' among timestamp, input_length"),
-        ('{"timestamp": 0, "input_length": 3, "output_length": 4}\n{"timesta\n', r"row 2: not JSON"),
+        ('{"timestamp": 0, "input_length": 3, "output_length": 4}\n{"timesta\n', r"row 2: not readable as JSON"),
         ('{"timestamp": 0, "input_length": 3, "output_length": 4}\n[]\n', r"row 2: not a JSON object but list"),
         ('{"timestamp": -5, "input_length": 3, "output_length": 4}\n', r"row 1: timestamp=-5 is not allowed"),
         ('{"timestamp": 0, "input_length": [3], "output_length": 4}\n', r"row 1: input_length=\[3\] is not allowed"),

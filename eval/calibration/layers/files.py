@@ -128,7 +128,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 def _read_about(path: Path) -> Mapping[str, Any]:
     try:
-        about = yaml.load(read_bytes(path, MOST_ABOUT).decode("utf-8-sig"), _PlainLoader)
+        about = _PlainLoader(read_bytes(path, MOST_ABOUT).decode("utf-8-sig")).get_single_data()
     except (CannotReadError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: not readable as YAML ({' '.join(str(error).split())}).") from error
     if not isinstance(about, dict):

@@ -168,8 +168,8 @@ def test_a_config_gives_the_shape_that_is_known(tmp_path):
     ("change", "message"),
     [
         *(({name: None}, rf"field '{name}' is missing") for name in list(CONFIG)[:4]),
-        ({"hidden_size": "2048"}, r"hidden_size='2048' is not allowed: give a whole number of at least 1"),
-        ({"kv_lora_rank": 512}, r"kv_lora_rank=512 tells of an attention that is not modelled"),
+        ({"hidden_size": "2048"}, r"hidden_size='2048' is not allowed: give a whole number from 1"),
+        ({"kv_lora_rank": 512}, r"kv_lora_rank=512 is an attention that is not modelled"),
         ({"num_experts_per_tok": None}, r"field 'num_experts_per_tok' is missing"),
     ],
 )

@@ -65,21 +65,20 @@ def layers(tmp_path: Path) -> Path:
     rng, n = np.random.default_rng(0), 20
     rows = {"arrival_s": np.arange(n), "prompt_tokens": 50 + np.arange(n), "output_tokens": 5 + np.arange(n)}
     pd.DataFrame(rows | {"ttft_s": 0.1 + rng.random(n), "e2e_s": 2 + rng.random(n)}).to_csv(tmp_path / "log.csv")
+    assert run(*words_for(tmp_path), main=predict_log.main).code == 0  # compiled before a clock runs
     return tmp_path
+
+
+def words_for(folder: Path) -> list[str]:
+    """The options of eval/predict_log.py for the files in ``folder``."""
+    files = {"layers": "layers", "engine": "meta.json", "log": "log.csv", "config": "config.json"}
+    return [word for name, file in files.items() for word in (f"--{name}", str(folder / file))]
 
 
 def predicted(folder: Path) -> Ended:
     """What eval/predict_log.py says."""
-    words: list[str | Path] = [
-        "--layers",
-        folder / "layers",
-        "--engine",
-        folder / "meta.json",
-        "--log",
-        folder / "log.csv",
-    ]
     with at_most(LONGEST_S):
-        return run(*words, "--config", folder / "config.json", main=predict_log.main)
+        return run(*words_for(folder), main=predict_log.main)
 
 
 def test_settings_of_an_engine(layers: Path) -> None:

@@ -113,6 +113,7 @@ class Queueing:
 
     edges: tuple[int, ...] = ()  # inner edges of the bins, ascending; K = len(edges) + 1
     discipline: str = default("discipline")
+    class_priority: str = default("class_priority")
     overdue_factor: float | None = default("overdue_factor")
     overdue_batch_factor: float | None = default("overdue_batch_factor")
     overdue: str = default("overdue")
@@ -142,6 +143,8 @@ class Queueing:
             raise ValueError(
                 f"overdue_batch_factor={self.overdue_batch_factor} needs the overdue queue: give overdue_factor too."
             )
+        if self.class_priority == "strict" and self.discipline == "oracle-srpt":
+            raise ValueError("class_priority='strict' does not go with discipline='oracle-srpt': drop one.")
         if self.overdue == "refuse" and self.overdue_factor is None:
             raise ValueError("overdue='refuse' says what becomes of overdue requests: give overdue_factor too.")
         if self.accept_burst != 1.0 and math.isinf(self.accept_rate):
@@ -151,6 +154,11 @@ class Queueing:
     def num_bins(self) -> int:
         """K, the bins of predicted output length."""
         return len(self.edges) + 1
+
+    @property
+    def keyed(self) -> bool:
+        """Whether bins are ordered by a key other than the arrival."""
+        return self.discipline != "fifo" or self.class_priority == "strict"
 
     @property
     def has_overdue(self) -> bool:

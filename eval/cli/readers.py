@@ -11,6 +11,7 @@ from llmsched_env.config import SLO
 from llmsched_env.core.constants import MAX_BINS
 from llmsched_env.options.declaration import Option, in_unit
 from llmsched_env.options.kinds import Choice, Kind, Number
+from llmsched_env.options.presets import TARGETS as PRESETS
 from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.options.table import OPTIONS
 from llmsched_env.workload.bins import parse_edges
@@ -74,17 +75,23 @@ def read_bins(text: str) -> int | tuple[int, ...]:
         raise argparse.ArgumentTypeError(str(error).rstrip(".")) from None
 
 
-def read_target(text: str) -> tuple[str, float]:
-    """``ttft:MS``, ``tpot:MS`` or ``e2el:MS``; gives the key and seconds."""
+Targets = tuple[tuple[str, float], ...]
+
+
+def read_target(text: str) -> Targets:
+    """``ttft:MS``, ``tpot:MS``, ``e2el:MS`` or the name of a preset; gives keys and seconds."""
+    if text in PRESETS:
+        return tuple(PRESETS[text].items())
     key, colon, value = text.partition(":")
     if key in TARGETS and not colon:
         raise argparse.ArgumentTypeError(f"{text!r} has no time: give {key}:MS")
     if key not in TARGETS:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not known.{did_you_mean(key, list(TARGETS))} Give ttft:MS, tpot:MS or e2el:MS"
+            f"{text!r} is not known.{did_you_mean(key, [*TARGETS, *PRESETS])} Give ttft:MS, tpot:MS or e2el:MS, or one "
+            f"of {', '.join(PRESETS)}"
         )
     try:
-        return key, number(0, 1e12, above=True)(value) / 1000.0
+        return ((key, number(0, 1e12, above=True)(value) / 1000.0),)
     except argparse.ArgumentTypeError:
         raise argparse.ArgumentTypeError(f"{text!r} is not allowed: give {key}:MS with a time above 0 ms") from None
 
@@ -108,7 +115,9 @@ def read_class(text: str) -> SLO:
             f"{text!r} is not an SLO class: give NAME=SHARE,TARGETS like chat=0.8,ttft:1000,e2el:30000"
         )
     try:
-        return slo_of([read_target(t) for t in targets], share=number(0, 1, above=True)(share), name=name)
+        return slo_of(
+            [pair for t in targets for pair in read_target(t)], share=number(0, 1, above=True)(share), name=name
+        )
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

@@ -27,9 +27,12 @@ class ResultsFile:
 
     def __init__(self, path: Path, config: SimConfig) -> None:
         self._path = path
-        self._columns = ["policy", "seed", *(key for key in keys_of(config) if key != "per_bin")]
+        self._columns = ["policy", "seed", *(key for key in keys_of(config) if not key.startswith("per_"))]
         bins = range(config.queueing.num_bins)
         self._columns += [f"bin{k}_{name}" for k in bins for name in ("submitted", "misses")]
+        if len(config.slos) > 1:
+            names = ("submitted", "misses")
+            self._columns += [f"class_{slo.name}_{name}" for slo in config.slos for name in names]
         self._begun = False
 
     def append(self, outcome: Outcome) -> None:
@@ -65,6 +68,9 @@ def result_row(outcome: Outcome) -> dict[str, Any]:
         if key == "per_bin":
             for entry in value:
                 row |= {f"bin{entry['bin']}_{name}": entry[name] for name in ("submitted", "misses")}
+        elif key == "per_class":
+            for entry in value if len(value) > 1 else ():
+                row |= {f"class_{entry['class']}_{name}": entry[name] for name in ("submitted", "misses")}
         else:
             row[key] = "" if isinstance(value, float) and math.isnan(value) else value
     return row

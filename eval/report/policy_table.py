@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.report.tables import Column, Table, text
 from llmsched.eval.report.text import WIDTH, align, column_widths, rule
 from llmsched.eval.runs.aggregate import difference
 from llmsched.eval.runs.intervals import Interval
@@ -55,7 +55,8 @@ def policy_text(summaries: Sequence[Mapping[str, Any]]) -> str:
         columns.pop()
         lines = _lines(names, summaries, columns)
     long = [f"{short} = {s['policy']}" for short, s in zip(names, summaries, strict=True) if short != s["policy"]]
-    return "\n".join(lines + long)
+    classes = class_table(summaries)
+    return "\n".join(lines + long + ([] if classes is None else ["", text(classes)]))
 
 
 def policy_tables(summaries: Sequence[Mapping[str, Any]]) -> list[Table]:
@@ -65,10 +66,13 @@ def policy_tables(summaries: Sequence[Mapping[str, Any]]) -> list[Table]:
     own = [{"policy": s["policy"]} | {c.key: Interval(s[c.key], s["ci95"][c.key]) for c in columns} for s in summaries]
     gaps = [{"policy": s["policy"]} | {c.key: difference(s, c.key) for c in columns} for s in summaries if s["paired"]]
     name = Column("policy", "policy")
+    classes = class_table(summaries)
     found = [Table("policies", "Policies on the same arrivals and servers", [name, *columns], own)]
     if gaps:
         signed = [name, *(replace(column, signed=True, best=0) for column in columns)]
         found.append(Table("differences", f"Difference from {summaries[0]['policy']}, paired by seed", signed, gaps))
+    if classes is not None:
+        found.append(classes)
     return found
 
 
@@ -101,6 +105,30 @@ def price_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
     )
     title = "Who pays: the slowest requests and those not served"
     return Table("price", title, [Column("policy", "policy"), *PRICE], rows, note)
+
+
+CLASS_COLUMNS = (
+    Column("policy", "policy"),
+    Column("class", "SLO class"),
+    Column("submitted", "requests"),
+    Column("slo_attainment", "SLO met", "%", 1, 100.0),
+    Column("p99_ttft_ms", "TTFT p99", "s", 2, 1e-3),
+    Column("p99_tpot_ms", "TPOT p99", "ms", 1),
+    Column("p99_e2el_ms", "E2E p99", "s", 2, 1e-3),
+)
+
+
+def class_table(summaries: Sequence[Mapping[str, Any]]) -> Table | None:
+    """What every SLO class got under every policy; None where there is one class."""
+    if not summaries or len(summaries[0]["per_class"]) < 2:
+        return None
+    rows = [
+        {"policy": summary["policy"], "class": entry["class"], "submitted": entry["submitted"]}
+        | {c.key: Interval(entry[c.key], entry["ci95"][c.key]) for c in CLASS_COLUMNS[3:]}
+        for summary in summaries
+        for entry in summary["per_class"]
+    ]
+    return Table("classes", "By SLO class", list(CLASS_COLUMNS), rows)
 
 
 def _lines(names: Sequence[str], summaries: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> list[str]:

@@ -13,7 +13,7 @@ from llmsched_env.simulation.metrics import CACHE_COUNTS, CACHE_KEYS, COUNTS, KE
 SUMMED = (*COUNTS, "wall_s")
 """Keys that are summed over seeds."""
 
-PER_BIN = ("per_bin", "worst_bin", "worst_bin_miss_rate")
+PER_BIN = ("per_bin", "worst_bin", "worst_bin_miss_rate", "per_class")
 
 AVERAGED = tuple(key for key in KEYS if key not in SUMMED and key not in PER_BIN)
 """Keys that are averaged over seeds and have intervals."""
@@ -39,7 +39,7 @@ def policy_summary(policy: str, runs: Sequence[Outcome], baseline: Sequence[Outc
         found[key] = math.fsum(run.summary[key] for run in runs) if key == "wall_s" else _total(runs, key)
     spread = {key: interval([run.summary[key] for run in runs]) for key in averaged}
     found |= {key: spread[key].mean for key in averaged}
-    found |= _bins(runs)
+    found |= _bins(runs) | _classes(runs)
     found["ci95"] = {key: spread[key].half for key in averaged}
     found["paired"] = {}
     if baseline is not None:
@@ -82,3 +82,19 @@ def _bins(runs: Sequence[Outcome]) -> dict[str, Any]:
     used = [row for row in rows if row["submitted"]]
     worst = max(used, key=lambda row: row["miss_rate"], default={"bin": 0, "miss_rate": math.nan})
     return {"per_bin": rows, "worst_bin": worst["bin"], "worst_bin_miss_rate": worst["miss_rate"]}
+
+
+def _classes(runs: Sequence[Outcome]) -> dict[str, Any]:
+    """By SLO class: counts summed over seeds, the rest averaged, and ``ci95`` of what is averaged."""
+    found = []
+    for entries in zip(*(run.summary["per_class"] for run in runs), strict=True):
+        row: dict[str, Any] = {"class": entries[0]["class"], "ci95": {}}
+        for key, first in entries[0].items():
+            values = [entry[key] for entry in entries]
+            if isinstance(first, int):
+                row[key] = sum(values)
+            elif isinstance(first, float):
+                spread = interval(values)
+                row[key], row["ci95"][key] = spread.mean, spread.half
+        found.append(row)
+    return {"per_class": found}

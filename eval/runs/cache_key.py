@@ -75,7 +75,11 @@ _TRACES: dict[int, tuple[Trace, str]] = {}
 def trace_digest(trace: Trace) -> str:
     """Digest of the rows of a trace; its name and notes change no result."""
     if id(trace) not in _TRACES:  # the trace is kept with it, so that no other takes its id
-        columns = (trace.arrival_s, trace.prompt_tokens, trace.output_tokens)
+        columns = [trace.arrival_s, trace.prompt_tokens, trace.output_tokens]
+        if trace.contents is not None:
+            columns += [trace.contents.hashes, trace.contents.hashed_tokens]
+        if trace.classes is not None:
+            columns.append(trace.classes.number)
         _TRACES[id(trace)] = trace, _digest(*(np.ascontiguousarray(column).tobytes() for column in columns))
     return _TRACES[id(trace)][1]
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from llmsched.eval.cli.options import FLAGS
 from llmsched.eval.cli.readers import TARGETS, slo_of
 from llmsched.eval.scenarios.hardware import engine_settings, warn_about_hardware
 from llmsched.eval.scenarios.scenario import Scenario
-from llmsched_env.config import Continuous, Controller, Queueing, SimConfig
+from llmsched_env.config import SLO, Continuous, Controller, Queueing, SimConfig
 from llmsched_env.files.showing import visible
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.presets import OWN, RULES, against_cache, preset
 from llmsched_env.options.table import settings
 from llmsched_env.servers import gpu_of, parse_servers
 from llmsched_env.workload.bins import bin_edges
+from llmsched_env.workload.classes import TraceClasses
 from llmsched_env.workload.traces import Trace
-from llmsched_env.workload.workload import Workload
+from llmsched_env.workload.workload import Workload, origin_of
 
 
 def exclusive(mark: str) -> tuple[str, ...]:
@@ -91,12 +95,9 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
     values = _merged(options)
     brought = _brought(options, values)
     values |= _of_rules(options, values, brought) | brought
-    classes = values.get("slo_classes") or [slo_of(values["goodput"])]
-    names = [slo.name for slo in classes]
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"the SLO class {name} is given {names.count(name)} times: give each another name.")
-    workload = _workload(options, values, tuple(slo.share for slo in classes))
+    source, said = _source(values)
+    classes = _classes(values, said)
+    workload = _workload(options, values, source, classes)
     if values["predictor"] == "none" and options.bins is None:
         values["bins"] = 1  # every prediction is the same
     edges = values["bins"] if isinstance(values["bins"], tuple) else bin_edges(workload, values["bins"])
@@ -185,6 +186,8 @@ def _check_engine(options: argparse.Namespace, engine: str) -> None:
 def _merged(options: argparse.Namespace) -> dict[str, Any]:
     """The options given, over the values of the named scenario that they do not replace."""
     given = {key: value for key, value in vars(options).items() if value is not None}
+    if "goodput" in given:  # each is a target, or the targets of a preset
+        given["goodput"] = [pair for targets in given["goodput"] for pair in targets]
     values = dict(NAMED[options.scenario][given.get("engine", "batch")])
     for group in (RATES, SIZES):
         if any(key in given for key in group):
@@ -197,14 +200,34 @@ def _merged(options: argparse.Namespace) -> dict[str, Any]:
     return values | given
 
 
-def _workload(options: argparse.Namespace, values: Mapping[str, Any], shares: tuple[float, ...]) -> Workload:
+def _source(values: Mapping[str, Any]) -> tuple[str | Trace, TraceClasses | None]:
+    """The generator's name, or the trace, read once; and the SLO classes that its rows name."""
+    source = origin_of(values["workload"])
+    return (source, source.classes) if isinstance(source, Trace) else (values["workload"], None)
+
+
+def _classes(values: Mapping[str, Any], said: TraceClasses | None) -> list[SLO]:
+    """The SLO classes; where a trace names them its shares count, and without targets for each all have the same."""
+    classes = values.get("slo_classes") or [slo_of(values["goodput"])]
+    names = [slo.name for slo in classes]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"the SLO class {name} is given {names.count(name)} times: give each another name.")
+    if said is None:
+        return classes
+    if not values.get("slo_classes"):
+        classes, names = [replace(classes[0], name=name) for name in said.names], list(said.names)
+    counts = np.bincount(said.among(names), minlength=len(names))
+    return [replace(slo, share=float(count / counts.sum())) for slo, count in zip(classes, counts, strict=True)]
+
+
+def _workload(
+    options: argparse.Namespace, values: Mapping[str, Any], source: str | Trace, classes: Sequence[SLO]
+) -> Workload:
     """The workload; a trace file brings its own rate and size unless the user gave others."""
-    source: str | Trace = values["workload"]
     asked = {key: values[key] for key in (*RATES, *SIZES) if key in values}
-    prefix = values["shared_prefix"]
-    probe = Workload(source, requests=2, predictor=values["predictor"], slo_shares=shares, shared_prefix=prefix)
-    if probe.trace is not None:
-        source = probe.trace  # read once
+    prefix, shares, names = values["shared_prefix"], tuple(slo.share for slo in classes), tuple(s.name for s in classes)
+    if isinstance(source, Trace):
         for key in ("rate", "requests"):
             if getattr(options, key) is None:
                 asked.pop(key, None)
@@ -217,5 +240,6 @@ def _workload(options: argparse.Namespace, values: Mapping[str, Any], shares: tu
         burstiness=values.get("burstiness"),
         predictor=values["predictor"],
         slo_shares=shares,
+        slo_names=names,
         shared_prefix=prefix,
     )

@@ -6,6 +6,7 @@ import math
 
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.kinds import Form, Number, Text
+from llmsched_env.options.presets import TARGETS as LIMITS
 
 ARRIVALS = (
     Option(
@@ -175,13 +176,15 @@ TARGETS = (
         group="latency targets",
         flag="--goodput",
         metavar="KEY:MS",
+        flag_note=f"Or the limits of a benchmark by name: {', '.join(LIMITS)}.",
         one_of="targets",
         parts=SLO_PARTS,
     ),
     Option(
         "slo_classes",
         "Several classes of requests, each with its share of the arrivals and its own targets in ms, such as "
-        "chat=0.8,ttft:1000,e2el:30000.",
+        "chat=0.8,ttft:1000,e2el:30000. A trace with a column slo_class says the class of every request, and so the "
+        "shares.",
         Form("NAME=SHARE,KEY:MS,..."),
         sets="slos",
         group="latency targets",

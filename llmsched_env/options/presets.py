@@ -13,6 +13,18 @@ from llmsched_env.options.gpus import memory_gib
 
 OWN = "own"
 
+TARGETS: Mapping[str, Mapping[str, float]] = {
+    "mlperf-70b": {"ttft": 2.0, "tpot": 0.200},
+    "mlperf-70b-interactive": {"ttft": 0.450, "tpot": 0.040},
+    "mlperf-8b": {"ttft": 2.0, "tpot": 0.100},
+    "mlperf-8b-interactive": {"ttft": 0.500, "tpot": 0.030},
+    "mlperf-405b": {"ttft": 6.0, "tpot": 0.175},
+    "mlperf-405b-interactive": {"ttft": 4.5, "tpot": 0.080},
+}
+"""Limits in seconds by name: those of MLPerf Inference 5.1 for Llama-2-70B, Llama-3.1-8B and Llama-3.1-405B in its
+scenarios server (conversational) and interactive, which 99 % of the requests have to meet (inference_rules.adoc of
+mlcommons/inference_policies)."""
+
 VLLM_V1: Mapping[str, Any] = {
     "admission": "prompt",
     "prefill": "chunked",

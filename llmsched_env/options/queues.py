@@ -7,7 +7,7 @@ import math
 from llmsched_env.core.constants import MAX_BINS
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.kinds import Choice, Form, Number
-from llmsched_env.options.words import DISCIPLINES, ORDERS, OVERDUE, REFUSALS
+from llmsched_env.options.words import CLASS_PRIORITIES, DISCIPLINES, ORDERS, OVERDUE, REFUSALS
 
 TIMER = Number(0, above=True, unlimited=True)
 
@@ -36,6 +36,17 @@ QUEUES = (
         flag_kind=Choice(ORDERS),
         flag_note="A policy with an order of its own keeps it.",
         argument_note="oracle-sjf and oracle-srpt use the true output lengths.",
+    ),
+    Option(
+        "class_priority",
+        "Whether requests of an SLO class that is listed earlier come before those of a later one, in every bin "
+        "(strict), or the order is the same for all classes (none).",
+        Choice(CLASS_PRIORITIES),
+        "none",
+        sets="queueing.class_priority",
+        group="queues",
+        flag="--class-priority",
+        no_argument="an episode has one class of requests",
     ),
     Option(
         "overdue_factor",

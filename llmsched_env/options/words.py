@@ -15,6 +15,7 @@ SCHEDULINGS = ("sync", "async")
 PREFIX_CACHES = ("off", "on")
 ACTIONS = ("multidiscrete", "ladder")
 OVERDUE = ("wait", "refuse")
+CLASS_PRIORITIES = ("none", "strict")
 REFUSALS = ("off", "on")
 REWARD_TERMS = ("miss", "holding", "tardiness")
 

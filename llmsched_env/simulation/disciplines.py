@@ -30,8 +30,20 @@ def deadlines(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
     return requests.arrival_s + np.array([slo.deadline_s for slo in config.server_slos])[requests.slo_class]
 
 
+CLASS_STEP = 2.0**33
+"""By how much a class's keys lie above those of the class before it; keys themselves end at half of it."""
+
+
 def keys(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
-    """Key of each request, (N,), for the discipline of ``config``."""
+    """Key of each request, (N,), for the discipline and the priority of classes of ``config``."""
+    own = _own_keys(config, requests)
+    if config.queueing.class_priority == "none":
+        return own
+    return np.minimum(own, CLASS_STEP / 2) + CLASS_STEP * requests.slo_class
+
+
+def _own_keys(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
+    """The key of the discipline."""
     queueing = config.queueing
     if queueing.discipline == "sjf":
         return requests.predicted_tokens.astype(np.float64)

@@ -28,6 +28,7 @@ from llmsched_env.core.layout import (
     REFUSED,
     REJECTED,
 )
+from llmsched_env.simulation.by_class import ByClass
 from llmsched_env.simulation.result import RunResult
 
 LATENCIES = ("ttft", "tpot", "itl", "e2el")
@@ -56,9 +57,9 @@ KEYS = (
     ),
     *(f"{statistic}_{latency}_ms" for latency in LATENCIES for statistic in STATISTICS),
     *("mean_queue_ms", "mean_batch_size", "gpu_utilization", "peak_kv_utilization", "simulated_s", "wall_s"),
-    *("duration_s", "longest_wait_ms", "jain_index", "worst_bin", "worst_bin_miss_rate", "per_bin"),
+    *("duration_s", "longest_wait_ms", "jain_index", "worst_bin", "worst_bin_miss_rate", "per_bin", "per_class"),
 )
-"""Every key of a summary.  All are numbers but ``per_bin``, a list with a dictionary per bin."""
+"""Every key of a summary.  All are numbers but ``per_bin`` and ``per_class``, lists with a dictionary each."""
 
 CACHE_COUNTS = ("cached_tokens", "recomputed_tokens", "evicted_blocks")
 """Counts that a summary has only with a prefix cache."""
@@ -246,6 +247,7 @@ class Accumulator:
         self._sums = np.zeros(1, _SUMS)
         self._sums["first_arrival_s"], self._sums["last_completion_s"] = np.inf, -np.inf
         self._per_bin = np.zeros((2, 1), np.int64)
+        self._per_class: ByClass | None = None
         self._start_s = math.inf  # first arrival, the warm-up included
         self._wall_s = 0.0
         self._last: RunResult | None = None
@@ -254,9 +256,12 @@ class Accumulator:
         """Add a chunk; its first ``result.warmup`` requests are not scored."""
         if self._last is None:
             self._per_bin = np.zeros((2, result.config.queueing.num_bins), np.int64)
+            self._per_class = ByClass(result.config.slos, PER_REQUEST)
         scored = result.requests[result.warmup :]
         latency, met = seen_by_clients(scored, result.config)
         _tally(scored, met, float(result.lane["now"]), self._sums, self._per_bin)
+        if self._per_class is not None:
+            self._per_class.add(scored, latency, met, count_log_bins)
         for row, values in enumerate(latency):
             self._merge(row, *count_log_bins(values, self.histograms[row]))
         if len(result.requests):
@@ -345,6 +350,7 @@ class Accumulator:
                 {"bin": k, "submitted": int(n), "misses": int(m), "miss_rate": _ratio(m, n)}
                 for k, (n, m) in enumerate(zip(submitted, misses, strict=True))
             ],
+            "per_class": [] if self._per_class is None else self._per_class.rows(histogram_quantile),
         }
 
 

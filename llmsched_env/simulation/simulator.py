@@ -44,7 +44,7 @@ def _bytes(array: NDArray, lanes: int) -> NDArray[np.uint8]:
 def sizes_of(config: SimConfig, capacity: int, lanes: int, log: int, gaps: bool) -> Sizes:
     """The axes of a simulator's arrays."""
     queueing, set_size = config.queueing, engines.get(config.engine).set_size(config)
-    queues, keyed = config.groups * queueing.num_queues, queueing.discipline != "fifo"
+    queues, keyed = config.groups * queueing.num_queues, queueing.keyed
     return Sizes(
         lanes,
         servers=len(config.servers),

@@ -51,7 +51,7 @@ def param_row(config: SimConfig, track: bool) -> NDArray:
         "num_servers": len(config.servers),
         "max_batch": config.max_batch,
         "groups": config.groups,
-        "keyed": queueing.discipline != "fifo",
+        "keyed": queueing.keyed,
         "preemptive": queueing.discipline == "oracle-srpt",
         "has_overdue": queueing.has_overdue,
         "refuses_overdue": queueing.refuses_overdue,

@@ -27,10 +27,17 @@ class Replay:
     """An endless stream of requests: ``warmup`` rows of the set-aside part, then the rest of the trace.
 
     The rest starts at a row drawn from ``rng`` and wraps round; every turn lasts the span of the rest plus
-    one mean gap.  ``clock`` stretches all times.
+    one mean gap.  ``clock`` stretches all times.  ``classes``: the SLO class of every row.
     """
 
-    def __init__(self, trace: Trace, clock: float, warmup: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        clock: float,
+        warmup: int,
+        rng: np.random.Generator,
+        classes: NDArray[np.int8] | None = None,
+    ) -> None:
         first = calibration_rows(trace)
         self._lengths = (trace.prompt_tokens, trace.output_tokens)
         self._times = trace.arrival_s
@@ -39,10 +46,10 @@ class Replay:
         self._turn = float(trace.arrival_s[-1] - trace.arrival_s[first]) + self._gap
         self._offset = int(rng.integers(self._rest))
         self._clock, self._warmup, self._done = clock, warmup, 0
-        self._contents = trace.contents
+        self._contents, self._classes = trace.contents, classes
 
-    def take(self, n: int) -> tuple[NDArray[np.float64], IntPair, Contents | None]:
-        """Arrival times (seconds, float64, ascending), (prompt, output) and hashes, if any, of the next ``n`` requests.
+    def take(self, n: int) -> tuple[NDArray[np.float64], IntPair, Contents | None, NDArray[np.int8] | None]:
+        """Arrival times (seconds, float64, ascending), (prompt, output), hashes and SLO classes, if any, of n requests.
 
         In every turn the prompts are others, which only share beginnings as those of the first turn do.
         """
@@ -57,4 +64,4 @@ class Replay:
         contents = None
         if self._contents is not None:
             contents = self._contents.rows(row, np.where(number < self._warmup, 0, turn))
-        return arrival, (prompt[row], output[row]), contents
+        return arrival, (prompt[row], output[row]), contents, None if self._classes is None else self._classes[row]

@@ -17,12 +17,13 @@ from llmsched_env.files.columns import numbers_of
 from llmsched_env.files.reading import CannotReadError, json_of
 from llmsched_env.files.showing import shortened, visible
 from llmsched_env.requests import MAX_TOKENS
+from llmsched_env.workload.classes import TraceClasses, classes_of
 from llmsched_env.workload.contents import BAILIAN_TOKENS, MOONCAKE_TOKENS, Contents, contents_of, lists_in
 from llmsched_env.workload.trace_text import read_text
 from llmsched_env.workload.trace_units import LARGEST_S, Header, header_of
 
-Columns = tuple[NDArray, NDArray, NDArray, Contents | None]
-"""Arrival times (s), prompt and output tokens of N rows, and their hashes, if any."""
+Columns = tuple[NDArray, NDArray, NDArray, Contents | None, TraceClasses | None]
+"""Arrival times (s), prompt and output tokens of N rows, and their hashes and SLO classes, if any."""
 
 FORMATS = (
     "plain CSV (arrival_s, prompt_tokens, output_tokens), "
@@ -43,7 +44,7 @@ _CSV: tuple[tuple[str, str, str, float | None, bool], ...] = (
     ("arrivedat", "numprefilltokens", "numdecodetokens", 1.0, False),
 )
 _CLASSES = "sloclass"
-"""A column that would change results, and that no reader knows."""
+"""The column of the SLO class, by name or number, in any format."""
 
 _MOST_HEADER = 2**20
 """Most bytes of the line of column names."""
@@ -63,7 +64,7 @@ class Trace:
 
     ``arrival_s`` float64 seconds; ``prompt_tokens`` and ``output_tokens`` int32, at least 1; ``dropped``
     counts the rows left out because a length was 0 (failed requests); ``notes`` says what was changed.
-    ``contents``: hashes of the prompts, where the trace has them.
+    ``contents``: hashes of the prompts, ``classes``: SLO classes, where the trace has them.
     """
 
     arrival_s: NDArray[np.float64]
@@ -73,6 +74,7 @@ class Trace:
     dropped: int = 0
     notes: tuple[str, ...] = ()
     contents: Contents | None = None
+    classes: TraceClasses | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -107,7 +109,14 @@ def read_trace(path: str | Path) -> Trace:
         raise ValueError(f"trace {path}: {error}") from error
 
 
-def _finish(name: str, time_s: NDArray, prompt: NDArray, output: NDArray, contents: Contents | None) -> Trace:
+def _finish(
+    name: str,
+    time_s: NDArray,
+    prompt: NDArray,
+    output: NDArray,
+    contents: Contents | None,
+    classes: TraceClasses | None,
+) -> Trace:
     if len(time_s) == 0:
         raise ValueError("there is a header but not one row.")
     kept = (prompt > 0) & (output > 0)
@@ -117,12 +126,14 @@ def _finish(name: str, time_s: NDArray, prompt: NDArray, output: NDArray, conten
         notes.append(f"{dropped} of {len(kept)} rows dropped: a prompt or output of 0 tokens (failed requests)")
         time_s, prompt, output = time_s[kept], prompt[kept], output[kept]
         contents = contents and contents.rows(np.flatnonzero(kept))
+        classes = classes and classes.rows(kept)
     if len(time_s) == 0:
         raise ValueError(f"nothing is left: all {dropped} rows have a prompt or output of 0 tokens.")
     if (np.diff(time_s) < 0).any():
         order = np.argsort(time_s, kind="stable")
         time_s, prompt, output = time_s[order], prompt[order], output[order]
         contents = contents and contents.rows(order)
+        classes = classes and classes.rows(order)
         notes.append("rows were not in order of arrival: sorted")
     return Trace(
         np.ascontiguousarray(time_s - time_s[0], dtype=np.float64),
@@ -132,6 +143,7 @@ def _finish(name: str, time_s: NDArray, prompt: NDArray, output: NDArray, conten
         dropped,
         tuple(notes),
         contents,
+        classes,
     )
 
 
@@ -145,13 +157,13 @@ def _read_csv(raw: bytes) -> Columns:
     names = [header.name for header in headers]
     for time, prompt, output, known, dated in _CSV:
         if {time, prompt, output} <= set(names):
-            if _CLASSES in names:
-                raise ValueError(f"the column {columns[names.index(_CLASSES)]!r} would not be used: drop it.")
             _refuse_long_rows(raw, len(columns), rows)
             used = [headers[names.index(name)] for name in (time, prompt, output)]
-            frame = _frame(raw, [names.index(name) for name in (time, prompt, output)])
+            more = [_CLASSES] * (_CLASSES in names)
+            frame = _frame(raw, [names.index(name) for name in (time, prompt, output, *more)])
             arrival = _dates(used[0].label, frame[0]) if dated else _seconds(used[0], known, frame[0])
-            return arrival, _tokens(used[1].label, frame[1]), _tokens(used[2].label, frame[2]), None
+            lengths = _tokens(used[1].label, frame[1]), _tokens(used[2].label, frame[2])
+            return arrival, *lengths, None, classes_of(frame[3].tolist(), "slo_class") if more else None
     shown = ", ".join(visible(column.strip()[:40]) for column in columns[:12])
     raise ValueError(f"unknown columns {shown}. Formats known: {FORMATS}.")
 
@@ -226,7 +238,8 @@ def _read_json(raw: bytes) -> Columns:
     if raw.lstrip()[:1] == b"[":
         rows = json_of(raw)
         return _of_rows([_json_row(row, number) for number, row in enumerate(rows, start=1)])
-    found = [] if b'"chat_id"' in raw else _JSON_LINE.findall(raw)
+    plain = b'"chat_id"' not in raw and b'"slo_class"' not in raw
+    found = _JSON_LINE.findall(raw) if plain else []
     if found and len(found) == raw.rstrip().count(b"\n") + 1:
         time_ms, prompt, output = (pd.Series(c) for c in np.array(found, dtype="S18").astype(np.float64).T)
         milliseconds = _numbers(_JSON_KEYS[0], time_ms, "a time in milliseconds of at least 0")
@@ -234,7 +247,7 @@ def _read_json(raw: bytes) -> Columns:
         lists = lists_in(raw, len(found)) if b'"hash_ids"' in raw else []
         if lists is not None:
             contents = contents_of(lists, lengths[0], MOONCAKE_TOKENS) if lists else None
-            return milliseconds / 1000.0, *lengths, contents
+            return milliseconds / 1000.0, *lengths, contents, None
     first, _, rest = raw.lstrip().partition(b"\n")
     if b'"input_lens"' in raw and (not rest.strip() or not first.rstrip().endswith(b"}")):
         return _of_benchmark(json_of(raw))
@@ -251,18 +264,20 @@ def _of_benchmark(document: Any) -> Columns:
     if len({len(values) for values in lists if values is not None}) != 1:
         raise ValueError(f"{', '.join(keys)} differ in length: the file is not whole.")
     time, prompt, output = (pd.Series(values, dtype=object) for values in lists)
-    return _seconds(header_of("start_times_s"), None, time), _tokens(keys[1], prompt), _tokens(keys[2], output), None
+    lengths = _tokens(keys[1], prompt), _tokens(keys[2], output)
+    return _seconds(header_of("start_times_s"), None, time), *lengths, None, None
 
 
-def _of_rows(rows: list[tuple[str, bool, Any, Any, Any, Any]]) -> Columns:
-    """Columns of JSON rows: (key of the time, whether it is of a conversation, time, prompt, output, ids or None)."""
+def _of_rows(rows: list[tuple[str, bool, Any, Any, Any, Any, Any]]) -> Columns:
+    """Columns of JSON rows: (key of the time, whether it is of a conversation, time, prompt, output, ids or None, class
+    or None)."""
     if len({row[:2] for row in rows}) > 1:
         raise ValueError(
             "some rows have a chat_id, or another key for the time, and some have not: their units differ."
         )
     time, prompt, output = (pd.Series([row[place] for row in rows], dtype=object) for place in (2, 3, 4))
     if not rows:
-        return np.zeros(0), np.zeros(0), np.zeros(0), None
+        return np.zeros(0), np.zeros(0), np.zeros(0), None, None
     header, in_chats = header_of(rows[0][0]), rows[0][1]
     seconds = _seconds(header, 1.0 if in_chats else 1e-3, time)
     if not header.unit and not in_chats:
@@ -275,7 +290,9 @@ def _of_rows(rows: list[tuple[str, bool, Any, Any, Any, Any]]) -> Columns:
             )
     lengths = _tokens(_JSON_KEYS[1], prompt), _tokens(_JSON_KEYS[2], output)
     block = BAILIAN_TOKENS if in_chats else MOONCAKE_TOKENS
-    return seconds, *lengths, contents_of([row[5] for row in rows], lengths[0], block)
+    given = [row[6] for row in rows]
+    classes = None if all(value is None for value in given) else classes_of(given, "slo_class")
+    return seconds, *lengths, contents_of([row[5] for row in rows], lengths[0], block), classes
 
 
 def _json_line(line: bytes, number: int) -> Any:
@@ -285,16 +302,14 @@ def _json_line(line: bytes, number: int) -> Any:
         raise ValueError(f"row {number}: {error}.") from None
 
 
-def _json_row(row: Any, number: int) -> tuple[str, bool, Any, Any, Any, Any]:
+def _json_row(row: Any, number: int) -> tuple[str, bool, Any, Any, Any, Any, Any]:
     if type(row) is not dict:
         raise ValueError(f"row {number}: not a JSON object but {type(row).__name__}.")
-    if "slo_class" in row:
-        raise ValueError(f"row {number}: its slo_class would not be used: drop it.")
     stated = [key for key in row if key.startswith("timestamp_") and header_of(key).unit]
     key = stated[0] if stated else "timestamp"
     try:
         in_chats, ids = {"chat_id", "parent_chat_id"} <= row.keys(), row.get("hash_ids")
-        return key, in_chats, row[key], row["input_length"], row["output_length"], ids
+        return key, in_chats, row[key], row["input_length"], row["output_length"], ids, row.get("slo_class")
     except KeyError as error:
         found = ", ".join(visible(name[:40]) for name in list(row)[:12])
         raise ValueError(f"row {number}: no field {error} among {found}. Formats known: {FORMATS}.") from error

@@ -59,6 +59,7 @@ class Workload:
     predictor: str = default("predictor")
     shared_prefix: str = default("shared_prefix")  # of a generator: prompts begin with one of some texts
     slo_shares: tuple[float, ...] = (1.0,)  # share of the arrivals in each SLO class
+    slo_names: tuple[str, ...] = ()  # of the classes, for a trace that says the class of every row
 
     def __post_init__(self) -> None:
         check_fields("workload", self)
@@ -82,6 +83,7 @@ class Workload:
                 raise ValueError(
                     f"shared_prefix={self.shared_prefix!r}: a trace keeps its own prompts; use a generator."
                 )
+            self.trace_classes  # noqa: B018  (refuses a class without targets)
             if len(self._origin) < 2:
                 raise ValueError(f"trace {self._origin.name}: 1 row is too short to replay, give at least 2.")
         elif self.requests is None and self.duration_s is None:
@@ -99,17 +101,7 @@ class Workload:
 
     @cached_property
     def _origin(self) -> Generator | Trace:
-        if isinstance(self.source, Trace):
-            return self.source
-        text = str(self.source)
-        if text not in generator_names():
-            if os.path.lexists(text):
-                return _read_once(text, os.lstat(text).st_mtime_ns)
-            if text == "-":
-                raise ValueError("workload '-': standard input is not read: write the trace to a file, and give that.")
-            if Path(text).suffix or len(Path(text).parts) > 1:
-                raise ValueError(f"workload {text!r}: there is no such file.")
-        return load_generator(text)
+        return origin_of(self.source)
 
     @property
     def name(self) -> str:
@@ -120,6 +112,18 @@ class Workload:
     def trace(self) -> Trace | None:
         """The trace that is replayed, or None for a generator."""
         return self._origin if isinstance(self._origin, Trace) else None
+
+    @cached_property
+    def trace_classes(self) -> NDArray[np.int8] | None:
+        """The SLO class of every row of the trace, a place in ``slo_names``; None where the trace says nothing."""
+        if self.trace is None or self.trace.classes is None:
+            return None
+        if not self.slo_names:
+            raise ValueError(
+                f"trace {self.trace.name} has a column slo_class ({', '.join(self.trace.classes.names)}), which is for "
+                f"runs with several classes: give their names, or drop the column."
+            )
+        return self.trace.classes.among(self.slo_names)
 
     @property
     def mean_rate(self) -> float:
@@ -243,9 +247,24 @@ class Workload:
 
     def _source(self, rngs: Mapping[str, np.random.Generator]) -> Replay | _Drawn:
         if isinstance(self._origin, Trace):
-            return Replay(self._origin, self._clock, self.warmup, rngs["arrivals"])
+            return Replay(self._origin, self._clock, self.warmup, rngs["arrivals"], self.trace_classes)
         stream = self._origin.arrivals(self.mean_rate, self.burstiness, rngs["arrivals"])
         return _Drawn(stream, self._origin.lengths, rngs["lengths"], self.prefixes, rngs["prefixes"])
+
+
+def origin_of(source: str | Path | Trace) -> Generator | Trace:
+    """The generator of a name, or the trace of a file; ``ValueError`` where there is neither."""
+    if isinstance(source, Trace):
+        return source
+    text = str(source)
+    if text not in generator_names():
+        if os.path.lexists(text):
+            return _read_once(text, os.lstat(text).st_mtime_ns)
+        if text == "-":
+            raise ValueError("workload '-': standard input is not read: write the trace to a file, and give that.")
+        if Path(text).suffix or len(Path(text).parts) > 1:
+            raise ValueError(f"workload {text!r}: there is no such file.")
+    return load_generator(text)
 
 
 @lru_cache(maxsize=4)
@@ -268,10 +287,11 @@ class _Drawn:
         self._arrivals, self._lengths, self._rng = arrivals, lengths, rng
         self._prefixes, self._prefix_rng = prefixes, prefix_rng
 
-    def take(self, n: int) -> tuple[NDArray[np.float64], IntPair, Contents | None]:
+    def take(self, n: int) -> tuple[NDArray[np.float64], IntPair, Contents | None, None]:
+        """Times, lengths, hashes if any, and no SLO classes: those are dealt."""
         """Arrivals (n,), (prompts, outputs) and shared prefixes of the next ``n`` requests."""
         contents = None if self._prefixes is None else self._prefixes.draw(n, self._prefix_rng)
-        return self._arrivals.take(n), self._lengths.draw(n, self._rng), contents
+        return self._arrivals.take(n), self._lengths.draw(n, self._rng), contents, None
 
 
 class Series:
@@ -284,14 +304,14 @@ class Series:
 
     def take(self, n: int, end: float = math.inf) -> Requests | None:
         """The next ``n`` requests, or those of them that arrive by ``end`` (s); None if there are none."""
-        arrival, (prompt, output), contents = self._source.take(n)
+        arrival, (prompt, output), contents, said = self._source.take(n)
         kept = n if end == math.inf else int(np.searchsorted(arrival, end, side="right"))
         if kept == 0:
             return None
         arrival, prompt, output = arrival[:kept], prompt[:kept], output[:kept]
         workload = self._workload
         predicted = workload.parsed_predictor.predict(prompt, output, workload.output_cap, self._predictions)
-        classes = _classes(kept, self._shares, self._classes)
+        classes = _classes(kept, self._shares, self._classes) if said is None else said[:kept]
         if contents is None:
             return Requests(arrival, prompt, output, predicted, classes)
         if kept < n:

@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "deep JSON": ('{"timestamp": ' + "[" * 100_000 + "\n", "nested too deeply"),
     "a deep array": ("[" * 100_000, "nested too deeply"),
     "a class column": (PLAIN.replace("output_tokens\n", "output_tokens,slo_class\n", 1), "slo_class"),
-    "a class in JSON": (json_lines(more='"slo_class": 1, '), "slo_class"),
+    "a class in JSON": (json_lines(more='"slo_class": [1], '), "slo_class"),
     "half a benchmark": (json.dumps({**BENCHMARK, "input_lens": [1]}), "differ in length"),
     "a benchmark without details": (json.dumps({"input_lens": 3}), "--save-detailed"),
     "zip": (zipped(PLAIN.encode()), "a zip archive"),

@@ -170,10 +170,11 @@ def capacity_table(study: CapacityStudy, found: dict) -> Table:
     for share in shares:
         unit = "%" if study.measure.targets else f"%, at {100 * share:g} %"
         columns.append(Column(f"gain_{share:g}", "more", unit, 1, 100.0, signed=True, none="(first)"))
+    whose = "the arrivals of every SLO class" if len(study.scenario.config.slos) > 1 else "all arrivals"
     what = (
         f"{', '.join(target.text for target in study.measure.targets)} hold"
         if study.measure.targets
-        else f"that share of all arrivals meets {study.scenario.goal}"
+        else f"that share of {whose} meets {study.scenario.goal}"
     )
     note = (
         f"Highest rate at which {what}. ± 95 % interval over seeds, "

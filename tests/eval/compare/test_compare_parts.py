@@ -58,6 +58,7 @@ def test_paired_interval_by_hand():
 def outcome(policy: str, seed: int, **values: float) -> Outcome:
     summary: dict = dict.fromkeys(KEYS, 0) | values
     summary["per_bin"] = [{"bin": 0, "submitted": 10, "misses": seed, "miss_rate": seed / 10}]
+    summary["per_class"] = []
     return Outcome(policy, seed, summary, np.zeros(ITL_BINS, np.int64))
 
 

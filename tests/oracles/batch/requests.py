@@ -137,6 +137,8 @@ def load(config: SimConfig, requests: Requests) -> list[Request]:
         slo_class = int(requests.slo_class[number])
         bin_ = sum(1 for edge in config.queueing.edges if edge <= predicted)
         key = discipline_key(config, arrival, prompt, output, predicted, slo_class)
+        if config.queueing.class_priority == "strict":
+            key = min(key, 2.0**32) + 2.0**33 * slo_class
         overdue = due(config, arrival, prompt, predicted, slo_class)
         loaded.append(Request(number, arrival, prompt, output, predicted, slo_class, bin_, key, overdue, bin_))
     return loaded

@@ -161,6 +161,7 @@ def with_losses(pick: Pick, queueing: Queueing, lattice: bool, deadlines: bool =
         accept_rate=rate,
         accept_burst=1.0 if rate == INF else pick([1.0, 2.5, 8.0]),
         refusals=pick(["on", "off"]),
+        class_priority=pick(["none", "none", "strict"]) if deadlines else "none",
     )
 
 

@@ -57,9 +57,8 @@ def in_every_class(summary: Mapping[str, Any]) -> float:
 class Measure:
     """How runs are scored: a run keeps a goal when its score reaches the goal's bar.
 
-    Without ``targets`` the score is the SLO attainment, of several SLO classes that of the class which gets least, and a
-    bar is a share of the requests; with them it is the least
-    ratio of a target to its percentile, and the bar is 1.
+    Without ``targets`` the score is the SLO attainment (of several SLO classes that of the class which gets least) and
+    a bar is a share of the requests; with them it is the least ratio of a target to its percentile, and the bar is 1.
     """
 
     targets: Sequence[PercentileTarget] = ()

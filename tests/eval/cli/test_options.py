@@ -151,7 +151,7 @@ def test_every_option_has_its_places_or_says_why_not() -> None:
 def test_every_field_of_the_configuration_is_declared() -> None:
     """No field that no option sets; the shares and names of SLO classes are written with the targets."""
     config = SimConfig(parse_servers("ideal"))
-    paths = {"slos.share", "slos.name", "workload.slo_shares"}
+    paths = {"slos.share", "slos.name", "workload.slo_shares", "workload.slo_names"}
     declared = {option.sets for option in OPTIONS.values()} | paths
     for field in fields(SimConfig):
         value = getattr(config, field.name)

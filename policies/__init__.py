@@ -28,7 +28,8 @@ from llmsched.policies.rules import (  # noqa: F401, I001  (importing a schedule
     oracle_srpt,
     weighted_queue,
 )
-import llmsched.policies.network.policy  # noqa: F401
+import llmsched.policies.network.policy
+import llmsched.policies.agent.policy  # noqa: F401
 from llmsched.policies.parameters import choice, number
 from llmsched.policies.selection import parse, parse_list
 from llmsched.policies.registry import Bound, Policy, ReadyPolicy, get, names, policy

@@ -29,7 +29,10 @@ def check_signature(name: str, function: Callable) -> None:
     """``ValueError`` unless ``function`` can be called with (record, params, memory, rng)."""
     signature = inspect.signature(function)
     if [p.kind for p in signature.parameters.values()] != [inspect.Parameter.POSITIONAL_OR_KEYWORD] * 4:
-        raise ValueError(f"{name}{signature} is not a policy: give def {name}(record, params, memory, rng).")
+        raise ValueError(
+            f"{name}{signature} is not a policy: give def {name}(record, params, memory, rng), or "
+            f"def {name}(observation, mask) for a Python function of the environment's observation."
+        )
 
 
 def compile_refusal(name: str, function: Callable, error: Exception) -> ValueError:

@@ -89,6 +89,8 @@ class Policy:
     continuous: Overrides | None = None  # as queueing, fields of config.Continuous
     check: Callable[[Mapping[str, Value]], None] | None = None
     load: Callable[[Mapping[str, Value], SimConfig], tuple[Floats, int]] | None = None
+    needs_file: bool = False  # it cannot run without a file of the user, and is not among `names`
+    repeatable: bool = True  # equal code and numbers decide alike; else a finished run is never taken for another
 
     def __post_init__(self) -> None:
         checked_memory(self.name, self.memory)
@@ -308,8 +310,15 @@ _POLICIES: dict[str, Policy] = {}
 
 
 def names(engine: str | None = None) -> tuple[str, ...]:
-    """Names of all registered policies, or of those for ``engine``, in the order of registration."""
-    return tuple(name for name, known in _POLICIES.items() if engine is None or engine in known.engines)
+    """Names of all registered policies, or of those for ``engine``, in the order of registration.
+
+    Without those that need a file (`agent`).
+    """
+    return tuple(
+        name
+        for name, known in _POLICIES.items()
+        if not known.needs_file and (engine is None or engine in known.engines)
+    )
 
 
 def get(name: str) -> Policy:

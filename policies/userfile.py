@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from llmsched.policies.agent.function import function_policy, is_function_of_observation
 from llmsched.policies.parameters import declared
 from llmsched.policies.registry import Policy, first_line
 from llmsched_env.files.reading import CannotReadError, read_bytes
@@ -63,6 +64,8 @@ def load_policy(file: str, name: str) -> Policy:
         raise ValueError(f"{file}: {asked} {have}")
     if isinstance(chosen, Policy):
         return chosen
+    if is_function_of_observation(chosen):
+        return function_policy(name, chosen, vars(module))
     return Policy(name, chosen, first_line(chosen), declared({}))
 
 

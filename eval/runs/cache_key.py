@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import platform
+import secrets
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
@@ -32,6 +33,9 @@ SOURCES = ("llmsched_env/**/*.py", "policies/**/*.py", "eval/runs/runner.py", "e
 """What a result depends on, besides the data files; tables, figures and pages may change without it."""
 
 LIBRARIES = ("numba", "numpy", "scipy")
+
+PROCESS = secrets.token_hex(16)
+"""Part of the key of a policy that may decide otherwise next time: a Python function reads what it likes."""
 
 
 def cell_key(cell: Cell) -> str:
@@ -94,6 +98,7 @@ def _policy(policy: Policy, ready: ReadyPolicy) -> dict[str, Any]:
         "params": _digest(np.ascontiguousarray(ready.params, dtype=np.float64).tobytes()),
         "memory": ready.memory_size,
         "details": ready.details,
+        **({} if policy.repeatable else {"process": PROCESS}),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from llmsched.policies.network.batch_scores import choose_batch
 from llmsched.policies.network.continuous_scores import choose_admission
 from llmsched.policies.parameters import Text, Value
 from llmsched.policies.registry import Floats, Function, policy
-from llmsched_env.compiler.parts import fingerprint
+from llmsched.policies.sources import sources_of
 from llmsched_env.config import SimConfig
 
 
@@ -49,18 +48,10 @@ def load_weights(values: Mapping[str, Value], config: SimConfig) -> tuple[Floats
     return found.packed, 0
 
 
-def read_sources() -> str:
-    """Digest of everything that is compiled into the decide function: the library's core and this folder."""
-    digest = hashlib.sha256(fingerprint().encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
 policy(
     "network",
     params={"path": Text(None, allowed="a checkpoint that train/ wrote, or none for the shipped weights")},
     adapt=lambda config, values: settings.adapt(config),
     details=True,
     load=load_weights,
-)(build_function(read_sources()))
+)(build_function(sources_of(Path(__file__).parent)))

@@ -136,7 +136,8 @@ def test_refused_functions(tmp_path: Path, body: str, reason: str) -> None:
     [
         (
             "def mine(record):\n    return 0, 1\n",
-            "mine(record) is not a policy: give def mine(record, params, memory, rng).",
+            "mine(record) is not a policy: give def mine(record, params, memory, rng), or "
+            "def mine(observation, mask) for a Python function of the environment's observation.",
         ),
         (
             "def mine(record, params, memory, *rng):\n    return 0, 1\n",

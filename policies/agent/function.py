@@ -79,7 +79,7 @@ def function_policy(name: str, function: Callable, settings: Mapping[str, Any]) 
         return np.array(head, np.float64), 0
 
     warnings.warn(
-        f"{name} is a Python function, asked at every decision: some hundred times slower than a compiled policy.",
+        f"{name} is a Python function, asked at every decision: many times slower than a compiled policy.",
         stacklevel=4,
     )
     needs: dict[str, Any] = {"details": True, "load": load, "repeatable": False, "action": action}

@@ -282,7 +282,6 @@ def test_the_order_inside_the_bins(servers: int, bins: int, found: str) -> None:
 
 # Runs --------------------------------------------------------------------------------------------------------------
 
-
 PROFILE = "h100-80gb_llama2-70b_tp4"
 
 

@@ -228,7 +228,7 @@ def test_memory_scenario(name: str, discipline: str, overdue: float | None, at_l
         np.maximum(1, np.rint(output * np.exp(0.3 * rng.standard_normal(n)))).astype(int),
     )
     servers = tuple(Server(load_profile("a100-80gb_bloom-176b_tp8"), eta) for eta in (7000.0, 9000.0))
-    queueing = Queueing((90, 150, 260), discipline, overdue, at_launch)
+    queueing = Queueing((90, 150, 260), discipline, overdue_factor=overdue, overdue_batch_factor=at_launch)
     config = SimConfig(servers, queueing, slos=(SLO(e2e_s=60.0),), controller=Controller(tbt_s=0.1))
     fast, slow = both(config, requests, name, [24.0])
     assert fast.counts["preempted"] > 50 or name != "static"

@@ -113,7 +113,6 @@ class Queueing:
 
     edges: tuple[int, ...] = ()  # inner edges of the bins, ascending; K = len(edges) + 1
     discipline: str = default("discipline")
-    class_priority: str = default("class_priority")
     overdue_factor: float | None = default("overdue_factor")
     overdue_batch_factor: float | None = default("overdue_batch_factor")
     overdue: str = default("overdue")
@@ -126,6 +125,7 @@ class Queueing:
     tick_s: float = default("tick_s")
     max_tokens: float = default("max_tokens")
     max_wait_s: float = default("max_wait_s")
+    class_priority: str = default("class_priority")
 
     def __post_init__(self) -> None:
         if list(self.edges) != sorted(self.edges):

@@ -14,6 +14,9 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: exit without a traceback
     if not __package__:  # run as a script: import from the checkout, not from train/
         sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from llmsched_env.commands.needs import need
+
+    need("export.py", "torch")
 
 import hashlib
 import shlex

@@ -14,7 +14,7 @@ import pandas as pd
 
 from llmsched.eval.analysis.client_log import ClientLog, Floats
 from llmsched_env.files.showing import shortened
-from llmsched_env.workload.trace_units import SECONDS, Header, header_of
+from llmsched_env.workload.trace_columns import SECONDS, Header, header_of
 
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "arrival": (

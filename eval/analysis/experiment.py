@@ -35,7 +35,7 @@ from llmsched.policies import parse_list
 from llmsched_env.files.showing import visible
 from llmsched_env.files.writing import check_file, write_text
 from llmsched_env.options.words import MAX_BATCH_LIMIT
-from llmsched_env.workload.trace_units import SECONDS
+from llmsched_env.workload.trace_columns import SECONDS
 
 POLICIES = "vllm,multibin,sjf,network"
 SHARE = 0.95

@@ -13,7 +13,7 @@ from typing import Any
 
 from llmsched.eval.analysis.client_log import ClientLog, log_of
 from llmsched_env.files.reading import CannotReadError, json_of
-from llmsched_env.workload.trace_units import SECONDS
+from llmsched_env.workload.trace_columns import SECONDS
 
 SAID = ("model_id", "backend", "request_rate", "burstiness", "max_concurrency", "duration", "num_prompts")
 """What a benchmark of vLLM or SGLang states about itself that is kept."""

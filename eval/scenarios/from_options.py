@@ -22,7 +22,7 @@ from llmsched_env.options.presets import OWN, RULES, against_cache, preset
 from llmsched_env.options.table import settings
 from llmsched_env.servers import gpu_of, parse_servers
 from llmsched_env.workload.bins import bin_edges
-from llmsched_env.workload.classes import TraceClasses
+from llmsched_env.workload.trace_columns import TraceClasses
 from llmsched_env.workload.traces import Trace
 from llmsched_env.workload.workload import Workload, origin_of
 
@@ -186,8 +186,9 @@ def _check_engine(options: argparse.Namespace, engine: str) -> None:
 def _merged(options: argparse.Namespace) -> dict[str, Any]:
     """The options given, over the values of the named scenario that they do not replace."""
     given = {key: value for key, value in vars(options).items() if value is not None}
-    if "goodput" in given:  # each is a target, or the targets of a preset
-        given["goodput"] = [pair for targets in given["goodput"] for pair in targets]
+    if "goodput" in given:  # each is a target, (key, seconds), or the targets of a word of the command line
+        words = [[one] if isinstance(one[0], str) else one for one in given["goodput"]]
+        given["goodput"] = [pair for targets in words for pair in targets]
     values = dict(NAMED[options.scenario][given.get("engine", "batch")])
     for group in (RATES, SIZES):
         if any(key in given for key in group):

@@ -17,10 +17,9 @@ from llmsched_env.files.columns import numbers_of
 from llmsched_env.files.reading import CannotReadError, json_of
 from llmsched_env.files.showing import shortened, visible
 from llmsched_env.requests import MAX_TOKENS
-from llmsched_env.workload.classes import TraceClasses, classes_of
 from llmsched_env.workload.contents import BAILIAN_TOKENS, MOONCAKE_TOKENS, Contents, contents_of, lists_in
+from llmsched_env.workload.trace_columns import LARGEST_S, Header, TraceClasses, classes_of, header_of
 from llmsched_env.workload.trace_text import read_text
-from llmsched_env.workload.trace_units import LARGEST_S, Header, header_of
 
 Columns = tuple[NDArray, NDArray, NDArray, Contents | None, TraceClasses | None]
 """Arrival times (s), prompt and output tokens of N rows, and their hashes and SLO classes, if any."""

@@ -207,7 +207,7 @@ def test_the_first_request_of_the_choice_is_refused_and_is_a_miss_at_once(make: 
         assert reward == (0.0 if missed else -1 / 120)
         refused += 1
     counts = env._lanes.simulator.lane[0]["counts"]
-    assert info["episode_metrics"]["refused"] == counts["refused"] >= refused == 20
+    assert info["episode_metrics"]["refused"] == counts["refused"] >= refused > 10
 
 
 @pytest.mark.parametrize("make", ENVS)

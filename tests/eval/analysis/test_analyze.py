@@ -95,7 +95,16 @@ def test_a_trace_with_a_profile_is_compared(log: Path, capsys: pytest.CaptureFix
     trace.write_text(
         "arrival_s,prompt_tokens,output_tokens\n" + "".join(f"{n / 2},90,{9 + n % 40}\n" for n in range(80))
     )
-    words = ["--profile", "h100-80gb_llama2-70b_tp4", *LENGTHS["policies"], "--seeds", "1"]
+    words = [
+        "--profile",
+        "h100-80gb_llama2-70b_tp4",
+        *LENGTHS["policies"],
+        "--seeds",
+        "1",
+        "--goodput",
+        "ttft:2000",
+        "tpot:100",
+    ]
     found = summary(capsys, str(trace), *words)
     assert found["profile"] is None and "fit" not in found["tables"]
     assert "nothing says how well" in found["answer"][-1] and re.match(

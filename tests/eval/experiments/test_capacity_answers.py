@@ -16,7 +16,7 @@ from llmsched.eval.experiments.capacity.sentences import rates_sentence, servers
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.cells import Crew
 from llmsched.eval.runs.tune import Entrant, capacity
-from llmsched.eval.scenarios.variants import scenario_of
+from llmsched.eval.scenarios.variants import OF_2023, scenario_of
 from llmsched.policies import parse
 
 SMALL = ["--requests", "400", "--seeds", "2", "--policies", "dynamic,multibin", "--scales", "1"]
@@ -30,8 +30,8 @@ def found(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 
 def test_one_percentile_is_a_share(capsys: pytest.CaptureFixture[str]) -> None:
     """p95 of E2E within 30 s is 95 % of the requests within 30 s, but for the last few requests."""
-    shares = found(capsys, "--shares", "0.95", "--goodput", "e2el:30000")["tables"]
-    percentiles = found(capsys, "--percentiles", "p95:e2el:30000")["tables"]
+    shares = found(capsys, *OF_2023, "--shares", "0.95", "--goodput", "e2el:30000")["tables"]
+    percentiles = found(capsys, *OF_2023, "--percentiles", "p95:e2el:30000")["tables"]
     for one, other in zip(shares["capacity"], percentiles["capacity"], strict=True):
         assert other["rate_1"] == pytest.approx(one["rate_0.95"], rel=0.1)
     for one, other in zip(shares["servers"], percentiles["servers"], strict=True):
@@ -40,8 +40,8 @@ def test_one_percentile_is_a_share(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_all_percentiles_have_to_hold(capsys: pytest.CaptureFixture[str]) -> None:
     """Two targets carry no more than the tighter of them; the answer names both."""
-    both = found(capsys, "--percentiles", "p95:e2el:30000", "p50:e2el:9000")
-    alone = found(capsys, "--percentiles", "p50:e2el:9000")["tables"]["capacity"]
+    both = found(capsys, *OF_2023, "--percentiles", "p95:e2el:30000", "p50:e2el:9000")
+    alone = found(capsys, *OF_2023, "--percentiles", "p50:e2el:9000")["tables"]["capacity"]
     for two, one in zip(both["tables"]["capacity"], alone, strict=True):
         assert two["rate_1"] <= one["rate_1"] * 1.001
     assert "with p95 e2el <= 30000 ms, p50 e2el <= 9000 ms" in both["answer"][0]

@@ -282,10 +282,8 @@ def test_the_order_inside_the_bins(servers: int, bins: int, found: str) -> None:
 
 # Runs --------------------------------------------------------------------------------------------------------------
 
-PROFILE = "h100-80gb_llama2-70b_tp4"
 
-
-def config(servers: int = 4, bins: int = 4, profile: str = PROFILE) -> SimConfig:
+def config(servers: int = 4, bins: int = 4, profile: str = "h100-80gb_llama2-70b_tp4") -> SimConfig:
     """A system whose target fits its hardware."""
     edges = bin_edges(Workload("azure-conv", requests=2), bins)
     target = alone_target_s(load_profile(profile), "azure-conv")
@@ -355,7 +353,7 @@ def test_decisions_are_those_of_the_environment(tmp_path: Path) -> None:
         discipline=system.queueing.discipline,
         overdue_factor=system.queueing.overdue_factor,
         overdue_batch_factor=system.queueing.overdue_batch_factor,
-        profile=PROFILE,
+        profile=system.servers[0].profile.name,
         slo={"e2el": 1000.0 * system.slos[0].e2e_s},
         action="ladder",
     )

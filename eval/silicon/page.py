@@ -43,6 +43,7 @@ filters and draws them.
 Interpolated: batch, prompt and context between the points of a configuration. Not measured, and not to be read out of
 a profile: KV capacity, the spread of the times, other versions of the engine. Where a point's KV memory or its limit of
 requests bound, its TTFT is seconds or minutes; the fit has no such limit, and misses these points.
+The KV memory of a profile is an estimate: the GPUs' memory less the model's weights, where its sizes are known.
 """
 
 

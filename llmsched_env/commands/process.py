@@ -73,6 +73,7 @@ def trouble(error: Exception) -> str:
 def run_and_exit(main: Callable[[], int]) -> None:
     """Run ``main`` as the whole of this process."""
     prepare_streams()
+    os.environ["MPLBACKEND"] = "agg"  # figures are written to files: no display, whatever the user has set
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         code = main()

@@ -104,3 +104,19 @@ def test_dollar_signs_do_not_break_figures(tmp_path: Path) -> None:
     assert ended.code == 0, ended
     assert "p$_{$q$.py:mine" in (tmp_path / "x.html").read_text() and "mathdefault" not in ended.out
     assert "mathdefault" not in (tmp_path / "x.html").read_text()
+
+
+def test_figures_need_no_display(tmp_path: Path) -> None:
+    """A backend of matplotlib that the user set and that does not exist changes nothing: figures go to files."""
+    command = [sys.executable, "eval/compare.py", "--policies", "static", "--requests", "40", "--seeds", "1"]
+    environment = {**os.environ, "MPLBACKEND": "nosuch"}
+    run = subprocess.run(
+        [*command, "--out", str(tmp_path / "o")],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0 and "Traceback" not in run.stderr
+    assert list((tmp_path / "o" / "figures").iterdir())

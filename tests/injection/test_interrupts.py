@@ -21,7 +21,7 @@ LONG = {
     **{name: [] for name in ("capacity", "optimum", "hindsight", "theory", "levels", "stress", "sensitivity", "sla")},
     **{name: [] for name in ("decisions", "benchmark", "bench")},
 }
-"""Commands that take longer than the test waits, once everything is compiled."""
+"""Commands that take some seconds, once everything is compiled."""
 
 INSTANTS = 3
 LONGEST_S = 1.5
@@ -34,10 +34,14 @@ def test_ctrl_c(name: str) -> None:
     """During the imports the signal itself ends the process; later the command ends, and says so."""
     rng = random.Random(name)
     command = [sys.executable, str(ROOT / "eval" / f"{name.partition(',')[0]}.py"), *LONG[name]]
-    for _ in range(INSTANTS):
+    done, latest_s = 0, 15.0
+    while done < INSTANTS:
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
-            time.sleep(rng.uniform(0.5, 15))
-            assert process.poll() is None, f"{name} ended too soon"
+            time.sleep(rng.uniform(0.5, latest_s))
+            if process.poll() is not None:  # a fast machine: earlier next time
+                assert process.returncode == 0 and latest_s > 1, (name, process.returncode)
+                latest_s *= 0.7
+                continue
             sent = time.monotonic()
             process.send_signal(signal.SIGINT)
             error = process.communicate(timeout=20)[1]
@@ -46,6 +50,7 @@ def test_ctrl_c(name: str) -> None:
         assert process.returncode == -signal.SIGINT or b"interrupted" in error
         assert took_s < LONGEST_S, (name, took_s)
         TRIED["interrupts of long commands"] += 1
+        done += 1
 
 
 def test_a_run_from_python_heeds_ctrl_c() -> None:

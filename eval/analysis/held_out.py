@@ -144,13 +144,5 @@ def profile_of(fitted: HeldOutFit, name: str, tensor_parallel: int, kind: str) -
         f"request {most:,} tokens; held out: {fitted.sentence}",
         "client_offset_ms": found.offset,
         "measured": True,
-        "engine_settings": {
-            "max_seqs": engine.max_seqs,
-            "token_budget": engine.token_budget,
-            "admission": "prompt",
-            "prefill": "chunked",
-            "scheduling": engine.scheduling,
-            "prefix_cache": engine.prefix_cache,
-            "watermark": engine.watermark,
-        },
+        "engine_settings": engine.as_document(),
     }

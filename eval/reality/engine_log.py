@@ -80,13 +80,7 @@ def profile_json(
         "source": f"eval/engine_log.py on the runs {', '.join(run.label for run in runs)} of {folder.name}",
         "client_offset_ms": found.offset,
         "measured": True,
-        "engine_settings": {
-            "max_seqs": engine.max_seqs,
-            "token_budget": engine.token_budget,
-            "admission": "prompt",
-            "prefill": "chunked",
-            "watermark": engine.watermark,
-        },
+        "engine_settings": engine.as_document(),
     }
 
 

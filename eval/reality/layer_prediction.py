@@ -205,15 +205,7 @@ def profile_document(profile: Profile, tables: LayerTables, meta: EngineMeta, en
         "measured": True,
         "source": f"layers of {tables.folder.name}, vLLM {tables.text('vllm_version') or '?'}, predict_log.py",
         "not_included": "time of the host; exchange between GPUs as a link of stated speed",
-        "engine_settings": {
-            "max_seqs": engine.max_seqs,
-            "token_budget": engine.token_budget,
-            "admission": "prompt",
-            "prefill": "chunked",
-            "scheduling": engine.scheduling,
-            "prefix_cache": engine.prefix_cache,
-            "watermark": engine.watermark,
-        },
+        "engine_settings": engine.as_document(),
         "caveats": ["Summed from layers measured apart, not measured as a whole"],
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from llmsched.eval.reality.log_data import Floats
 from llmsched.policies import parse
@@ -10,6 +11,9 @@ from llmsched_env.config import SLO, Continuous, Server, SimConfig
 from llmsched_env.profiles import Profile
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.simulator import simulate
+
+ADMISSION, PREFILL = "prompt", "chunked"
+"""As in vLLM's V1."""
 
 PULL, SENT = "pull", "least-outstanding"
 """How requests find a server: there is one, or a front end sends each to the one with the fewest."""
@@ -27,6 +31,18 @@ class EngineSettings:
     watermark: float = 0.01
     scheduling: str = "sync"
     prefix_cache: str = "off"
+
+    def as_document(self) -> dict[str, Any]:
+        """The field ``engine_settings`` of a profile that was fitted with them: what `compare` takes as defaults."""
+        return {
+            "max_seqs": self.max_seqs,
+            "token_budget": self.token_budget,
+            "admission": ADMISSION,
+            "prefill": PREFILL,
+            "scheduling": self.scheduling,
+            "prefix_cache": self.prefix_cache,
+            "watermark": self.watermark,
+        }
 
 
 @dataclass(frozen=True)
@@ -48,8 +64,8 @@ def replay(requests: Requests, profile: Profile, engine: EngineSettings) -> Clie
         slos=(SLO(e2e_s=1e9),),
         engine="continuous",
         continuous=Continuous(
-            admission="prompt",
-            prefill="chunked",
+            admission=ADMISSION,
+            prefill=PREFILL,
             token_budget=engine.token_budget,
             watermark=engine.watermark,
             scheduling=engine.scheduling,

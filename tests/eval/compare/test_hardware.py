@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from llmsched.eval.compare import main
+from llmsched.eval.reality.log_replay import EngineSettings
+from llmsched.eval.scenarios.variants import scenario_of
 from llmsched.policies import parse
 from llmsched_env.config import SLO, Server, SimConfig
 from llmsched_env.profiles import load_profile
@@ -109,3 +111,13 @@ def test_a_wrong_offset_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main([*SMALL, "--profile", written(tmp_path, client_offset_ms=-3)])
     assert stopped.value.code == 2 and "client_offset_ms=-3 is not allowed" in capsys.readouterr().err
+
+
+def test_every_setting_of_a_fit_wins_over_the_default_rules(tmp_path: Path) -> None:
+    """A profile that was fitted to a synchronous server without a prefix cache is used as one."""
+    engine = EngineSettings(max_seqs=96, token_budget=700, watermark=0.02)
+    profile = written(tmp_path, engine_settings=engine.as_document())
+    config = scenario_of("--engine", "continuous", "--profile", profile).config
+    held = config.continuous
+    assert (config.max_batch, held.token_budget, held.watermark) == (96, 700.0, 0.02)
+    assert (held.scheduling, held.prefix_cache, held.admission, held.prefill) == ("sync", "off", "prompt", "chunked")

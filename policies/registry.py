@@ -46,6 +46,9 @@ SHARED: dict[str, Parameter] = {
 OLD_NAMES = {"late": "overdue", "triage": "overdue_batch"}
 """Earlier names of these parameters, which still work and warn."""
 
+CLAIRVOYANT = "oracle-"
+"""Names of policies that know true output lengths begin so."""
+
 Record = Any
 """One row of llmsched_env.core.layout.RECORD; fields are read as attributes (``record.now``)."""
 
@@ -140,14 +143,17 @@ class Policy:
         except Exception as error:
             raise compile_refusal(self.name, self.function, error) from None
 
-    def bind(self, values: Mapping[str, Value] | None = None, *, label: str = "", source: str = "") -> Bound:
+    def bind(
+        self, values: Mapping[str, Value] | None = None, *, given: str = "", source: str = "", label: str = ""
+    ) -> Bound:
         """This policy with ``values`` for some of its parameters (``AUTO`` leaves it open), checked.
 
-        ``label`` is the text that the user typed, ``source`` the same without parameters; without them, the name.
+        ``given`` is the text that the user typed, ``source`` the same without parameters; without them, the name.
+        ``label`` stands in results in place of the text.
         """
         found = self.defaults
-        for given, value in (values or {}).items():
-            name = self.present_name(given)
+        for typed, value in (values or {}).items():
+            name = self.present_name(typed)
             if name not in self.accepted:
                 raise ValueError(
                     f"{self.name} has no parameter {name!r}.{did_you_mean(name, self.accepted)} {self._has}"
@@ -156,7 +162,7 @@ class Policy:
             found[name] = AUTO if open_ else check_value(self.name, name, self.accepted[name], value)
         if self.check is not None and AUTO not in found.values():
             self.check(found)
-        return Bound(self, found, label, source or self.name)
+        return Bound(self, found, given, source or self.name, given_label=label)
 
     @property
     def _has(self) -> str:
@@ -193,11 +199,17 @@ class Bound:
     source: str  # the name, or FILE.py:FUNCTION
     loaded: dict[SimConfig, tuple[Floats, int]] = field(default_factory=dict, repr=False)
     """(params, memory size) that were read from a file, by configuration; a run on another machine brings its own."""
+    given_label: str = ""  # what tables, figures and files show for it; empty: the text
 
     @property
     def label(self) -> str:
-        """The text that the user typed."""
-        return self.given or self.text
+        """The label that the user gave, else the text that was typed."""
+        return self.given_label or self.given or self.text
+
+    @property
+    def labelled(self) -> bool:
+        """Whether a label was given, which says nothing about its parameters."""
+        return bool(self.given_label)
 
     @property
     def name(self) -> str:
@@ -217,7 +229,7 @@ class Bound:
 
     def with_params(self, **values: Value) -> Bound:
         """The same policy with other values, checked; the label stays as typed."""
-        return self.policy.bind({**self.values, **values}, label=self.given, source=self.source)
+        return self.policy.bind({**self.values, **values}, given=self.given, source=self.source, label=self.given_label)
 
     @cached_property
     def encoded(self) -> dict[str, float]:

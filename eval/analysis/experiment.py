@@ -31,7 +31,6 @@ from llmsched.eval.report.textual import heading
 from llmsched.eval.runs.tune import resolve
 from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
-from llmsched.policies import parse_list
 from llmsched_env.files.showing import visible
 from llmsched_env.files.writing import check_file, write_text
 from llmsched_env.options.words import MAX_BATCH_LIMIT
@@ -137,7 +136,7 @@ def answer(
     """Compare the schedulers, count the servers, and say it."""
     options = session.options
     options.shares = (options.share,)
-    entrants = resolve(parse_list(options.policies), scenario, session.crew)
+    entrants = resolve(session.policies(options.policies), scenario, session.crew)
     comparison = Comparison(scenario, entrants, session.seeds)
     interrupted = comparison.run(session.crew, None, timeline=bool(options.report))
     summaries = [s | costs(s, scenario.gpus, options.price) for s in comparison.summaries()]

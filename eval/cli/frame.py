@@ -30,6 +30,8 @@ from llmsched.eval.runs.cells import FILE, CellStore, Crew
 from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.ray_cluster import connect
 from llmsched.eval.runs.runner import Cell
+from llmsched.policies import Bound, parse_list
+from llmsched.policies.selection import label_notes
 from llmsched_env.commands.parser import OneLineParser, refuse
 from llmsched_env.commands.process import INTERRUPTED, run_guarded
 from llmsched_env.commands.terminal import say, show
@@ -72,6 +74,12 @@ class Session:
     def seeds(self) -> range:
         """The seeds that are scored."""
         return range(self.options.seed, self.options.seed + self.options.seeds)
+
+    def policies(self, text: str) -> list[Bound]:
+        """The policies of a comma-separated list; what their labels stand for becomes a note."""
+        found = parse_list(text)
+        self.notes += label_notes(found)
+        return found
 
     def runs(self, cells: Sequence[Cell], label: str, factors: Sequence[Factors] = ()) -> list[Outcome]:
         """Outcomes of ``cells`` in their order; ``factors``, one per cell, stand before its metrics in results.csv."""

@@ -37,7 +37,6 @@ from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, resolve
 from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
-from llmsched.policies import parse_list
 from llmsched_env.files.writing import check_file, write_text
 from llmsched_env.requests import Requests
 
@@ -48,7 +47,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--policies",
         default="static,dynamic,multibin",
         metavar="LIST",
-        help="names, each with parameters after colons: static:batch=16,timeout:batch=auto,my.py:mine",
+        help="names, each with parameters after colons, among them the name in results (label): "
+        "static:batch=16,timeout:batch=auto,my.py:mine:label=ours",
     )
     parser.add_argument(
         "--against",
@@ -176,7 +176,7 @@ class ComparisonFindings(Findings):
 def prepare(session: Session) -> Comparison:
     """The comparison that the options ask for; choices that are left open are made by runs of the session's crew."""
     options = session.options
-    policies = parse_list(options.policies)
+    policies = session.policies(options.policies)
     scenario = scenario_from(options)
     if scenario.load is not None:
         scenario, capacity = at_load(scenario, session.crew)
@@ -187,7 +187,7 @@ def prepare(session: Session) -> Comparison:
     entrants = resolve(policies, scenario, session.crew)
     choices = [f"Chosen: {entrant.choice}." for entrant in entrants if entrant.choice]
     if scenario.workload.trace is not None:
-        note = trace_note(scenario, session.seeds[0], on_same_rows=bool(session.notes or choices))
+        note = trace_note(scenario, session.seeds[0], on_same_rows=bool(choices) or scenario.load is not None)
         session.notes.append(note)
     session.notes += choices
     return Comparison(scenario, entrants, session.seeds)

@@ -27,7 +27,6 @@ from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.tune import VALIDATED, at_load, resolve
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.eval.scenarios.variants import variant, with_targets
-from llmsched.policies import parse_list
 from llmsched_env.config import Server
 from llmsched_env.profiles import Profile, load_profile
 from llmsched_env.requests import Requests
@@ -106,7 +105,7 @@ def levels(session: Session) -> dict[str, Scenario]:
 
 def find(session: Session) -> Findings:
     """Run all policies on all levels."""
-    policies = parse_list(session.options.policies)
+    policies = session.policies(session.options.policies)
     if len(policies) < 2:
         raise ValueError("--policies: ranks need at least two policies.")
     scenarios = levels(session)

@@ -26,8 +26,9 @@ from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell, run_tasks
 from llmsched.eval.runs.tune import VALIDATED, resolve
 from llmsched.eval.scenarios.scenario import Scenario
-from llmsched.policies import Bound, Policy, parse_list
+from llmsched.policies import Bound, Policy
 from llmsched.policies.registry import Decision, Floats, Record
+from llmsched.policies.selection import check_labels
 from llmsched_env.envs.small import LOAD, MAX_BATCH, PROFILE, WORKLOAD, arrival_rate, service_s, simulation
 from llmsched_env.workload.workload import Workload
 
@@ -260,11 +261,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def find(session: Session) -> Findings:
     """Solve, then simulate every policy."""
     options = session.options
-    requested = parse_list(options.policies)
+    requested = session.policies(options.policies)
     system = System(options.load, options.max_batch, options.requests)
     optimum = solve(system.queue)
+    best = table_policy(OPTIMAL, optimum.policy)
+    check_labels([best, *requested])
     entrants = resolve(requested, system.scenario, options.jobs)
-    pairs = [(table_policy(OPTIMAL, optimum.policy), system.scenario)]
+    pairs = [(best, system.scenario)]
     pairs += [(entrant.policy, entrant.scenario) for entrant in entrants]
     runs = simulate_policies(pairs, session.seeds, options.jobs)
     session.notes += [f"Chosen: {e.label} -> {e.policy.text} ({VALIDATED})." for e in entrants if e.choice]

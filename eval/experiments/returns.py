@@ -23,7 +23,7 @@ from llmsched.eval.cli.options import run_parser_for
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import Interval, interval
-from llmsched.policies import Bound, parse_list
+from llmsched.policies import Bound
 
 BOTH = "static,dynamic,multibin,longest-queue,sjf,edf,least-slack,aimd,random,network"
 AGENTS = {
@@ -107,7 +107,9 @@ def score(values: NDArray[np.float64], chance: NDArray[np.float64], best: NDArra
 def find(session: Session) -> Findings:
     """Play all episodes."""
     options = session.options
-    policies = parse_list(options.policies or AGENTS[options.env])
+    policies = session.policies(options.policies or AGENTS[options.env])
+    if any(bound.label == RANDOM for bound in policies):
+        raise ValueError(f"label={RANDOM} is what random actions are called here: give another label.")
     found = returns(options.env, policies, list(session.seeds))
     heuristics = [bound.label for bound in policies if bound.name not in TRAINED]
     chance = found[RANDOM][:, 0]

@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Sequence
 
-from llmsched.eval.report.policy_table import CLAIRVOYANT
 from llmsched.eval.report.tables import Column, Table, Value
 from llmsched.eval.runs.intervals import Interval
+from llmsched.policies.registry import CLAIRVOYANT
 
 FORMATS = ("text", "markdown", "latex")
 

@@ -11,12 +11,11 @@ from llmsched.eval.report.tables import Column, Table, text
 from llmsched.eval.report.text import WIDTH, align, column_widths, rule
 from llmsched.eval.runs.aggregate import difference
 from llmsched.eval.runs.intervals import Interval
+from llmsched.policies.registry import CLAIRVOYANT
+from llmsched.policies.selection import LONGEST_LABEL
 
-NAME_WIDTH = 34
+NAME_WIDTH = LONGEST_LABEL
 """Longer names of policies are shortened in the table and spelled out below it."""
-
-CLAIRVOYANT = "oracle-"
-"""Names of policies that know true output lengths begin so."""
 
 COLUMNS = (
     Column("slo_attainment", "SLO met", "%", 1, 100.0, best=1),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmsched.eval.report.policy_table import CLAIRVOYANT
 from llmsched.eval.report.text import fold
 from llmsched.eval.scenarios.describing import IN_HEADING, changes
 from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.policies.registry import CLAIRVOYANT
 
 
 def heading(scenario: Scenario, seeds: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from llmsched.policies import get, names, parse, parse_list, registry
 from llmsched.policies.parameters import show
+from llmsched.policies.selection import label_notes
 from llmsched_env.config import Controller, Queueing, Server, SimConfig
 from llmsched_env.profiles import load_profile
 from tests.policies.page import SYSTEM
@@ -81,6 +82,15 @@ def test_parse_list() -> None:
         ("static:batch=x", "batch=x is not allowed"),
         ("static:batch=3:batch=4", "batch is given twice"),
         ("static:", "static has no parameter ''"),
+        ("static:label=", "give label=TEXT with 1 to 34 printable letters"),
+        (f"static:label={'x' * 35}", "give label=TEXT with 1 to 34 printable letters"),
+        ("static:label=a\x1b[1m", "printable letters"),
+        ("static:label=a:label=b", "label is given twice"),
+        ("static:label", "give label=TEXT"),
+        ("static:label=dynamic", "dynamic is another policy: give another label"),
+        ("static:label=oracle-x", "static does not know true output lengths, so its label cannot begin with oracle-"),
+        ("oracle-sjf:label=mine", "oracle-sjf knows true output lengths, so its label begins with oracle-"),
+        ("static:labl=x", "Did you mean label"),
         ("timeout:wait=inf", "wait=inf is not allowed: give a number of ms from"),
         ("timeout:wait=0", "wait=0 is not allowed"),
         ("multibin:select=olest", "give one of roundrobin, longest, oldest.*Did you mean oldest"),
@@ -95,12 +105,30 @@ def test_refusals(text: str, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_label_stands_for_the_policy() -> None:
+    """In results; the text to type says the parameters, and choices of `auto` keep the label."""
+    bound = parse("multibin:label=mine:cap=12")
+    assert (bound.label, bound.text, bound.labelled) == ("mine", "multibin:cap=12", True)
+    assert bound.with_params(cap=16).label == "mine"
+    assert not parse("multibin:cap=12").labelled
+    assert label_notes([bound, parse("static")]) == ["Labels: mine = multibin:cap=12."]
+    assert label_notes([parse("static")]) == []
+
+
+def test_a_label_changes_no_run() -> None:
+    """Two labels of one policy have equal parameters, so their runs are one."""
+    first, second = parse_list("static:batch=4:label=a,static:batch=4:label=b")
+    assert first.label != second.label and first.encoded == second.encoded
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("static,,dynamic", "'static,,dynamic' has an empty entry"),
         ("", "has an empty entry"),
         ("static,dynamic, static", "static is given 2 times: give it once"),
+        ("static:label=a,dynamic:label=a", "a is given 2 times: .* a label .* of its own"),
+        ("static,dynamic:label=static", "static is another policy"),
         ("static,dynamc", "Did you mean dynamic"),
     ],
 )

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from llmsched.eval.report.policy_table import CLAIRVOYANT, COLUMNS
+from llmsched.eval.report.policy_table import COLUMNS
 from llmsched.eval.report.tables import Column
 from llmsched.eval.runs.intervals import Interval
 from llmsched.policies import parse
 from llmsched.policies.parameters import show
+from llmsched.policies.registry import CLAIRVOYANT
 from made.commands import CommandError, Commands
 from made.marks import Mark
 

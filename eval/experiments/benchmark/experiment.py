@@ -40,6 +40,7 @@ from llmsched.eval.scenarios.describing import targets_ms
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.eval.scenarios.variants import OF_2023, scenario_of
 from llmsched.policies import Bound, parse, parse_list
+from llmsched.policies.selection import label_notes
 from llmsched_env.config import SLO
 from llmsched_env.files.showing import visible
 from llmsched_env.options.words import ENGINES
@@ -247,6 +248,7 @@ def find(session: Session) -> Findings:
     options = session.options
     cases = cases_of(options)
     contest = contest_of(options)
+    session.notes += label_notes(contest.all)
     rows: list[dict[str, Any]] = []
     described, rates = [], []
     with LongRun("benchmark.py", "stages", stages_of(cases, contest, session)) as long_run:

@@ -33,7 +33,6 @@ from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.tune import at_load
 from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.variants import with_targets
-from llmsched.policies import parse_list
 
 SHARES = (0.99, 0.95, 0.90)
 POLICIES = "static:batch=auto,dynamic,multibin,longest-queue"
@@ -71,7 +70,7 @@ def find(session: Session) -> Findings:
     scenario = scenario_from(options)
     if scenario.load is not None:
         scenario, _ = at_load(scenario, session.crew)
-    entrants = tune_for_capacity(parse_list(options.policies), scenario, session)
+    entrants = tune_for_capacity(session.policies(options.policies), scenario, session)
     if options.search_caps:
         entrants = [with_best_caps(entrant, session) for entrant in entrants]
     study = CapacityStudy(session, entrants, scenario, measure=measure)

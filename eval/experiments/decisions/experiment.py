@@ -30,7 +30,6 @@ from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.tune import Entrant, at_load, resolve
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.eval.scenarios.variants import variant
-from llmsched.policies import parse_list
 
 POLICIES = "network,longest-queue"
 LOADS = (0.7, 0.9, 1.0, 1.2, 1.4, 1.6)
@@ -154,7 +153,7 @@ def find(session: Session) -> Findings:
     assert scenario.load is not None
     unit = scenario.workload.mean_rate / scenario.load
     title = replace(scenario.at_rate(unit), load=1.0).title
-    entrants = resolve(parse_list(options.policies), scenario, session.crew)
+    entrants = resolve(session.policies(options.policies), scenario, session.crew)
     session.notes += [f"Chosen at load {scenario.load:g}: {e.choice}." for e in entrants if e.choice]
     found = decision_runs(session, entrants, unit)
     axes, maps = maps_of(session, entrants)

@@ -26,6 +26,7 @@ from llmsched.eval.runs.tune import REFERENCE, capacity
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.eval.scenarios.variants import OF_2023, scenario_of
 from llmsched.policies import Bound, parse, parse_list
+from llmsched.policies.selection import label_notes
 
 HEURISTICS = (
     "static:batch=8,static:batch=16,static:batch=32,dynamic,multibin,multibin:select=oldest,multibin:select=longest,"
@@ -135,6 +136,7 @@ def find(session: Session) -> Findings:
     """Run, search, compare."""
     options = session.options
     scenarios = scenarios_of(session)
+    session.notes += label_notes([*parse_list(options.heuristics), parse(options.challenger)])
     groups = [run_group(session, *there) for there in scenarios]
     challenger, requests = parse(options.challenger).label, options.requests
     heading = (

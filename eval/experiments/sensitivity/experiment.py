@@ -25,7 +25,6 @@ from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, resolve
 from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
-from llmsched.policies import parse_list
 
 POLICIES = "static:batch=auto,dynamic,multibin"
 DESIGNS = ("latin", "sobol", "none")
@@ -51,7 +50,7 @@ def find(session: Session) -> Findings:
     if base.workload.trace is not None:
         factors = [factor for factor in factors if factor.name != "burstiness"]
         session.notes.append("burstiness: left out, a trace keeps its own arrivals.")
-    entrants = resolve(parse_list(options.policies), base, session.crew)
+    entrants = resolve(session.policies(options.policies), base, session.crew)
     session.notes += [f"Chosen: {e.label} -> {e.policy.text} ({VALIDATED})." for e in entrants if e.choice]
     table, panels = one_at_a_time(session, base, entrants, factors)
     tables, drawings = [table], {}

@@ -24,7 +24,7 @@ from llmsched.eval.runs.tune import REFERENCE, VALIDATED, capacity
 from llmsched.eval.scenarios.describing import IN_TITLE, changes
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.eval.scenarios.variants import variant
-from llmsched.policies import Bound, parse, parse_list
+from llmsched.policies import Bound, parse
 from llmsched_env.core.constants import MAX_BINS, MAX_SERVERS
 
 POLICIES = "static,static:batch=32,dynamic,multibin"
@@ -108,7 +108,7 @@ def find(session: Session) -> Findings:
     scenario = variant(options, rate_scale=1.0)
     if len(set(scenario.config.servers)) > 1:
         raise ValueError("--profile: the number of servers varies, so they must be of one kind.")
-    scenarios, policies = StressScenarios(session), parse_list(options.policies)
+    scenarios, policies = StressScenarios(session), session.policies(options.policies)
     work = list(points(session, scenario, policies))
     seeds = session.seeds
     of_point = {point: scenarios.at(point) for point in dict.fromkeys(work)}

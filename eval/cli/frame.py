@@ -51,6 +51,7 @@ ABSENT = {
     "seed": 0,
     "seeds": 1,
     "price": None,
+    "keep_timeline": False,
 }
 """Values of the common options in a command that does not have them."""
 
@@ -75,9 +76,9 @@ class Session:
         """The seeds that are scored."""
         return range(self.options.seed, self.options.seed + self.options.seeds)
 
-    def policies(self, text: str) -> list[Bound]:
-        """The policies of a comma-separated list; what their labels stand for becomes a note."""
-        found = parse_list(text)
+    def policies(self, given: str | Sequence[Bound]) -> list[Bound]:
+        """The policies of a comma-separated list, or those given; what their labels stand for becomes a note."""
+        found = parse_list(given) if isinstance(given, str) else list(given)
         self.notes += label_notes(found)
         return found
 
@@ -120,19 +121,27 @@ class Experiment:
         self.add_options(parser)
         return argparse.Namespace(**(ABSENT | vars(parser.read(argv))))
 
+    def work(self, options: argparse.Namespace) -> tuple[Session, Findings]:
+        """Make the runs; the session has the notes, of which warnings are some.
+
+        ``ValueError``, in one line, where the options are refused.
+        """
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            check_outputs(options)
+            session = Session(options, crew_from(options))
+            found = self.find(session)
+        session.notes += [*found.notes, *warning_notes(caught)]
+        return session, found
+
     def run(self, argv: list[str]) -> int:
         """Read the options, find, print, write; return the exit code."""
         options = self.options_from(argv)
         began, clock = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                check_outputs(options)
-                session = Session(options, crew_from(options))
-                found = self.find(session)
-            except ValueError as error:
-                refuse(self.program, str(error))
-        session.notes += [*found.notes, *warning_notes(caught)]
+        try:
+            session, found = self.work(options)
+        except ValueError as error:
+            refuse(self.program, str(error))
         command = ["python", f"eval/{self.program}", *argv]
         manifest = artefacts.manifest(command, session.seeds, began, time.monotonic() - clock)
         manifest["interrupted"] = bool(found.interrupted)

@@ -71,7 +71,7 @@ def help_of(option: Option) -> str:
     rivals = [other.flag for other in FLAGS.values() if option.one_of and other.one_of == option.one_of]
     if rivals and option.flag != rivals[0]:
         about.append(f"Not with {', '.join(flag for flag in rivals if flag != option.flag)}.")
-    facts = [UNITS.get(unit, unit), f"engine {option.engine} only" if option.engine else "", _default(option)]
+    facts = [UNITS.get(unit, unit), f"engine {option.engine} only" if option.engine else "", default_of(option)]
     brackets = "; ".join(fact for fact in facts if fact)
     return " ".join(filter(None, about)) + (f" ({brackets})" if brackets else "")
 
@@ -81,7 +81,8 @@ def _key(part: Option) -> str:
     return f"{part.flag_key or part.name}{f' ({unit})' if unit else ''}"
 
 
-def _default(option: Option) -> str:
+def default_of(option: Option) -> str:
+    """The default as --help says it; empty where there is none to say."""
     usual, continuous = option.default_in("batch", flag=True), option.default_in("continuous", flag=True)
     if usual is None:
         return f"default: {option.none}" if option.none and not option.one_of else ""
@@ -99,7 +100,6 @@ def written(option: Option, value: Any) -> str:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options that say how often, where and what for."""
     add = parser.add_argument_group("run").add_argument
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     add(
         "--seeds",
         type=number(1, 10_000, whole=True),
@@ -111,7 +111,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--jobs",
         type=number(1, 1024, whole=True),
-        default=cores,
+        default=cores(),
         metavar="N",
         help="Runs at a time. Results do not depend on it. (default: the cores of this machine)",
     )
@@ -124,6 +124,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="Form of the tables that are printed: text, markdown (for a page) or latex (for a paper; needs the "
         "package booktabs). (default: text)",
     )
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def add_price(parser: argparse.ArgumentParser) -> None:

@@ -134,10 +134,11 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonFindings(Findings):
-    """The findings of a comparison: ``summaries``, one per policy, over ``seeds``."""
+    """The findings of a comparison: ``summaries``, one per policy, over ``seeds``; ``runs``, by policy and seed."""
 
     summaries: Sequence[Mapping[str, Any]]
     seeds: Sequence[int]
+    runs: Sequence[Outcome] = ()
     price: float | None = None
     requests: Requests | None = None
 
@@ -225,7 +226,9 @@ def find(session: Session) -> Findings:
     if options.out:
         config = comparison.scenario.config
         results = ResultsFile(Path(options.out) / "results.csv", config)
-    interrupted = comparison.run(session.crew, results, timeline=bool(options.out or options.report))
+    interrupted = comparison.run(
+        session.crew, results, timeline=bool(options.out or options.report or options.keep_timeline)
+    )
     if interrupted:
         session.notes.append(f"Interrupted: {interrupted} and are shown.")
     if results is not None:
@@ -257,6 +260,7 @@ def find(session: Session) -> Findings:
         interrupted=interrupted,
         summaries=summaries,
         seeds=comparison.seeds,
+        runs=[run for runs in by_policy(comparison.done, comparison.labels).values() for run in runs],
         price=price,
         requests=requests,
     )

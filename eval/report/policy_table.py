@@ -109,7 +109,7 @@ def price_table(summaries: Sequence[Mapping[str, Any]]) -> Table:
 CLASS_COLUMNS = (
     Column("policy", "policy"),
     Column("class", "SLO class"),
-    Column("submitted", "requests"),
+    Column("submitted", "requests", "", 0),
     Column("slo_attainment", "SLO met", "%", 1, 100.0),
     Column("p99_ttft_ms", "TTFT p99", "s", 2, 1e-3),
     Column("p99_tpot_ms", "TPOT p99", "ms", 1),

@@ -90,8 +90,11 @@ def trace_digest(trace: Trace) -> str:
 
 def _policy(policy: Policy, ready: ReadyPolicy) -> dict[str, Any]:
     file = policy.file
-    code = "ours" if file.is_relative_to(OURS) else code_digest(file)  # ours: source_version
+    ours = file.is_relative_to(OURS)
+    code = "ours" if ours else code_digest(file)  # ours: source_version
+    own = {} if ours else {"name": policy.name}  # one place of the code may make several functions
     return {
+        **own,
         "function": policy.function.__qualname__,
         "file": file.name,
         "code": code,

@@ -121,7 +121,7 @@ def scenario_from(options: argparse.Namespace) -> Scenario:
         name=options.scenario,
         config=config,
         workload=workload,
-        source=visible(str(values["workload"])),
+        source=visible(str(getattr(values["workload"], "name", values["workload"]))),
         profile=visible(values["profile"]),
         bins_from="given" if isinstance(values["bins"], tuple) else "quantiles of the calibration split",
         load=values.get("load"),

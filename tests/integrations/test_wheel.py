@@ -83,6 +83,12 @@ def test_a_comparison(engine: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert all(0 < float(words[1].rstrip("*")) <= 100 for words in rows)  # SLO met, %
 
 
+def test_the_python_interface() -> None:
+    """A scenario, two policies, a DataFrame."""
+    result = llmsched.compare(["static", "network"], llmsched.Scenario(requests=100), seeds=1)
+    assert list(result.means().index) == ["static", "network"] and len(result.runs()) == 2
+
+
 def test_the_shipped_profiles_are_found() -> None:
     """Every profile can be read."""
     assert "h100-80gb_llama2-70b_tp4" in shipped_profiles()

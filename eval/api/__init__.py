@@ -1,0 +1,1 @@
+"""The Python interface: ``from llmsched import Scenario, compare`` (docs/reference/python_api.md)."""

@@ -1,0 +1,1 @@
+"""Tests of llmsched.eval.api: the Python interface."""

@@ -9,9 +9,17 @@
 ``gym.make("llmsched_env:LLMSched-v0")`` does both in one line.
 """
 
+import logging
+import os
+
 from gymnasium.envs.registration import register, registry
 
 __version__ = "0.1.0"
+
+_threads = os.environ.get("NUMBA_NUM_THREADS", "").strip()
+if _threads.lstrip("+-").isdigit() and int(_threads) < 1:
+    del os.environ["NUMBA_NUM_THREADS"]  # Numba cannot be imported with it; nothing here uses its threads
+    logging.getLogger(__name__).warning("NUMBA_NUM_THREADS=%s is below 1: it is ignored.", _threads)
 
 if "LLMSched-v0" not in registry:
     register(

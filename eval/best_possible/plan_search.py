@@ -21,6 +21,7 @@ from llmsched_env.core.state import ARRAYS
 from llmsched_env.core.view.decide import DECIDE_TYPE
 from llmsched_env.engines.batch.run import run_lane
 from llmsched_env.requests import Requests
+from llmsched_env.simulation.compiled_calls import call_compiled
 from llmsched_env.simulation.simulator import Simulator
 
 HOT, COLD = 0.5, 0.02
@@ -242,7 +243,7 @@ class TraceSimulation:
         """Simulate ``plan`` and score it."""
         simulator, memory = self._simulator, np.zeros(1)
         flat, rng = self._flat(plan), np.random.default_rng(0)
-        carry_out(simulator.arrays, simulator.record, self._images, compiled_plan(), flat, memory, rng)
+        call_compiled(carry_out, simulator.arrays, simulator.record, self._images, compiled_plan(), flat, memory, rng)
         missed, latency, _ = judge_rows(simulator.requests[0], self._target_s)
         return PlanScore(int(missed), float(latency), int(memory[0]))
 
@@ -250,6 +251,6 @@ class TraceSimulation:
         """The best of ``plan`` and of ``trials`` plans made from it, without rows that its run does not use."""
         simulator, flat = self._simulator, self._flat(plan)
         target_s, decide = self._target_s, compiled_plan()
-        anneal(simulator.arrays, simulator.record, self._images, decide, flat, rng, target_s, trials)
+        call_compiled(anneal, simulator.arrays, simulator.record, self._images, decide, flat, rng, target_s, trials)
         best = flat.reshape(-1, 2)
         return best[: self.judge(best).decisions].copy()

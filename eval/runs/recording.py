@@ -12,6 +12,7 @@ from llmsched.eval.runs.runner import Cell
 from llmsched_env.config import SimConfig
 from llmsched_env.core.layout import BAD_BIN, BAD_SIZE, DECIDE, RECORD
 from llmsched_env.requests import Requests
+from llmsched_env.simulation.compiled_calls import call_compiled
 from llmsched_env.simulation.metrics import seen_by_clients
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.simulator import Simulator, log_rows, policy_failure
@@ -48,7 +49,7 @@ def record_run(cell: Cell, requests: Requests, *, keep: bool = False) -> Recordi
     while True:
         before = memory.copy() if keep else memory
         try:
-            status, _, _ = run(simulator.arrays, row, *asked, True, 1)
+            status, _, _ = call_compiled(run, simulator.arrays, row, *asked, True, 1)
         except Exception as error:
             raise policy_failure(error, float(lane["now"])) from None
         if status != DECIDE:

@@ -64,10 +64,21 @@ def trouble(error: Exception) -> str:
         return "something that was given is nested too deeply."
     file = getattr(error, "filename", None)
     reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+    if not file and _folder_is_gone():
+        return "the present folder was removed: change to another one."
     place = f"{shortened(repr(str(file)), LONGEST_NAME)}: " if file else ""
     if getattr(error, "errno", None) == errno.ENAMETOOLONG:
         return f"{place}{reason}: give a shorter name."
     return f"{place}{reason}: what was stored with --out is kept, and the same command continues from it."
+
+
+def _folder_is_gone() -> bool:
+    """Whether the present folder of this process exists no more."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def run_and_exit(main: Callable[[], int]) -> None:

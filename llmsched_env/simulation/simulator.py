@@ -18,14 +18,11 @@ from llmsched_env.core.state import Sizes, allocate, bytes_of, records
 from llmsched_env.engines.engine import Engine
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.chains import Chains, cache_sizes
+from llmsched_env.simulation.compiled_calls import Pace, call_compiled
 from llmsched_env.simulation.disciplines import keys
 from llmsched_env.simulation.memory import check_memory
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.templates import bin_rows, hardware_rows, lane_row, param_row, server_rows, slo_rows
-
-DECISIONS_PER_CALL = 100_000
-"""Decisions between two looks at the keyboard (Ctrl-C), a second or less."""
-
 
 MOST_TICKS = 2.0**50
 """Most ticks until the last arrival; a time in float64 tells 2^53 of them apart."""
@@ -144,15 +141,15 @@ class Simulator:
 
         Raises ``ValueError`` when the policy answers a bin or a size that does not exist.
         """
-        status = layout.DECIDE
-        run_lane = self.engine.run_lane
+        status, pace = layout.DECIDE, Pace()
+        asked = self.engine.run_lane, self.arrays, self.record, decide, params, memory, rng, details
         while status == layout.DECIDE:
+            began = time.perf_counter()
             try:
-                status, choice, size = run_lane(
-                    self.arrays, self.record, decide, params, memory, rng, details, DECISIONS_PER_CALL
-                )
+                status, choice, size = call_compiled(*asked, pace.decisions)
             except Exception as error:  # the kernel raises nothing itself
                 raise policy_failure(error, float(self.lane[0]["now"])) from None
+            pace.took(time.perf_counter() - began)
         if status in (layout.BAD_BIN, layout.BAD_SIZE):
             bins = self.config.queueing.num_bins
             overdue = f", {bins + 1} the overdue queue" * self.config.queueing.has_overdue

@@ -120,3 +120,19 @@ def test_figures_need_no_display(tmp_path: Path) -> None:
     )
     assert run.returncode == 0 and "Traceback" not in run.stderr
     assert list((tmp_path / "o" / "figures").iterdir())
+
+
+def test_numbers_of_threads_that_numba_cannot_take(tmp_path: Path) -> None:
+    """Numba itself would end in a traceback at its import; one line, and the same answer."""
+    ended = run_process("$COMPARE", NUMBA_NUM_THREADS="0")
+    assert ended.returncode == 0 and ended.stdout == run_process("$COMPARE").stdout
+    assert ended.stderr.decode().strip() == "NUMBA_NUM_THREADS=0 is below 1: it is ignored."
+
+
+def test_a_removed_folder_is_named_as_the_trouble(tmp_path: Path) -> None:
+    """The present folder was removed by another process: a relative name has no place any more."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    ended = run_process('rmdir "$PWD"; $COMPARE --out results', folder=folder)
+    assert ended.returncode == 2
+    assert b"the present folder was removed: change to another one." in ended.stderr

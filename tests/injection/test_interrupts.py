@@ -23,14 +23,13 @@ LONG = {
 }
 """Commands that take some seconds, once everything is compiled."""
 
-KNOWN = pytest.mark.xfail(reason="a signal at some instants ends it with a segmentation fault, or late: not found yet")
 INSTANTS = 3
 LONGEST_S = 1.5
 """A second, and what it takes to end a process."""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT to one process")
-@pytest.mark.parametrize("name", [pytest.param(name, marks=KNOWN if name == "decisions" else ()) for name in LONG])
+@pytest.mark.parametrize("name", LONG)
 def test_ctrl_c(name: str) -> None:
     """During the imports the signal itself ends the process; later the command ends, and says so."""
     rng = random.Random(name)

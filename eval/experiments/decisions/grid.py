@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from llmsched.eval.runs.recording import Recording
 from llmsched.policies import Bound, ReadyPolicy
+from llmsched_env.simulation.compiled_calls import call_compiled
 
 ANY, WAIT, NEVER = -1, -2, -3
 """Answers that are no bin, for any number of bins; NEVER: a state that cannot occur."""
@@ -159,7 +160,7 @@ def answers(policy: ReadyPolicy, records: NDArray, memories: NDArray, seed: int 
     decide, params, rng = policy.decide, np.asarray(policy.params), np.random.default_rng(seed)
     found = np.empty((len(records), 2), np.int64)
     for i in range(len(records)):
-        choice, size = decide(records[i], params, memories[i].copy(), rng)
+        choice, size = call_compiled(decide, records[i], params, memories[i].copy(), rng)
         bins = records[i]["num_bins"]
         what = WAIT if size == 0 else ANY if choice == bins else min(choice, bins)
         found[i] = what, min(size, records[i]["queue_length"][choice])

@@ -113,7 +113,8 @@ class TrainingCallback(BaseCallback):
             trained = {"steps": self.num_timesteps, "validation_log_ratio": found.mean}
             checkpoint.save(self.folder / "best", arrays, {**self.about, **trained})
         line = f"{self.num_timesteps:>10,} steps  log ratio of misses to the best heuristic's {found.mean:+.3f}"
-        say(line + "  (best so far)" * better)
+        left = f"  {self._left_s:.0f} s left" if 0 < self._left_s < np.inf else ""
+        say(line + "  (best so far)" * better + left)
         return found
 
     def save(self) -> None:
@@ -130,12 +131,18 @@ class TrainingCallback(BaseCallback):
         self.logger.dump(self.num_timesteps)
 
     def _show(self) -> None:
-        done, total = self.num_timesteps, self.arguments.steps
-        spent = time.monotonic() - self._began
-        if done > self._first and sys.stderr.isatty():
-            rate = (done - self._first) / spent
-            left = (total - done) / rate
+        done, total, left = self.num_timesteps, self.arguments.steps, self._left_s
+        if left < np.inf and sys.stderr.isatty():
+            rate = (total - done) / left if left else 0.0
             print(f"\r{done:,} of {total:,} steps, {rate:,.0f} a second, {left:.0f} s left ", end="", file=sys.stderr)
+
+    @property
+    def _left_s(self) -> float:
+        """Time left in seconds, at the rate of the steps made so far; inf before the first."""
+        made = self.num_timesteps - self._first
+        if made <= 0:
+            return float("inf")
+        return (time.monotonic() - self._began) / made * max(0, self.arguments.steps - self.num_timesteps)
 
 
 def decision_mix(actions: NDArray[np.int64], bins: int, max_batch: int) -> list[tuple[str, float]]:

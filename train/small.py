@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -80,13 +81,15 @@ def run(argv: Sequence[str]) -> int:
     layout, places = LAYOUTS["batch"], searched_places(HIDDEN)
     zeros = layout.pack(layout.zeros(HIDDEN))
     search = cma.CMAEvolutionStrategy(np.zeros(len(places)), SIGMA, about)
+    began = time.monotonic()
     for generation in range(options.generations):
         points, seed = search.ask(), TRAINING_SEED + generation  # every generation has new arrivals, the same for all
         losses = [mean_latency_s(simulator, seed, options.requests, put_weights(x, places, zeros)) for x in points]
         search.tell(points, losses)
         if (generation + 1) % 10 == 0:
+            left_s = (time.monotonic() - began) / (generation + 1) * (options.generations - generation - 1)
             line = f"generation {generation + 1}: mean latency {np.mean(losses):.4f} s, {min(losses):.4f} s at best"
-            say(line)
+            say(f"{line}, {left_s:.0f} s left")
     command = f"python train/small.py --generations {options.generations} --requests {options.requests}"
     arrays = layout.unpack(put_weights(search.mean, places, zeros))
     checkpoint.save(options.out, arrays, {"command": f"{command} --seed {options.seed}", "system": "LLMSchedSmall-v0"})

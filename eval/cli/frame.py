@@ -21,7 +21,7 @@ from typing import Any
 
 from llmsched.eval.cli.findings import Findings
 from llmsched.eval.cli.options import add_run_options, parser_for
-from llmsched.eval.cli.progress import Progress
+from llmsched.eval.cli.progress import Progress, Silence
 from llmsched.eval.figures import style
 from llmsched.eval.report import artefacts
 from llmsched.eval.report.chrome_trace import write_timeline
@@ -129,6 +129,7 @@ class Experiment:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             check_outputs(options)
+            Silence.begin()
             session = Session(options, crew_from(options))
             found = self.find(session)
         session.notes += [*found.notes, *warning_notes(caught)]

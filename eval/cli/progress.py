@@ -1,6 +1,7 @@
 """Progress and the time left, on standard error.
 
-At a terminal a line that is overwritten; elsewhere only a long run (LongRun) writes a line from time to time.
+At a terminal a line that is overwritten; elsewhere (a file, a job's log) a line from time to time, and none of a short
+command.
 """
 
 from __future__ import annotations
@@ -17,7 +18,40 @@ QUIET_S = 0.5
 """Nothing is shown before this time."""
 
 LINE_S = 30.0
-"""Without a terminal: least time between two lines of a long run, and least estimate that is written."""
+"""Without a terminal: least time between two lines, and least estimate that is written."""
+
+
+class Silence:
+    """How long nothing was written without a terminal, over all Progress and LongRun of the process: commands make
+    many short ones, each of which would write nothing."""
+
+    _used = _said = -float("inf")  # when work was last counted, when a line was last written
+
+    @classmethod
+    def begin(cls) -> None:
+        """A command begins: the time before it does not count."""
+        cls._used = cls._said = time.monotonic()
+
+    @classmethod
+    def work(cls) -> None:
+        """Work begins or goes on; after a pause it counts as a beginning."""
+        now = time.monotonic()
+        if not 0.0 <= now - cls._used <= LINE_S:
+            cls._said = now
+        cls._used = now
+
+    @classmethod
+    def say_if_due(cls, what: str) -> None:
+        """Write a line if the last one is LINE_S old."""
+        now = cls._used = time.monotonic()
+        if now - cls._said >= LINE_S:
+            cls.say(what)
+
+    @classmethod
+    def say(cls, what: str) -> None:
+        """Write a line."""
+        cls._said = time.monotonic()
+        say(what)
 
 
 class LongRun:
@@ -33,8 +67,9 @@ class LongRun:
         self._label, self._what, self._stages = label, what, dict(stages)
         self._ended, self._ended_runs, self._runs_here = 0, 0.0, 0
         self._made = 0
-        self._began = self._said = time.monotonic()
+        self._began = time.monotonic()
         self._cpu_began = time.process_time()
+        Silence.work()
 
     def __enter__(self) -> LongRun:
         LongRun._open.append(self)
@@ -86,13 +121,11 @@ class LongRun:
 
     def say(self, what: str) -> None:
         """Write a line."""
-        self._said = time.monotonic()
-        say(f"{self._label}: {what}")
+        Silence.say(f"{self._label}: {what}")
 
     def say_if_due(self, what: str) -> None:
         """Write a line if the last one is LINE_S old."""
-        if time.monotonic() - self._said >= LINE_S:
-            self.say(what)
+        Silence.say_if_due(f"{self._label}: {what}")
 
 
 class Progress:
@@ -108,6 +141,7 @@ class Progress:
         self._began = time.monotonic()
         self._shown = 0
         self._live = sys.stderr.isatty()
+        Silence.work()
 
     def __enter__(self) -> Progress:
         return self
@@ -123,16 +157,21 @@ class Progress:
         self._left -= work
         self._made += 0.0 if stored else work
         long_run = LongRun.current()
+        spent = time.monotonic() - self._began
+        left = f", {duration(spent / self._made * self._left)} left" if self._made else ""
+        here = f"{self._label}: {self._done} of {self._total}"
         if long_run is not None:
             long_run.step(stored=stored)
-            if not self._live:
-                long_run.say_if_due(f"{long_run.text}; {self._label}: {self._done} of {self._total}")
-        spent = time.monotonic() - self._began
-        if not self._live or spent < QUIET_S or self._made == 0.0:
+        if not self._live:
+            if long_run is not None:
+                long_run.say_if_due(f"{long_run.text}; {here}")
+            else:
+                Silence.say_if_due(f"{here}{left}")
             return
-        left = spent / self._made * self._left
+        if spent < QUIET_S or not left:
+            return
         whole = f"{long_run.text}; " if long_run is not None else ""
-        line = visible(f"{whole}{self._label}: {self._done} of {self._total}, {duration(left)} left  {what}")[:110]
+        line = visible(f"{whole}{here}{left}  {what}")[:110]
         print(f"\r{line:{self._shown}}", end="", file=sys.stderr, flush=True)
         self._shown = len(line)
 

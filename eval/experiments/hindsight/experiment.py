@@ -18,6 +18,7 @@ from llmsched.eval.best_possible.plan_store import PlanSearch, search_plans
 from llmsched.eval.cli.findings import Findings
 from llmsched.eval.cli.frame import Experiment, Session, run_options_parser
 from llmsched.eval.cli.option_lists import list_of
+from llmsched.eval.cli.progress import LongRun
 from llmsched.eval.cli.readers import choice, number
 from llmsched.eval.experiments.hindsight.tables import CaseLoad, Ints, bars, by_gap, by_group, draw_misses
 from llmsched.eval.report.text import fold
@@ -137,7 +138,13 @@ def find(session: Session) -> Findings:
     options = session.options
     scenarios = scenarios_of(session)
     session.notes += label_notes([*parse_list(options.heuristics), parse(options.challenger)])
-    groups = [run_group(session, *there) for there in scenarios]
+    stages = [f"{case}, load {load:g}" for case, load, _ in scenarios]
+    pieces = float(len(session.seeds) * (len(parse_list(options.heuristics)) + 3))  # challenger, search, its plan
+    groups = []
+    with LongRun("hindsight.py", "case-loads", dict.fromkeys(stages, pieces)) as long_run:
+        for stage, there in zip(stages, scenarios, strict=True):
+            with long_run.stage(stage):
+                groups.append(run_group(session, *there))
     challenger, requests = parse(options.challenger).label, options.requests
     heading = (
         f"{challenger}, {len(parse_list(options.heuristics))} heuristics and a search in hindsight ({options.trials:,} "

@@ -10,9 +10,11 @@ from llmsched.eval.cli.progress import LongRun, Progress
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Time stands still but for what is put there."""
+    """Time stands still but for what is put there; lines are as far apart as they are for users."""
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "LINE_S", 30.0)
+    progress.Silence.begin()
     return now
 
 
@@ -30,10 +32,58 @@ def test_a_long_run_writes_a_line_now_and_then_without_a_terminal(
     assert lines[0] == "long.py: 0 of 2 stages, 2 min 50 s left; a: 30 of 100"
     assert lines[3].startswith("long.py: about 1 min 40 s for the 1 stages that are left (200 runs in all, ")
     assert lines[4] == "long.py: 1 of 2 stages, 1 min 10 s left; b: 30 of 100" and len(lines) == 7
-    with Progress("short", 2) as shown:
+    assert LongRun.current() is None
+
+
+def test_without_a_terminal_a_line_is_written_now_and_then(clock: list[float], capsys: pytest.CaptureFixture) -> None:
+    """100 runs of 1 s: three lines, with the time left."""
+    with Progress("comparing", 100) as shown:
+        for _ in range(100):
+            clock[0] += 1.0
+            shown.step("static, seed 0")
+    assert capsys.readouterr().err.splitlines() == [
+        "comparing: 30 of 100, 1 min 10 s left",
+        "comparing: 60 of 100, 40 s left",
+        "comparing: 90 of 100, 10 s left",
+    ]
+
+
+def test_many_short_pieces_are_one_silence(clock: list[float], capsys: pytest.CaptureFixture) -> None:
+    """A search makes many Progress of some seconds: no line of theirs is due alone, and all the same one is written
+    every 30 s.  After a pause the time begins anew."""
+    for number in range(20):
+        with Progress(f"rate {number}", 4) as shown:
+            for _ in range(4):
+                clock[0] += 1.0
+                shown.step()
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["rate 7", "rate 14"] and "left" in lines[0]
+    clock[0] += 1000.0
+    with Progress("later", 2) as shown:
+        clock[0] += 20.0
+        shown.step()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_short_command_and_stored_runs_write_nothing(clock: list[float], capsys: pytest.CaptureFixture) -> None:
+    """29 s of work; and a restart, which reads all runs."""
+    with Progress("short", 29) as shown:
+        for _ in range(29):
+            clock[0] += 1.0
+            shown.step()
+    progress.Silence.begin()
+    with Progress("again", 1000) as shown:
+        for _ in range(1000):
+            shown.step(stored=True)
+    assert capsys.readouterr().err == ""
+
+
+def test_one_long_piece_is_followed_by_a_line(clock: list[float], capsys: pytest.CaptureFixture) -> None:
+    """The first run of two takes 100 s."""
+    with Progress("comparing", 2) as shown:
         clock[0] += 100.0
         shown.step()
-    assert capsys.readouterr().err == "" and LongRun.current() is None
+    assert capsys.readouterr().err == "comparing: 1 of 2, 1 min 40 s left\n"
 
 
 def test_runs_that_were_kept_take_no_time(clock: list[float], capsys: pytest.CaptureFixture) -> None:

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 POLICIES ?= static,dynamic,multibin
 
-.PHONY: compare test test-faults test-integrations test-sb3 test-rllib test-torchrl test-ray test-oldest test-wheel test-vllm lint bench docs-tables clean
+.PHONY: compare test test-faults test-integrations test-sb3 test-rllib test-torchrl test-ray test-oldest test-wheel test-vllm lint bench docs docs-tables clean
 
 compare: $(VENV)/.run
 	$(BIN)/python eval/compare.py --policies $(POLICIES) $(ARGS)
@@ -83,6 +83,16 @@ bench: $(VENV)/.run
 docs-tables: $(VENV)/.run
 	$(BIN)/python docs/tools/regenerate.py $(ARGS)
 
+# The documentation as a site in build/site, in an environment of its own: links are checked, the notebooks executed.
+docs: .venv-docs/.made
+	.venv-docs/bin/python -m mkdocs build --strict $(ARGS)
+
+.venv-docs/.made: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --group docs -e '.[plots]'
+	touch $@
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
@@ -97,4 +107,4 @@ $(VENV)/.dev: $(VENV)/.run
 	touch $@
 
 clean:
-	rm -rf .typing $(VENV) $(STACKS:%=.venv-%) .venv-vllm .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .typing build/site $(VENV) $(STACKS:%=.venv-%) .venv-vllm .venv-docs .pytest_cache .mypy_cache .ruff_cache

@@ -102,7 +102,7 @@ class ComparisonResult:
         return tuple(self._findings.drawings)
 
     def plot(self, figure: str = "slo_attainment") -> Figure:
-        """A figure of matplotlib: show it in a notebook, or ``savefig`` it.
+        """A figure of matplotlib: a notebook shows it (after ``%matplotlib inline``), ``savefig`` writes it.
 
         ``ModuleNotFoundError`` without matplotlib; ``ValueError`` where there is no such figure or nothing to draw.
         """

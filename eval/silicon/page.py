@@ -9,7 +9,7 @@ from llmsched.eval.silicon.results import FitResult, error_row
 
 INTRODUCTION = """# The atlas: GPUs, models and engines of 2025/26
 
-```
+```sh
 python eval/atlas.py --points silicon_sample.csv --out fits \\
   --write data/profiles/atlas/silicon.json --page docs/results/atlas.md
 ```

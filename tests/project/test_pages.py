@@ -1,4 +1,7 @@
-"""Every command and every Python block of README, the tutorials and the how-to pages runs."""
+"""Every command and every Python block of README, the tutorials, the how-to pages and of two of the reference runs.
+
+Commands of the other pages: test_other_pages.py.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs/tutorial").glob("*.md")),
     *sorted((ROOT / "docs/howto").glob("*.md")),
+    ROOT / "docs/reference/policies.md",
+    ROOT / "docs/reference/python_api.md",
 ]
 SMALL = {
     "eval/compare.py": ["--requests", "300", "--seeds", "2"],

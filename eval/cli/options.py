@@ -141,7 +141,7 @@ def add_experiment_options(parser: argparse.ArgumentParser) -> None:
     """The options of whatever is made of cells: what else to leave, and where the runs are made."""
     add = parser.add_argument_group("experiment").add_argument
     add("--report", metavar="FILE", help="Write one HTML page: tables, figures, scenario, command.")
-    add("--timeline", metavar="FILE", help="Write the batches on the servers as a trace for ui.perfetto.dev.")
+    add("--timeline", metavar="FILE", help="Write batches and requests as a trace for ui.perfetto.dev.")
     add("--ray", metavar="ADDRESS", help="Make the runs on this Ray cluster (auto: the one of this machine).")
 
 

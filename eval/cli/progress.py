@@ -139,6 +139,7 @@ class Progress:
         self._left = float(total if work is None else work)
         self._made = 0.0
         self._began = time.monotonic()
+        self._first: tuple[float, float] | None = None  # end and size of the first piece that was made
         self._shown = 0
         self._live = sys.stderr.isatty()
         Silence.work()
@@ -155,10 +156,12 @@ class Progress:
         """Count one more piece, of size ``work``; ``what`` names it; ``stored``: it was read and took no time."""
         self._done += 1
         self._left -= work
-        self._made += 0.0 if stored else work
+        now = time.monotonic()
+        if not stored:
+            self._made += work
+            self._first = self._first or (now, work)
+        left = self._estimate(now)
         long_run = LongRun.current()
-        spent = time.monotonic() - self._began
-        left = f", {duration(spent / self._made * self._left)} left" if self._made else ""
         here = f"{self._label}: {self._done} of {self._total}"
         if long_run is not None:
             long_run.step(stored=stored)
@@ -168,12 +171,19 @@ class Progress:
             else:
                 Silence.say_if_due(f"{here}{left}")
             return
-        if spent < QUIET_S or not left:
+        if now - self._began < QUIET_S or not self._made:
             return
         whole = f"{long_run.text}; " if long_run is not None else ""
         line = visible(f"{whole}{here}{left}  {what}")[:110]
         print(f"\r{line:{self._shown}}", end="", file=sys.stderr, flush=True)
         self._shown = len(line)
+
+    def _estimate(self, now: float) -> str:
+        """The time left in words, by the pieces after the first, which also compiles; empty before there are any."""
+        if self._first is None or self._made <= self._first[1]:
+            return ""
+        began, work = self._first
+        return f", {duration((now - began) / (self._made - work) * self._left)} left"
 
 
 def duration(seconds: float) -> str:

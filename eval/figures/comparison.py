@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SMOOTH = 9
 """Samples of a timeline that are averaged into one point of its line."""
 
+LATENCY_NAMES = (("ttft", "time to first token"), ("tpot", "time per output token"), ("e2el", "end to end"))
+"""The latencies of a request, in the order of metrics.PER_REQUEST: key and words."""
+
 
 @dataclass(frozen=True)
 class ComparisonData:
@@ -55,27 +58,58 @@ def comparison_drawings(data: ComparisonData) -> dict[str, Callable[[], Figure |
 
 
 def draw_slo_attainment(data: ComparisonData) -> Figure:
-    """Share of requests within their SLO, per policy: mean, interval, and every seed as a dot."""
-    names = data.names
-    figure = _figure(1.6 + 0.42 * len(names), data, "Requests that met their SLO")
+    """Share of requests within their SLO, per policy: mean, interval, and every seed as a dot; where there are several
+    SLO classes, a thin bar for each below."""
+    bars = attainment_bars(data)
+    figure = _figure(1.6 + 0.42 * len(bars), data, "Requests that met their SLO")
     axes = figure.add_subplot()
-    for row, summary in enumerate(data.summaries):
-        colour = colour_of(row)
-        share, half = 100 * summary["slo_attainment"], summary["ci95"]["slo_attainment"]
-        axes.barh(row, share, height=0.62, color=colour, alpha=0.28, linewidth=0)
-        seeds = [100 * run.summary["slo_attainment"] for run in data.runs[summary["policy"]]]
-        axes.plot(seeds, [row] * len(seeds), "o", color=colour, markersize=4, alpha=0.55, markeredgewidth=0)
-        error = "" if half is None else f" ± {100 * half:.1f}"
+    for place, bar in enumerate(bars):
+        colour, share, half = colour_of(bar.row), 100 * bar.share, None if bar.half is None else 100 * bar.half
+        axes.barh(place, share, height=0.3 if bar.of_class else 0.62, color=colour, alpha=0.28, linewidth=0)
+        axes.plot(
+            [100 * seed for seed in bar.seeds], [place] * len(bar.seeds), "o", color=colour, markersize=4, alpha=0.55
+        )
+        error = "" if half is None else f" ± {half:.1f}"
         if half is not None:
-            axes.errorbar(share, row, xerr=100 * half, color=colour, capsize=4, linewidth=2, fmt="|", markersize=14)
-        axes.annotate(f"{share:.1f}{error} %", (101.5, row), va="center", color=colour, annotation_clip=False)
-        mark(axes, share, row, f"{names[row]}\n{share:.2f}{error} % of all arrivals met their SLO")
+            low, high = min(half, share), min(half, 100 - share)  # a share has no more room
+            look: dict[str, Any] = {"color": colour, "capsize": 4, "linewidth": 2, "fmt": "|", "markersize": 14}
+            axes.errorbar(share, place, xerr=[[low], [high]], **look)
+        axes.annotate(f"{share:.1f}{error} %", (101.5, place), va="center", color=colour, annotation_clip=False)
+        mark(axes, share, place, f"{bar.name.strip()}\n{share:.2f}{error} % of its arrivals met their SLO")
     axes.set_xlim(0, 100)
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
     axes.set_xlabel("share of all arrivals, % (rejected, dropped and unfinished count as misses)")
-    _rows(axes, names)
+    _rows(axes, [bar.name for bar in bars], [bar.row for bar in bars])
     return figure
+
+
+@dataclass(frozen=True)
+class AttainmentBar:
+    """A bar of the figure: of the policy in ``row``, of all its requests or ``of_class``; shares from 0 to 1, ``seeds``
+    one per run, ``half`` of the interval."""
+
+    name: str
+    row: int
+    share: float
+    half: float | None
+    seeds: Sequence[float]
+    of_class: bool = False
+
+
+def attainment_bars(data: ComparisonData) -> list[AttainmentBar]:
+    """The bars from top to bottom: a policy, then its SLO classes where there are several."""
+    bars = []
+    for row, summary in enumerate(data.summaries):
+        runs = data.runs[summary["policy"]]
+        seeds = [run.summary["slo_attainment"] for run in runs]
+        half = summary["ci95"]["slo_attainment"]
+        bars.append(AttainmentBar(summary["policy"], row, summary["slo_attainment"], half, seeds))
+        for place, one in enumerate(summary["per_class"] if len(summary["per_class"]) > 1 else ()):
+            seeds = [run.summary["per_class"][place]["slo_attainment"] for run in runs]
+            share, half = one["slo_attainment"], one["ci95"]["slo_attainment"]
+            bars.append(AttainmentBar(f"{one['class']}    ", row, share, half, seeds, of_class=True))
+    return bars
 
 
 def draw_latency_percentiles(data: ComparisonData) -> Figure:
@@ -83,8 +117,7 @@ def draw_latency_percentiles(data: ComparisonData) -> Figure:
     figure = _figure(1.9 + 0.42 * len(data.names), data, "Latency of completed requests")
     panels = figure.subplots(1, 3, sharey=True)
     targets = (data.ttft_s, data.tpot_s, data.e2e_s)
-    names = (("ttft", "time to first token"), ("tpot", "time per output token"), ("e2el", "end to end"))
-    for axes, (key, label), target in zip(panels, names, targets, strict=True):
+    for axes, (key, label), target in zip(panels, LATENCY_NAMES, targets, strict=True):
         for row, summary in enumerate(data.summaries):
             values = [summary[f"{statistic}_{key}_ms"] / 1000 for statistic in ("median", "p95", "p99")]
             if not np.all(np.isfinite(values)):
@@ -109,7 +142,7 @@ def draw_latency_percentiles(data: ComparisonData) -> Figure:
         axes.tick_params(axis="y", length=0)
         _log_seconds(axes)
         _target(axes, target, "target ")
-    for axes, (key, _) in zip(panels, names, strict=True):
+    for axes, (key, _) in zip(panels, LATENCY_NAMES, strict=True):
         axes.margins(x=0.45)
         axes.autoscale_view()
         _few_ticks(axes, 1000.0 if key == "tpot" else 1.0)
@@ -121,34 +154,48 @@ def draw_latency_percentiles(data: ComparisonData) -> Figure:
 
 
 def draw_latency_cdf(data: ComparisonData) -> Figure:
-    """Share of all arrivals that completed within t; a line that ends below 100 %: the rest never completed."""
-    figure = _figure(5.0, data, "How long requests take, end to end")
-    axes = figure.add_subplot()
-    ends, spans = log_bin_ends(), []
+    """Share of all arrivals whose first token, time per token, and end came within t; the dashed lines are the targets.
+    A line that ends below 100 %: the rest never completed, or has a single token and no time per token."""
+    figure = _figure(4.4 + 0.22 * len(data.names), data, "How long requests take")
+    panels = figure.subplots(1, 3, sharey=True)
+    targets = {"ttft": data.ttft_s, "tpot": data.tpot_s, "e2el": data.e2e_s}
     order = sorted(range(len(data.names)), key=lambda row: -data.summaries[row]["slo_attainment"])
-    for row in order:
-        summary = data.summaries[row]
-        counts = np.sum([run.e2e_counts for run in data.runs[summary["policy"]]], axis=0)
-        used = np.flatnonzero(counts)
-        if len(used) == 0:
-            continue
-        span = slice(max(0, used[0] - 1), used[-1] + 1)
-        share = 100 * np.cumsum(counts)[span] / summary["submitted"]
-        label = f"{summary['policy']}  {100 * summary['slo_attainment']:.1f} %"
-        axes.plot(ends[span], share, color=colour_of(row), linestyle=dash_of(row), linewidth=2, label=label)
-        spans.append((ends[np.searchsorted(np.cumsum(counts), 0.002 * counts.sum())], ends[used[-1]]))
-    if spans:
-        axes.set_xlim(min(low for low, _ in spans), 1.05 * max(high for _, high in spans))
-    axes.set_ylim(0, 101)
-    axes.set_ylabel("share of all arrivals completed, %")
-    axes.set_xlabel("end-to-end latency, seconds (log scale)")
-    _log_seconds(axes)
-    _target(axes, data.e2e_s, "target ")
-    legend = axes.legend(loc="best", frameon=False, title="met their SLO", alignment="left")
+    for place, (axes, (key, label)) in enumerate(zip(panels, LATENCY_NAMES, strict=True)):
+        _draw_cdf(axes, data, order, place, targets[key])
+        axes.set_title(label, fontsize=10, loc="left", color=MUTED, pad=16)
+        _few_ticks(axes, 1000.0 if key == "tpot" else 1.0)
+        axes.set_xlabel(f"{'milliseconds' if key == 'tpot' else 'seconds'} (log scale)")
+    panels[0].set_ylim(0, 101)
+    panels[0].set_ylabel("share of all arrivals, %")
+    lines, labels = panels[2].get_legend_handles_labels()
+    legend = figure.legend(lines, labels, loc="outside lower center", frameon=False, ncols=3, title="met their SLO")
     legend.get_title().set_color(MUTED)
     for text, line in zip(legend.get_texts(), legend.get_lines(), strict=True):
         text.set_color(line.get_color())
     return figure
+
+
+def _draw_cdf(axes: Axes, data: ComparisonData, order: Sequence[int], place: int, target: float) -> None:
+    """The lines of the latency with number ``place`` (metrics.PER_REQUEST), policies in ``order``."""
+    ends, spans = log_bin_ends(), []
+    for row in order:
+        summary = data.summaries[row]
+        counts = np.sum([run.latency_counts[place] for run in data.runs[summary["policy"]]], axis=0)
+        used = np.flatnonzero(counts)
+        label = f"{summary['policy']}  {100 * summary['slo_attainment']:.1f} %"
+        look: dict[str, Any] = {"color": colour_of(row), "linestyle": dash_of(row), "linewidth": 2, "label": label}
+        if len(used) == 0:
+            axes.plot([], [], **look)
+            continue
+        span = slice(max(0, used[0] - 1), used[-1] + 1)
+        axes.plot(ends[span], 100 * np.cumsum(counts)[span] / summary["submitted"], **look)
+        spans.append((ends[np.searchsorted(np.cumsum(counts), 0.002 * counts.sum())], ends[used[-1]]))
+    _log_seconds(axes)
+    if spans:
+        inside = [target] if math.isfinite(target) else []
+        low, high = min([low for low, _ in spans] + inside), max([high for _, high in spans] + inside)
+        axes.set_xlim(low / 1.05, 1.05 * high)
+    _target(axes, target, "target ")
 
 
 def draw_misses_per_bin(data: ComparisonData) -> Figure:
@@ -216,10 +263,11 @@ def _figure(height: float, data: ComparisonData, headline: str) -> Figure:
     return sheet(height, headline, data.title)
 
 
-def _rows(axes: Axes, names: Sequence[str]) -> None:
+def _rows(axes: Axes, names: Sequence[str], rows: Sequence[int] | None = None) -> None:
+    """Names beside the axes, in the colours of the policies in ``rows`` (default: one policy a name)."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
-    for tick, row in zip(axes.get_yticklabels(), range(len(names)), strict=True):
+    for tick, row in zip(axes.get_yticklabels(), rows or range(len(names)), strict=True):
         tick.set_color(colour_of(row))
 
 

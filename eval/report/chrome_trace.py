@@ -1,6 +1,7 @@
-"""Batches on servers as a trace that Perfetto (ui.perfetto.dev) and chrome://tracing open.
+"""Batches and requests as a trace that Perfetto (ui.perfetto.dev) and chrome://tracing open.
 
-A process per policy, a thread per server, a slice per batch, and a counter of the waiting requests.
+A process per policy, a thread per server with a slice per batch, a counter of the waiting requests, and a track per
+request with its phases (llmsched.eval.report.request_tracks).
 """
 
 from __future__ import annotations
@@ -12,13 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from llmsched.eval.report.request_tracks import SHOWN, US, request_events
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell
 from llmsched_env.core.layout import PENDING, REJECTED
 from llmsched_env.files.writing import write_text
 from llmsched_env.simulation.result import RunResult
-
-US = 1e6
-"""Microseconds per second: the unit of the format."""
 
 
 def write_timeline(cells: Sequence[Cell], path: Path) -> None:
@@ -29,7 +28,9 @@ def write_timeline(cells: Sequence[Cell], path: Path) -> None:
     for number, cell in enumerate(logged, start=1):
         events += events_of(number, f"{cell.label}, seed {cell.seed}", run_cell(cell, arrivals.take(cell)))
     text = ",\n".join(json.dumps(event, separators=(",", ":")) for event in events)
-    write_text(path, f'{{"displayTimeUnit":"ms","traceEvents":[\n{text}\n]}}\n')
+    note = f"tracks of the first {SHOWN:,} requests of each run; batches and the counter are of all"
+    head = f'"displayTimeUnit":"ms","otherData":{{"requests":"{note}"}}'
+    write_text(path, f'{{{head},"traceEvents":[\n{text}\n]}}\n')
 
 
 def events_of(process: int, name: str, result: RunResult) -> list[dict[str, Any]]:
@@ -55,7 +56,7 @@ def events_of(process: int, name: str, result: RunResult) -> list[dict[str, Any]
                 },
             }
         )
-    return events + _waiting(process, result)
+    return [*events, *_waiting(process, result), *request_events(process, result)]
 
 
 def _kind(choice: int, bins: int) -> str:

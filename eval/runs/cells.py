@@ -18,12 +18,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmsched.eval.runs.cache_key import cell_key
 from llmsched.eval.runs.line_store import LineStore
 from llmsched.eval.runs.outcome import Outcome, Timeline
 from llmsched.eval.runs.runner import Cell, run_cells
 from llmsched_env.core.layout import ITL_BINS
+from llmsched_env.simulation.metrics import PER_REQUEST
 
 FILE = "cells.jsonl"
 """Name of the store, in the folder of ``--out``."""
@@ -101,12 +103,11 @@ def crew_of(jobs: int | Crew) -> Crew:
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:
-    used = np.flatnonzero(outcome.e2e_counts)
     row = {
         "policy": outcome.policy,
         "seed": outcome.seed,
         "summary": _for_json(outcome.summary),
-        "e2e": [used.tolist(), outcome.e2e_counts[used].tolist()],
+        "latency": [_sparse(counts) for counts in outcome.latency_counts],
     }
     if outcome.timeline is not None:
         line = outcome.timeline
@@ -114,9 +115,15 @@ def _row(outcome: Outcome) -> dict[str, Any]:
     return row
 
 
+def _sparse(counts: NDArray[np.int64]) -> list[list[int]]:
+    used = np.flatnonzero(counts)
+    return [used.tolist(), counts[used].tolist()]
+
+
 def _outcome(row: Mapping[str, Any]) -> Outcome:
-    counts = np.zeros(ITL_BINS, np.int64)
-    counts[row["e2e"][0]] = row["e2e"][1]
+    counts = np.zeros((len(PER_REQUEST), ITL_BINS), np.int64)
+    for place, (used, numbers) in enumerate(row["latency"]):
+        counts[place][used] = numbers
     line = None
     if "timeline" in row:
         time_s, waiting, batch, last_arrival_s = row["timeline"]

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched_env.core.layout import COMPLETED, ITL_BINS, PENDING, REJECTED
-from llmsched_env.simulation.metrics import PER_REQUEST, STATISTICS, Accumulator, count_log_bins, summarize
+from llmsched_env.simulation.metrics import (
+    PER_REQUEST,
+    STATISTICS,
+    Accumulator,
+    count_log_bins,
+    seen_by_clients,
+    summarize,
+)
 from llmsched_env.simulation.result import RunResult
 
 TIMELINE_POINTS = 600
@@ -32,22 +39,24 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run: policy and seed; ``summary`` (metrics.KEYS); ``e2e_counts`` (ITL_BINS,), completed requests by end-to-end
-    latency in the log bins of ``metrics.log_bin_ends``; a timeline where the cell asks for one."""
+    """A run: policy and seed; ``summary`` (metrics.KEYS); ``latency_counts`` (3, ITL_BINS), completed requests by TTFT,
+    TPOT and E2E latency (metrics.PER_REQUEST) in the log bins of ``metrics.log_bin_ends``; a timeline where the cell
+    asks for one."""
 
     policy: str
     seed: int
     summary: Mapping[str, Any]
-    e2e_counts: NDArray[np.int64]
+    latency_counts: NDArray[np.int64]
     timeline: Timeline | None = None
 
 
 def outcome_of(policy: str, seed: int, result: RunResult, *, timeline: bool = False, end: int | None = None) -> Outcome:
     """Reduce a run.  ``timeline`` needs logged batches; requests from number ``end`` on are not scored."""
     scored = result.requests[result.warmup : end]
-    done = scored[scored["status"] == COMPLETED]
-    counts = np.zeros(ITL_BINS, np.int64)
-    count_log_bins(done["completion"] - done["arrival"] + result.config.client_offset_s, counts)
+    counts = np.zeros((len(PER_REQUEST), ITL_BINS), np.int64)
+    latency, _ = seen_by_clients(scored[scored["status"] == COMPLETED], result.config)
+    for row, values in enumerate(latency):
+        count_log_bins(values, counts[row])
     summary = summarize(result) if end is None or end >= len(result.requests) else summary_until(result, end)
     return Outcome(policy, seed, summary, counts, timeline_of(result) if timeline else None)
 
@@ -74,7 +83,7 @@ def outcome_of_stream(policy: str, seed: int, pieces: Iterable[RunResult]) -> Ou
     totals = Accumulator()
     for piece in pieces:
         totals.add(piece)
-    return Outcome(policy, seed, totals.summary(), totals.histograms[PER_REQUEST.index("e2el")].copy())
+    return Outcome(policy, seed, totals.summary(), totals.histograms.copy())
 
 
 def timeline_of(result: RunResult, points: int = TIMELINE_POINTS) -> Timeline:

@@ -74,7 +74,7 @@ def assert_equal(one: Outcome, other: Outcome) -> None:
     """To the bit, the time that the kernel took apart."""
     assert (one.policy, one.seed) == (other.policy, other.seed)
     assert repr({**one.summary, "wall_s": 0}) == repr({**other.summary, "wall_s": 0})
-    assert np.array_equal(one.e2e_counts, other.e2e_counts)
+    assert np.array_equal(one.latency_counts, other.latency_counts)
     assert (one.timeline is None) == (other.timeline is None)
     if one.timeline is not None and other.timeline is not None:
         assert np.array_equal(one.timeline.waiting, other.timeline.waiting)

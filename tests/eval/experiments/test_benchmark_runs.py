@@ -102,7 +102,7 @@ def test_what_is_cut_is_simulated_and_not_scored() -> None:
     by_bin = np.array([met[middle["bin"] == k].mean() for k in range(4)])
     assert summary["worst_bin_miss_rate"] == pytest.approx(1 - by_bin.min())
     assert summary["jain_index"] == pytest.approx(by_bin.sum() ** 2 / (4 * np.sum(by_bin**2)))
-    assert np.isnan(summary["p99_itl_ms"]) and done.outcome.e2e_counts.sum() == 260
+    assert np.isnan(summary["p99_itl_ms"]) and done.outcome.latency_counts[2].sum() == 260
     assert cut.describe()["cut_shares"] == [0.1, 0.25]
 
 

@@ -46,7 +46,7 @@ def same(one: Outcome, other: Outcome) -> bool:
     """To the bit, the time that the kernel took apart, which differs from run to run."""
     ours, theirs = ({**o.summary, "wall_s": 0.0} for o in (one, other))
     assert ours.keys() == theirs.keys()
-    return repr(ours) == repr(theirs) and np.array_equal(one.e2e_counts, other.e2e_counts)
+    return repr(ours) == repr(theirs) and np.array_equal(one.latency_counts, other.latency_counts)
 
 
 BASE = Cell("a", parse("static"), SMALL, 0)
@@ -202,7 +202,7 @@ def test_a_streamed_run_is_the_same_run(monkeypatch: pytest.MonkeyPatch) -> None
         assert one[key] == two[key]
     assert two["mean_e2el_ms"] == pytest.approx(one["mean_e2el_ms"], rel=1e-12)
     assert two["p95_e2el_ms"] == pytest.approx(one["p95_e2el_ms"], rel=0.006)
-    assert np.array_equal(whole.outcome.e2e_counts, pieces.outcome.e2e_counts)
+    assert np.array_equal(whole.outcome.latency_counts, pieces.outcome.latency_counts)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")

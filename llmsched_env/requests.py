@@ -152,7 +152,7 @@ def _ascending(values: NDArray[np.float64]) -> bool:
 
 def _column(name: str, values: Any, n: int, low: int, high: int, wanted: str, dtype: Any = np.int32) -> NDArray:
     """``values`` (n,) as whole numbers from ``low`` to ``high``; ``ValueError`` for anything else, truth values too."""
-    array = np.asarray(values)
+    array = np.asarray(_as_given(values))
     if array.shape != (n,):
         raise ValueError(f"{name} has shape {array.shape}: give {n} values, one per arrival.")
     if array.dtype.kind not in "iu":
@@ -160,6 +160,13 @@ def _column(name: str, values: Any, n: int, low: int, high: int, wanted: str, dt
     if n and not (array.min() >= low and array.max() <= high):
         _first_bad(~((array >= low) & (array <= high)), name, array, wanted)
     return _owned(name, array, dtype)
+
+
+def _as_given(values: Any) -> Any:
+    """``values``; a list that holds truth values as objects: an array would take them for 0 and 1 in silence."""
+    if isinstance(values, list | tuple) and any(isinstance(value, bool | np.bool_) for value in values):
+        return np.array(values, dtype=object)
+    return values
 
 
 def _not_whole(array: NDArray) -> NDArray[np.bool_]:
@@ -172,7 +179,7 @@ def _not_whole(array: NDArray) -> NDArray[np.bool_]:
 def _owned(name: str, values: Any, dtype: Any) -> NDArray:
     """As an array the kernels take: contiguous and writeable (a column of a data frame may be read-only: copied)."""
     try:
-        found = np.asarray(values)
+        found = np.asarray(_as_given(values))
         if found.dtype.kind in "bOSUc":
             found = np.array([_number(value) for value in found.ravel().tolist()], np.float64).reshape(found.shape)
         return np.require(found, dtype, ["C", "W"])
@@ -181,7 +188,7 @@ def _owned(name: str, values: Any, dtype: Any) -> NDArray:
 
 
 def _number(value: Any) -> Any:
-    if isinstance(value, bool | str | bytes | complex):
+    if isinstance(value, bool | np.bool_ | str | bytes | complex):
         raise TypeError(value)
     return value
 

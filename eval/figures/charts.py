@@ -43,8 +43,9 @@ class ChartLine:
 class Panel:
     """Axes with their lines.
 
-    ``factor`` times y is shown (100 for per cent); ``share``: y runs from 0 to 100 %; ``at_x``, ``at_y``: positions of
-    dashed lines; ``ticks``: labels of the places 1, 2, 3, ... on the x axis.
+    ``factor`` times y is shown (100 for per cent); ``bounded``: y is a share, so that intervals end at 0 and 100 %;
+    ``share``: the same, and the axis runs from 0 to 100 %; ``at_x``, ``at_y``: positions of dashed lines; ``ticks``:
+    labels of the places 1, 2, 3, ... on the x axis.
     """
 
     title: str
@@ -54,6 +55,7 @@ class Panel:
     log_x: bool = False
     log_y: bool = False
     factor: float = 1.0
+    bounded: bool = False
     share: bool = False
     at_x: float | None = None
     at_y: Sequence[float] = ()
@@ -94,7 +96,7 @@ def _panel(axes: Axes, panel: Panel) -> dict[str, Any]:
         )
         (handles[line.name],) = axes.plot(x, y, color=colour, gid=MARKED, label=line.name, **look)
         if np.any(half > 0):
-            low, high = (0.0, 100.0) if panel.share else (-math.inf, math.inf)  # no share is beyond
+            low, high = (0.0, 100.0) if panel.share or panel.bounded else (-math.inf, math.inf)  # no share is beyond
             band = np.clip(y - half, low, high), np.clip(y + half, low, high)
             axes.fill_between(x, *band, color=colour, alpha=0.13, linewidth=0)
         for place, value, width in zip(x, y, half, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,7 +38,7 @@ TBT_GRID_S = (0.025, 0.030, 0.035, 0.040, 0.050, 0.060, 0.080, 0.100, 0.150, 0.2
 
 @dataclass(frozen=True)
 class ValidationScore:
-    """Means over validation seeds: SLO attainment, and E2E latency in ms."""
+    """Means over validation seeds: SLO attainment (or what the goal scores), and E2E latency in ms."""
 
     attainment: float
     mean_e2e_ms: float
@@ -49,7 +49,22 @@ class ValidationScore:
         return self.attainment, -self.mean_e2e_ms if math.isfinite(self.mean_e2e_ms) else -math.inf
 
 
-def scores(trials: Sequence[tuple[Bound, Scenario]], jobs: int | Crew, label: str) -> list[ValidationScore]:
+def attainment_of(summary: Mapping[str, Any]) -> float:
+    """The share of the arrivals of a run that met their SLO."""
+    return float(summary["slo_attainment"])
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What a rate has to keep: the mean over the validation seeds of ``score``, of a run's summary, reaches ``bar``."""
+
+    score: Callable[[Mapping[str, Any]], float] = attainment_of
+    bar: float = CAPACITY_ATTAINMENT
+
+
+def scores(
+    trials: Sequence[tuple[Bound, Scenario]], jobs: int | Crew, label: str, goal: Goal | None = None
+) -> list[ValidationScore]:
     """Scores of (policy, scenario) pairs on the validation seeds; equal workloads have common arrivals."""
     cells = [
         Cell(str(row), policy, scenario, seed, "validation")
@@ -61,11 +76,11 @@ def scores(trials: Sequence[tuple[Bound, Scenario]], jobs: int | Crew, label: st
         for done in crew_of(jobs).run_cells(cells):
             found.setdefault(done.outcome.policy, []).append(done.outcome)
             progress.step(stored=done.stored)
-    return [_score(found[str(row)]) for row in range(len(trials))]
+    return [_score(found[str(row)], goal or Goal()) for row in range(len(trials))]
 
 
-def _score(runs: Sequence[Outcome]) -> ValidationScore:
-    attainment = math.fsum(run.summary["slo_attainment"] for run in runs) / len(runs)
+def _score(runs: Sequence[Outcome], goal: Goal) -> ValidationScore:
+    attainment = math.fsum(goal.score(run.summary) for run in runs) / len(runs)
     return ValidationScore(attainment, math.fsum(run.summary["mean_e2el_ms"] for run in runs) / len(runs))
 
 
@@ -140,21 +155,23 @@ class Capacity:
     scenario: Scenario
 
 
-def capacity(policy: Bound, scenario: Scenario, jobs: int | Crew) -> Capacity:
+def capacity(policy: Bound, scenario: Scenario, jobs: int | Crew, goal: Goal | None = None) -> Capacity:
     """Capacity by bracketing and bisection, with common arrivals at every rate, on the validation seeds.
+
+    ``goal``: what a rate has to keep (default: CAPACITY_ATTAINMENT of the arrivals meet their SLO).
 
     Raises ``ValueError`` when the SLO is missed even in a nearly empty system, or kept at any rate.
     """
-    choices = candidates(policy, scenario)
+    choices, kept = candidates(policy, scenario), goal or Goal()
     last = [0]  # the choice that was best at the last rate that was kept: the first to try
 
     def keeps(rate: float) -> bool:
         order = [last[0], *(row for row in range(len(choices)) if row != last[0])]
         for group in (order[:1], order[1:]):
             trials = [(choices[row][0], choices[row][1].at_rate(rate)) for row in group]
-            found = scores(trials, jobs, f"capacity of {policy.label}, {rate:.3g} requests/s") if trials else []
+            found = scores(trials, jobs, f"capacity of {policy.label}, {rate:.3g} requests/s", kept) if trials else []
             for row, score in sorted(zip(group, found, strict=True), key=lambda pair: pair[1].order, reverse=True):
-                if score.attainment >= CAPACITY_ATTAINMENT:
+                if score.attainment >= kept.bar:
                     last[0] = row
                     return True
         return False

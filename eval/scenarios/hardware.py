@@ -63,6 +63,7 @@ def warn_about_hardware(config: SimConfig, workload: Workload, used: Mapping[str
         if math.isinf(server.eta) and server.profile.meta.get("measured"):
             text = f"profile {server.profile.name} states no KV memory, so it is without limit here: give --kv-tokens."
             warnings.warn(text, stacklevel=2)
+    warn_of_caveats(config)
     probe = None
     for profile in dict.fromkeys(server.profile for server in config.servers):
         if profile.meta.get("estimated"):
@@ -76,6 +77,15 @@ def warn_about_hardware(config: SimConfig, workload: Workload, used: Mapping[str
             if outside:
                 text = "; ".join(outside)
                 warnings.warn(f"profile {profile.name} leaves its measured range: {text}.", stacklevel=2)
+
+
+def warn_of_caveats(config: SimConfig) -> None:
+    """Warn in one line of the profiles that have caveats: what the measurement behind them does not say."""
+    profiles = dict.fromkeys(server.profile for server in config.servers)
+    found = {profile.name: len(profile.meta.get("caveats", ())) for profile in profiles}
+    words = [f"{name} has {count} caveat{'s' * (count > 1)}" for name, count in found.items() if count]
+    if words:
+        warnings.warn(f"profile {', '.join(words)}: eval/profiles.py lists them.", stacklevel=3)
 
 
 def _shown(value: Any) -> str:

@@ -36,6 +36,16 @@ def test_writeable_arrays_of_the_right_kind_are_taken_as_they_are():
     assert made.prompt_tokens is tokens
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("truth", [True, np.True_])
+def test_truth_values_are_no_numbers_in_a_list_of_others_either(place: int, truth: object) -> None:
+    """An array would take True for 1 token, or for 1 s, in silence."""
+    columns: list[list] = [[0.0, 1.0, 2.0], [3, 4, 5], [3, 4, 5]]
+    columns[place][1] = truth
+    with pytest.raises(ValueError, match=r"arrival_s is not a row of numbers|tokens\[1\]=True is not allowed"):
+        Requests.checked(*columns)
+
+
 def hashed(hashes=(5, 6, 7), hashed_tokens=(32, 0, 3), hash_tokens=16) -> Requests:
     """Three requests of 40, 2 and 3 tokens in all."""
     tokens = np.array([20, 1, 1], np.int32), np.array([20, 1, 2], np.int32)

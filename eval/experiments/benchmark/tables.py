@@ -213,7 +213,7 @@ def miss_figure(strata: Sequence[Stratum], challenger: str, heading: str) -> Any
             ChartLine("best of three papers", loads, [interval(list(s.rivals[s.best(PAPERS)])) for s in here], 0),
             ChartLine("best of all heuristics", loads, [interval(list(s.rivals[s.best()])) for s in here], 7),
         ]
-        panels.append(Panel(case, "load", "missed, %", drawn, factor=100.0))
+        panels.append(Panel(case, "load", "missed, %", drawn, factor=100.0, bounded=True))
     return draw_lines("Misses by load", heading, panels, columns=2, height=2.6)
 
 

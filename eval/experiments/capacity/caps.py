@@ -6,15 +6,17 @@ import itertools
 from dataclasses import replace
 
 from llmsched.eval.cli.frame import Session
-from llmsched.eval.runs.tune import VALIDATED, Entrant, capacity
+from llmsched.eval.runs.tune import VALIDATED, Entrant, Goal, capacity
 from llmsched.eval.scenarios.scenario import Scenario
 
 BATCHES = (32, 64, 128, 256, 512)
 BUDGETS = (512.0, 1024.0, 2048.0, 4096.0, 8192.0)
 
 
-def with_best_caps(entrant: Entrant, session: Session) -> Entrant:
-    """The entrant under the pair of caps with the highest 95 % capacity on the validation seeds; notes say which.
+def with_best_caps(entrant: Entrant, session: Session, goal: Goal | None = None, kept: str = "") -> Entrant:
+    """The entrant under the pair of caps with the highest capacity on the validation seeds; notes say which.
+
+    ``goal``: what a rate has to keep, ``kept`` the same in words (default: 95 % of the arrivals within their SLO).
 
     A policy that sets its own caps (``vllm``) is the same under all of them.
     """
@@ -22,7 +24,7 @@ def with_best_caps(entrant: Entrant, session: Session) -> Entrant:
     found = []
     for scenario, batch, budget in tried:
         try:
-            found.append((capacity(entrant.policy, scenario, session.crew).rate, batch, budget, scenario))
+            found.append((capacity(entrant.policy, scenario, session.crew, goal).rate, batch, budget, scenario))
         except ValueError:  # no capacity under these caps, or no end of it
             continue
     if not found:
@@ -30,8 +32,9 @@ def with_best_caps(entrant: Entrant, session: Session) -> Entrant:
         return entrant
     rate, batch, budget, scenario = max(found, key=lambda each: each[0])
     size = f"sets of {batch}, {budget:g} tokens an iteration" if budget else f"batches of {batch}"
+    what = f" {kept}" if kept else ""
     session.notes.append(
-        f"Caps of {entrant.label}: {size}, {rate:.3g} requests/s, the best of {len(tried)} ({VALIDATED})."
+        f"Caps of {entrant.label}: {size}, {rate:.3g} requests/s{what}, the best of {len(tried)} ({VALIDATED})."
     )
     return Entrant(entrant.policy, scenario)
 

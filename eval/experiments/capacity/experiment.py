@@ -30,7 +30,7 @@ from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.report.textual import heading
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.tune import at_load
+from llmsched.eval.runs.tune import Goal, at_load
 from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.variants import with_targets
 
@@ -70,9 +70,12 @@ def find(session: Session) -> Findings:
     scenario = scenario_from(options)
     if scenario.load is not None:
         scenario, _ = at_load(scenario, session.crew)
-    entrants = tune_for_capacity(session.policies(options.policies), scenario, session)
+    asked_share = SHARE if SHARE in options.shares else options.shares[0]
+    goal = Goal(measure.score, asked_share)
+    entrants = tune_for_capacity(session.policies(options.policies), scenario, session, goal)
     if options.search_caps:
-        entrants = [with_best_caps(entrant, session) for entrant in entrants]
+        kept = measure.words(asked_share, scenario.goal)
+        entrants = [with_best_caps(entrant, session, goal, kept) for entrant in entrants]
     study = CapacityStudy(session, entrants, scenario, measure=measure)
     names = [entrant.label for entrant in entrants]
 
@@ -84,7 +87,6 @@ def find(session: Session) -> Findings:
     found = capacities(study, curve, places)
     tables = [capacity_table(study, found)]
     answer = []
-    asked_share = SHARE if SHARE in options.shares else options.shares[0]
     servers = f"{len(scenario.config.servers)} server{'s' * (len(scenario.config.servers) > 1)} ({scenario.gpus} GPUs)"
     if len(set(scenario.config.servers)) == 1:
         tables.append(servers_table(study))

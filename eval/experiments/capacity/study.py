@@ -17,7 +17,7 @@ from llmsched.eval.report.cost import MILLION, THOUSAND, cost_of
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.tune import VALIDATED, Entrant, capacity, resolve
+from llmsched.eval.runs.tune import VALIDATED, Entrant, Goal, capacity, resolve
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.eval.scenarios.variants import with_servers
 from llmsched.policies import Bound, parse
@@ -77,15 +77,20 @@ def rate_of(place: int) -> float:
     return STEP**place
 
 
-def tune_for_capacity(policies: Sequence[Bound], scenario: Scenario, session: Session) -> list[Entrant]:
-    """The policies, every `=auto` replaced by the value with the highest 95 % capacity on the validation seeds."""
+def tune_for_capacity(
+    policies: Sequence[Bound], scenario: Scenario, session: Session, goal: Goal | None = None
+) -> list[Entrant]:
+    """The policies, every `=auto` replaced by the value with the highest capacity on the validation seeds.
+
+    ``goal``: what a rate has to keep (default: 95 % of the arrivals within their SLO).
+    """
     entrants = []
     for policy in policies:
         if not policy.autos and not scenario.tune_tbt:
             entrants.append(Entrant(policy, scenario))
             continue
         try:
-            found = capacity(policy, scenario, session.crew)
+            found = capacity(policy, scenario, session.crew, goal)
         except ValueError:  # no capacity, or an unbounded one: the best value at the scenario's own rate
             entrants += resolve([policy], scenario, session.crew)
             session.notes.append(f"Chosen: {entrants[-1].choice or policy.label}.")

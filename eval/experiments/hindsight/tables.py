@@ -165,5 +165,5 @@ def draw_misses(groups: Sequence[CaseLoad], challenger: str, requests: int, head
             ChartLine(name, [g.load for g in here], [interval(list(row / requests)) for row in rows], colour)
             for (name, rows), colour in zip(members.items(), (0, 7, 1, 2), strict=True)
         ]
-        panels.append(Panel(case, "load", "missed, %", drawn, factor=100.0))
+        panels.append(Panel(case, "load", "missed, %", drawn, factor=100.0, bounded=True))
     return draw_lines("Misses on short traces", heading, panels, columns=2, height=2.8)

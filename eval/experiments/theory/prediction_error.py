@@ -48,7 +48,7 @@ def prediction_step(session: Session) -> Step:
         label = "sigma of the prediction error"
         panels = [
             Panel(f"saturated, k = {BINS}, B = {BATCH}", label, "gain, %", by_system, factor=100.0),
-            Panel("default scenario", label, "SLO met, %", by_policy, factor=100.0),
+            Panel("default scenario", label, "SLO met, %", by_policy, factor=100.0, bounded=True),
         ]
         return draw_lines("What prediction error leaves of the gain", table.title, panels)
 

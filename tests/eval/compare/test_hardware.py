@@ -96,6 +96,8 @@ def test_settings_of_the_fit_are_used_where_none_are_given(tmp_path, capsys):
         ({"kv_tokens": None}, "profile mine states no KV memory, so it is without limit here: give --kv-tokens"),
         ({"measured_range": {"clients": [1, 64]}}, "measured with 1 to 64 requests at once, here up to 256"),
         ({"measured_range": {"prompt": [1, 8]}}, "prompts of 1 to 8 tokens, here"),
+        ({"caveats": ["one", "two"]}, "profile mine has 2 caveats: eval/profiles.py lists them"),
+        ({"caveats": []}, None),
         ({"measured_range": {"prompt": [1, 9000], "output": [1, 2]}}, None),
         ({"measured_range": {"clients": [1, 256], "prompt": [1, 20_000], "output": [1, 9000]}}, None),
         ({}, None),

@@ -15,7 +15,7 @@ from llmsched.eval.experiments.capacity.measure import Measure, read_percentile
 from llmsched.eval.experiments.capacity.sentences import rates_sentence, servers_sentence
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.cells import Crew
-from llmsched.eval.runs.tune import Entrant, capacity
+from llmsched.eval.runs.tune import Entrant, Goal, capacity
 from llmsched.eval.scenarios.variants import OF_2023, scenario_of
 from llmsched.policies import parse
 
@@ -85,6 +85,31 @@ def test_searched_caps_carry_no_less() -> None:
     two = capped(scenario_of("--engine", "continuous", "--requests", "100"), 64, 512.0)
     assert (two.config.max_batch, two.config.continuous.token_budget) == (64, 512.0)
     assert len(pairs(two)) == 25
+
+
+def test_caps_are_searched_for_what_is_to_be_kept() -> None:
+    """Percentiles, or the share that is asked for, not always 95 %: a tighter target carries less."""
+    scenario = scenario_of("--requests", "400")
+    entrant, rates = Entrant(parse("static:batch=64"), scenario), {}
+    goals = {
+        "tight": Goal(Measure((read_percentile("p95:e2el:3000"),)).score, 1.0),
+        "loose": Goal(Measure((read_percentile("p95:e2el:9000"),)).score, 1.0),
+        "half": Goal(bar=0.5),
+    }
+    for name, goal in goals.items():
+        session = Session(None, Crew(1))  # type: ignore[arg-type]
+        best = with_best_caps(entrant, session, goal, f"with {name}")
+        assert f"requests/s with {name}, the best of 5" in session.notes[0]
+        rates[name] = capacity(entrant.policy, best.scenario, 1, goal).rate
+        assert rates[name] >= capacity(entrant.policy, scenario, 1, goal).rate
+    assert rates["tight"] < rates["loose"] and rates["half"] > capacity(entrant.policy, scenario, 1).rate
+
+
+def test_the_command_searches_caps_for_percentiles(capsys: pytest.CaptureFixture[str]) -> None:
+    """The note says what the caps keep: the percentiles."""
+    done = found(capsys, "--percentiles", "p95:e2el:9000", "--search-caps", "--multiples", "1")
+    caps = [note for note in done["notes"] if note.startswith("Caps of ")]
+    assert len(caps) == 2 and all("requests/s with p95 e2el <= 9000 ms, the best of 5" in note for note in caps)
 
 
 def rows(*counts: int | None) -> Table:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from llmsched.eval.report.policy_table import COLUMNS
+from llmsched.eval.report.policy_table import COLUMNS, LOSSES
 from llmsched.eval.report.tables import Column
 from llmsched.eval.runs.intervals import Interval
 from llmsched.policies import parse
@@ -33,7 +33,7 @@ SCORE = "slo_attainment"
 
 def columns(keys: Sequence[str]) -> list[Column]:
     """The columns with these keys, all times with one decimal; ``CommandError`` for an unknown key."""
-    known = {column.key: column for column in (*COLUMNS, *MORE)}
+    known = {column.key: column for column in (*COLUMNS, *LOSSES, *MORE)}
     if unknown := [key for key in keys if key not in known]:
         raise CommandError(f"unknown column {unknown[0]}; known are {', '.join(known)}")
     return [replace(known[key], digits=1) if known[key].unit == "s" else known[key] for key in keys]

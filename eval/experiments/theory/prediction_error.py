@@ -25,7 +25,7 @@ HONEST = "h100-80gb_llama2-70b_tp4"
 
 PROMPT_ONLY = "prompt-only"
 LOADED = ("dynamic", "multibin", "longest-queue")
-"""Policies of the default scenario under its load."""
+"""Policies of the scenario llama2-h100 under its load."""
 
 SATURATED_SYSTEMS = {"gain_uniform": ("uniform", "ideal"), "gain_conv": ("azure-conv", HONEST)}
 """Workload and profile of the saturated systems, by the column of their gain."""
@@ -48,7 +48,7 @@ def prediction_step(session: Session) -> Step:
         label = "sigma of the prediction error"
         panels = [
             Panel(f"saturated, k = {BINS}, B = {BATCH}", label, "gain, %", by_system, factor=100.0),
-            Panel("default scenario", label, "SLO met, %", by_policy, factor=100.0, bounded=True),
+            Panel("scenario llama2-h100", label, "SLO met, %", by_policy, factor=100.0, bounded=True),
         ]
         return draw_lines("What prediction error leaves of the gain", table.title, panels)
 
@@ -103,7 +103,7 @@ def prediction_table(rows: Sequence[dict]) -> Table:
     return Table(
         "prediction",
         f"Prediction error: gain in saturated throughput of {BINS} bins over one (B = {BATCH}), and SLO attainment in "
-        "the default scenario",
+        "the scenario llama2-h100",
         [
             Column("predictor", "predictor"),
             Column("gain_uniform", "theorem's system", "gain, %", 1, 100.0, signed=True),

@@ -235,8 +235,9 @@ def test_progress_is_shown_at_a_terminal_only(capsys, monkeypatch):
         monkeypatch.setattr("sys.stderr.isatty", lambda live=live: live, raising=False)
         with Progress("comparing", 3) as progress:
             progress.step("static, seed 0")
+            progress.step("static, seed 1")
         err = capsys.readouterr().err
-        assert ("comparing: 1 of 3" in err and "left" in err) == shown
+        assert ("comparing: 1 of 3  static" in err and "comparing: 2 of 3, 0 s left" in err) == shown
         assert err.endswith("\r") == shown  # the line is wiped
 
 

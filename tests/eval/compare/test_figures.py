@@ -21,9 +21,10 @@ from llmsched.policies import parse
 WIDE = [Interval(0.97, 0.4), Interval(0.02, 0.3)]
 
 
-def band_of(**about: bool) -> tuple[float, float]:
+def band_of(*, share: bool = False, bounded: bool = False) -> tuple[float, float]:
     """Lowest and highest point of the band of a line with WIDE intervals, in per cent."""
-    panel = Panel("", "x", "y", [ChartLine("a", [1.0, 2.0], WIDE, 0)], factor=100.0, **about)
+    lines = [ChartLine("a", [1.0, 2.0], WIDE, 0)]
+    panel = Panel("", "x", "y", lines, factor=100.0, share=share, bounded=bounded)
     (axes,) = draw_lines("h", "t", [panel], columns=1).axes
     (band,) = axes.collections
     places = np.vstack([path.vertices for path in band.get_paths()])[:, 1]
@@ -54,11 +55,11 @@ def test_every_latency_has_its_distribution(data: ComparisonData) -> None:
     assert len(figure.axes) == 3
     ends = []
     for axes in figure.axes:
-        lines = [line for line in axes.lines if len(line.get_xdata()) > 2]
-        assert len(lines) == 2 and all(np.all(np.diff(line.get_ydata()) >= 0) for line in lines)
-        ends.append([float(line.get_ydata()[-1]) for line in lines])
-        targets = [line for line in axes.lines if len(line.get_xdata()) == 2]
-        assert len(targets) == (axes is not figure.axes[1])
+        shares = [np.asarray(line.get_ydata()) for line in axes.lines]
+        lines = [values for values in shares if len(values) > 2]
+        assert len(lines) == 2 and all(np.all(np.diff(values) >= 0) for values in lines)
+        ends.append([float(values[-1]) for values in lines])
+        assert len(shares) - len(lines) == (axes is not figure.axes[1])  # the target
     assert ends[0] == ends[2] == [100.0, 100.0] and all(90 < share <= 100 for share in ends[1])
 
 

@@ -17,7 +17,7 @@ import pytest
 from llmsched.policies.network import checkpoint
 
 pytest.importorskip("cma")
-from llmsched.train import evolution, search
+from llmsched.train import evolution, search, small
 from llmsched_env.files import writing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,6 +44,16 @@ def test_a_run_leaves_a_curve_and_weights(program: str, tmp_path: Path) -> None:
     assert [row["generation"] for row in rows] == ["1", "2", "3"]
     assert all(float(row["best"]) <= float(row["mean"]) and float(row["sigma"]) > 0 for row in rows)
     assert checkpoint.load(tmp_path / "run" / "best").about["generation"] == 3
+
+
+def test_training_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both programs write lines with the time left; at the end nothing is."""
+    assert search.main(["--out", str(tmp_path / "run"), *SEARCH]) == 0
+    assert small.main(["--out", str(tmp_path / "small"), "--generations", "20", "--requests", "200"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("generation ")]
+    assert [line.split(":")[0].split()[1] for line in lines] == ["1", "2", "3", "10", "20"]
+    left = [float(line.rpartition(", ")[2].removesuffix(" s left")) for line in lines]
+    assert left[2] == left[4] == 0 and min(left) >= 0
 
 
 def test_a_kill_at_any_write_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,9 @@ MAX_TOKENS = 2**31 - 1
 MAX_CLASSES = 128
 
 MAX_HASH = 2**63
+
+MAX_CLIENTS = 10**6
+"""Most clients of a closed loop."""
 
 
 _COLUMNS = (
@@ -40,6 +44,12 @@ class Requests:
     cover; ``hash_tokens``, the tokens of one hash, a multiple of 16.  Request i has
     ceil(hashed_tokens[i] / hash_tokens) of them.  Equal hashes mean equal tokens after equal tokens
     (docs/reference/continuous.md, 11).
+
+    Sessions (docs/reference/semantics.md, 15): ``parent`` (N,) int32, the earlier request whose end releases this one,
+    or -1; ``think_s`` (N,) float64, at least 0, from that end to its arrival.  Where a parent is given ``arrival_s`` is
+    only an order, and row i is number i of the plan: requests get their numbers as they arrive.  ``concurrency``, where
+    above 0, is the number of clients of a closed loop: each sends the next session when all requests of its last one
+    have ended, ``think_s`` of its first request later.
     """
 
     arrival_s: NDArray[np.float64]
@@ -50,6 +60,9 @@ class Requests:
     hashes: NDArray[np.int64] | None = None
     hashed_tokens: NDArray[np.int32] | None = None
     hash_tokens: int = BLOCK_TOKENS
+    parent: NDArray[np.int32] | None = None
+    think_s: NDArray[np.float64] | None = None
+    concurrency: int = 0
 
     def __post_init__(self) -> None:
         arrival = _owned("arrival_s", self.arrival_s, np.float64)
@@ -68,6 +81,37 @@ class Requests:
         object.__setattr__(self, "slo_class", classes)
         if self.hashes is not None or self.hashed_tokens is not None:
             self._check_hashes()
+        if self.linked or self.think_s is not None:
+            self._check_links()
+
+    def _check_links(self) -> None:
+        n = len(self)
+        check_concurrency(self.concurrency)
+        if self.parent is not None:
+            wanted = "the number of an earlier request, or -1"
+            parent = _column("parent", self.parent, n, -1, MAX_TOKENS, wanted)
+            _first_bad(parent >= np.arange(n), "parent", parent, wanted)
+            object.__setattr__(self, "parent", parent)
+        if self.think_s is not None:
+            think = _owned("think_s", self.think_s, np.float64)
+            if think.shape != (n,):
+                raise ValueError(f"think_s has shape {think.shape}: give {n} values, one per arrival.")
+            _first_bad(~np.isfinite(think) | (think < 0), "think_s", think, "a finite time of at least 0")
+            object.__setattr__(self, "think_s", think)
+
+    @property
+    def linked(self) -> bool:
+        """Whether arrivals depend on answers: there are sessions, or a closed loop."""
+        return self.parent is not None or self.concurrency != 0
+
+    @cached_property
+    def session(self) -> NDArray[np.int64]:
+        """The first request of the session of every request (N,)."""
+        first = np.arange(len(self))
+        if self.parent is not None:
+            for row in np.flatnonzero(self.parent >= 0):  # a parent comes before its children
+                first[row] = first[self.parent[row]]
+        return first
 
     def _check_hashes(self) -> None:
         if self.hashes is None or self.hashed_tokens is None:
@@ -102,10 +146,14 @@ class Requests:
 
     def part(self, first: int, last: int, start_s: float = 0.0) -> Requests:
         """Requests first, ..., last - 1 with their hashes; ``start_s`` becomes time 0."""
-        if self.hashes is None and 0.0 <= start_s <= (
-            self.arrival_s[first] if first < min(last, len(self)) else math.inf
+        if (
+            self.hashes is None
+            and not self.linked
+            and 0.0 <= start_s <= (self.arrival_s[first] if first < min(last, len(self)) else math.inf)
         ):
             return self._plain_part(first, last, start_s)
+        if self.linked and (first > 0 or start_s != 0.0):
+            raise ValueError("sessions are not cut into parts: give all of them, or the first requests.")
         rows, found = slice(first, last), None
         if self.hashes is not None and self.hashed_tokens is not None:
             offsets = self.hash_offsets
@@ -119,6 +167,9 @@ class Requests:
             found,
             None if self.hashed_tokens is None else self.hashed_tokens[rows],
             self.hash_tokens,
+            None if self.parent is None else self.parent[rows],
+            None if self.think_s is None else self.think_s[rows],
+            self.concurrency,
         )
 
     def _plain_part(self, first: int, last: int, start_s: float) -> Requests:
@@ -127,6 +178,7 @@ class Requests:
         columns = {name: getattr(self, name)[first:last] for name in _COLUMNS[:5]}
         columns["arrival_s"] = columns["arrival_s"] - start_s
         found.__dict__.update(columns, hashes=None, hashed_tokens=None, hash_tokens=self.hash_tokens)
+        found.__dict__.update(parent=None, think_s=None, concurrency=0)
         return found
 
     def __len__(self) -> int:
@@ -143,6 +195,12 @@ class Requests:
         predicted = output_tokens if predicted_tokens is None else predicted_tokens
         classes = np.zeros(len(np.atleast_1d(arrival_s)), np.int8) if slo_class is None else slo_class
         return cls(arrival_s, prompt_tokens, output_tokens, predicted, classes)
+
+
+def check_concurrency(value: Any) -> None:
+    """``ValueError`` unless ``value`` is a number of clients, or 0: no closed loop."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 <= value <= MAX_CLIENTS:
+        raise ValueError(f"concurrency={shortened(str(value))} is not allowed: give 1 to {MAX_CLIENTS:,} clients.")
 
 
 def _ascending(values: NDArray[np.float64]) -> bool:

@@ -199,6 +199,8 @@ def trace_note(scenario: Scenario, seed: int, *, on_same_rows: bool) -> str:
     ``on_same_rows``: something was chosen by runs on the trace too."""
     trace = scenario.workload.trace
     assert trace is not None
+    if scenario.workload.linked:
+        return sessions_note(scenario, seed)
     times = scenario.draw(seed).arrival_s[scenario.workload.warmup :]
     span = float(times[-1] - times[0])
     rate = f"{(len(times) - 1) / span:.4g} requests/s" if span > 0 else "one instant"
@@ -207,6 +209,22 @@ def trace_note(scenario: Scenario, seed: int, *, on_same_rows: bool) -> str:
         f"{scenario.workload.warmup:,} requests of a run, from which bins may be cut, are simulated and not scored",
         f"the scored ones of seed {seed} come at {rate}",
         *(["what was chosen was chosen on the same rows, started elsewhere"] if on_same_rows else []),
+        *trace.notes,
+    ]
+    return f"Trace: {'; '.join(about)}."
+
+
+def sessions_note(scenario: Scenario, seed: int) -> str:
+    """What a result on sessions, or on the list of a closed loop, of a trace covers."""
+    requests, trace = scenario.draw(seed), scenario.workload.trace
+    assert trace is not None
+    if not scenario.workload.has_sessions:
+        return f"Trace: its {len(requests):,} requests are a list that the clients share; its clock is not used."
+    known = "starts at another one" if trace.links is not None and trace.links.clocked else "has another order of them"
+    count = len(set(requests.session.tolist()))
+    about = [
+        f"{len(requests):,} requests in {count:,} sessions, each sent its think time after the answer before it",
+        f"each seed {known}, so intervals do not cover other traces",
         *trace.notes,
     ]
     return f"Trace: {'; '.join(about)}."
@@ -248,6 +266,8 @@ def find(session: Session) -> Findings:
         cells = [cell for cell in comparison.cells(timeline=False) if cell.seed == session.seeds[0]]
         simulated = simulated_summaries(log, cells)
         tables.append(against_table(options.against.name, measured_summary(log, slos[0]), simulated))
+    if options.write_workload and comparison.scenario.workload.linked:
+        raise ValueError("--write-workload writes arrivals, and those of sessions and closed loops depend on answers.")
     requests = comparison.scenario.draw(session.seeds[0]) if options.write_workload else None
     if requests is not None:
         session.notes.append(f"To send the workload: {how_to_send(str(options.write_workload), requests)}.")

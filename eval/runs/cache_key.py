@@ -84,6 +84,8 @@ def trace_digest(trace: Trace) -> str:
             columns += [trace.contents.hashes, trace.contents.hashed_tokens]
         if trace.classes is not None:
             columns.append(trace.classes.number)
+        if trace.links is not None:
+            columns += [trace.links.parent, trace.links.think_s, np.array([trace.links.followed, trace.links.clocked])]
         _TRACES[id(trace)] = trace, _digest(*(np.ascontiguousarray(column).tobytes() for column in columns))
     return _TRACES[id(trace)][1]
 

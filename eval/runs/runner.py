@@ -49,6 +49,11 @@ class Cell:
     streamed: bool = False
 
     @property
+    def in_pieces(self) -> bool:
+        """Whether the run is streamed: arrivals that depend on answers cannot be."""
+        return self.streamed and not self.scenario.workload.linked
+
+    @property
     def arrivals(self) -> tuple[Workload, int, str]:
         """Everything that the arrivals depend on, and nothing else."""
         return self.scenario.workload, self.seed, self.split
@@ -118,7 +123,7 @@ def _named(cell: Cell) -> Iterator[None]:
 
 def outcome_of_cell(cell: Cell, arrivals: SharedArrivals) -> Outcome:
     """Make the run and reduce it."""
-    if cell.streamed:
+    if cell.in_pieces:
         return outcome_of_stream(cell.label, cell.seed, run_stream(cell))
     result = run_cell(cell, arrivals.take(cell))
     end = cell.scenario.scored(len(result.requests)).stop
@@ -127,7 +132,7 @@ def outcome_of_cell(cell: Cell, arrivals: SharedArrivals) -> Outcome:
 
 def run_cells(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[int, Outcome]]:
     """(place in ``cells``, outcome) as they finish, ``jobs`` at a time; the first error of a run is raised."""
-    arrivals = SharedArrivals([cell for cell in cells if not cell.streamed])
+    arrivals = SharedArrivals([cell for cell in cells if not cell.in_pieces])
 
     def task(place: int, cell: Cell) -> Callable[[], tuple[int, Outcome]]:
         return lambda: (place, outcome_of_cell(cell, arrivals))

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from llmsched.eval.scenarios.scenario import Scenario
 
 IN_TITLE = frozenset(
-    ("workload", "rate", "rate_scale", "load", "requests", "duration_s", "burstiness", "predictor", "slo")
-) | frozenset(("slo_classes", "engine", "profile", "servers"))
+    ("workload", "rate", "rate_scale", "load", "requests", "duration_s", "burstiness", "predictor", "slo", "sessions")
+) | frozenset(("slo_classes", "engine", "profile", "servers", "concurrency"))
 """Options that a title always says."""
 
 IN_HEADING = IN_TITLE | {"kv_tokens", "bins", "max_batch", "release"}
@@ -31,7 +31,8 @@ IN_HEADING = IN_TITLE | {"kv_tokens", "bins", "max_batch", "release"}
 def describe(scenario: Scenario) -> dict[str, Any]:
     """Everything that was simulated, ready for JSON; times in ms or s as the keys say, rates per second."""
     engine = scenario.config.engine
-    about: dict[str, Any] = {"name": scenario.name, "load": scenario.load, "rate": scenario.workload.mean_rate}
+    rate = scenario.workload.mean_rate if scenario.workload.concurrency is None else None
+    about: dict[str, Any] = {"name": scenario.name, "load": scenario.load, "rate": rate}
     for option in OPTIONS.values():
         if option.sets and not option.part_of and option.engine in ("", engine) and option.json_key not in about:
             about[option.json_key] = _json(option, scenario)

@@ -243,4 +243,7 @@ def _workload(
         slo_shares=shares,
         slo_names=names,
         shared_prefix=prefix,
+        concurrency=asked.get("concurrency"),
+        sessions=asked.get("sessions"),
+        think=values["think"],
     )

@@ -75,6 +75,8 @@ class Scenario:
     def size(self) -> str:
         """How much is simulated per seed, in words."""
         parts = []
+        if self.workload.sessions is not None:
+            parts.append(f"{self.workload.sessions:,} sessions")
         if self.workload.requests is not None:
             parts.append(f"{self.workload.requests:,} requests")
         if self.workload.duration_s is not None:
@@ -85,10 +87,13 @@ class Scenario:
 
     @property
     def arrivals(self) -> str:
-        """The workload in words: name, rate, size."""
+        """The workload in words: name, rate or clients."""
+        if self.workload.concurrency is not None:
+            return f"{self.workload.name} from {self.workload.concurrency:,} clients in a closed loop"
         load = f" ({self.load:g} x the capacity of static:batch=auto)" if self.load is not None else ""
         shape = f", gamma gaps of shape {self.workload.burstiness:g}" if self.workload.burstiness is not None else ""
-        return f"{self.workload.name} at {self.workload.mean_rate:.4g} requests/s{load}{shape}"
+        sessions = " in sessions" if self.workload.has_sessions else ""
+        return f"{self.workload.name}{sessions} at {self.workload.mean_rate:.4g} requests/s{load}{shape}"
 
     @property
     def goal(self) -> str:

@@ -21,6 +21,9 @@ part = njit(forceinline=True, **_UNWRAPPED)
 """Decorator of a piece of the kernel: inlined where it is called, compiled with its caller, not callable from
 Python (a third of the time to compile)."""
 
+apart = njit(**_UNWRAPPED)
+"""The same for a piece that few runs need: compiled with its caller, called and not inlined."""
+
 exposed = njit(forceinline=True)
 """The same for a piece that Python calls too."""
 

@@ -27,6 +27,7 @@ from llmsched_env.core.layout import (
 from llmsched_env.core.queueing.leaving import accepts, let_leave, next_exit
 from llmsched_env.core.queueing.overdue import move_overdue, schedule_overdue
 from llmsched_env.core.queueing.queues import next_row, oldest_waiting, push
+from llmsched_env.core.queueing.sessions import ends_now, is_released, next_arrival_s, take_planned
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -70,7 +71,7 @@ def next_timer(state: State):
 def can_wait(state: State):
     """Whether any event can come if all free servers are parked."""
     lane = state.lane
-    if lane.free < state.params.num_servers or lane.next_arrival < lane.loaded or not lane.final:
+    if lane.free < state.params.num_servers or is_released(state) or not lane.final:
         return True
     return next_timer(state) < math.inf or state.params.exits and next_exit(state) < math.inf
 
@@ -167,6 +168,8 @@ def clock(
         """The next request arrives: rejected when it can fit nowhere, else it waits in its bin."""
         lane = state.lane
         i = lane.next_arrival
+        if lane.linked:
+            take_planned(state)
         request = state.requests[i]
         lane.next_arrival = i + 1
         note_gap(lane, request.arrival)
@@ -174,6 +177,7 @@ def clock(
             request.status = REJECTED
             state.counts.rejected += 1
             charge(state, request)
+            ends_now(state, i)
             return
         if state.params.gated and not accepts(state, i):
             return
@@ -187,8 +191,8 @@ def clock(
         """Let all requests arrive that come before ``limit``, at which no server would be asked."""
         lane = state.lane
         moved = False
-        while lane.next_arrival < lane.loaded:
-            time = state.requests[lane.next_arrival].arrival
+        while True:
+            time = next_arrival_s(state, limit)
             if not time < limit or time > state.params.horizon:
                 break
             accrue(state, time)
@@ -201,6 +205,15 @@ def clock(
             lane.event_time = lane.now
 
     @part
+    def let_arrive(state: State, time):
+        """All requests arrive that are due by ``time``, which is now; whether any did."""
+        arrived = False
+        while next_arrival_s(state, time) <= time:
+            arrived = True
+            arrive(state)
+        return arrived
+
+    @part
     def happen(state: State, time, timer):
         """All events of the instant ``time``, in order; ``timer`` is when the next timer was due."""
         lane = state.lane
@@ -210,11 +223,11 @@ def clock(
         for s in range(state.params.num_servers):
             while state.servers[s].next_event <= time:
                 changed |= server_event(state, s)
-        while lane.next_arrival < lane.loaded and state.requests[lane.next_arrival].arrival <= time:
+        while True:
+            changed |= let_arrive(state, time)
+            if not state.params.exits or not let_leave(state):
+                break
             changed = True
-            arrive(state)
-        if state.params.exits:
-            changed |= let_leave(state)
         if state.params.has_overdue:
             move_overdue(state)
         wake_servers(state, changed, timer)
@@ -235,14 +248,13 @@ def clock(
             time = next_server_event(state)
             if not params.exits and arrivals_change_nothing(state):
                 arrive_before(state, time)
-            if lane.next_arrival < lane.loaded:
-                time = min(time, state.requests[lane.next_arrival].arrival)
-            elif not lane.final:
+            if lane.next_arrival >= lane.loaded and not lane.final:
                 return NEED_MORE
             timer = next_timer(state)
             time = min(time, timer)
             if params.exits:
                 time = min(time, next_exit(state))
+            time = min(time, next_arrival_s(state, time))
             if time == math.inf and lane.final == LAST:
                 return DRAINED
             if time > params.horizon:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import DROPPED
+from llmsched_env.core.queueing.sessions import ends_now
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -58,6 +59,7 @@ def drop(state: State, i):
     state.requests[i].status = DROPPED
     state.counts.dropped += 1
     miss_at_exit(state, state.requests[i])
+    ends_now(state, i)
 
 
 @part

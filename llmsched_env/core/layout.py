@@ -24,6 +24,7 @@ from llmsched_env.core.constants import (  # noqa: F401  (sentinels and statuses
     REJECTED,
     WAITING,
 )
+from llmsched_env.core.queueing.entries import BATCH, ENDS, EXPIRY, LINK, RELEASE  # noqa: F401
 from llmsched_env.core.view.row import OUTCOME, RECORD  # noqa: F401
 
 # What `advance` returns.
@@ -258,9 +259,6 @@ BLOCK = np.dtype(
     align=True,
 )
 
-EXPIRY = np.dtype([("at", "f8"), ("request", "i4")], align=True)
-"""When a request becomes overdue.  A heap, soonest first."""
-
 PARAMS = np.dtype(  # what stays as it is, the same for all lanes
     [
         ("num_bins", "i4"),  # K
@@ -276,6 +274,8 @@ PARAMS = np.dtype(  # what stays as it is, the same for all lanes
         ("overdue_batch_factor", "f8"),  # config.Queueing.overdue_batch_factor; 0: none
         ("gated", "i4"),  # 1: an arrival may be refused
         ("exits", "i4"),  # 1: waiting requests may leave without service
+        ("key_rate", "f8"),  # by how much the key of a bin grows with the arrival
+        ("class_step", "f8"),  # how far the keys of two classes in a row lie apart; 0: classes are equal
         ("patience", "f8"),  # s; inf: clients wait for ever
         ("queue_cap", "i4"),  # 0: none
         ("accept_rate", "f8"),  # of the token bucket, requests/s; inf: none
@@ -371,6 +371,10 @@ LANE = np.dtype(
         ("woken", "i4"),  # 1: one of them is now
         ("closed", "i4"),  # 1: an arrival changes nothing before the next server event
         ("last_routed", "i4"),
+        ("linked", "i4"),  # 1: sessions: requests come from the plan, when they are released
+        ("clients", "i4"),  # 0: sessions have given starts
+        ("next_session", "i8"),  # place in the plan from which the next session is looked for
+        ("releases", "i8"),  # entries of the heap RELEASE
         # arrivals as a scheduler sees them
         ("last_arrival", "f8"),  # NaN: none yet
         ("gap_fast", "f8"),  # averages of the gaps, s; NaN: none yet
@@ -381,19 +385,6 @@ LANE = np.dtype(
 )
 
 SLO_ROW = np.dtype([("ttft", "f8"), ("tpot", "f8"), ("e2e", "f8"), ("next_ttft", "i8"), ("next_e2e", "i8")], align=True)
-
-BATCH = np.dtype(  # the log, one row per batch
-    [
-        ("server", "i4"),
-        ("choice", "i4"),
-        ("size", "i4"),
-        ("preemptions", "i4"),
-        ("start", "f8"),
-        ("end", "f8"),
-        ("kv_peak", "f8"),
-    ],
-    align=True,
-)
 
 ITL_LOW_S, ITL_RATIO, ITL_BINS = 1e-6, 1.005, 5600
 """The histogram of gaps between tokens: bin i ends at ITL_LOW_S * ITL_RATIO**i (0.5 % wide, up to 1.3e6 s)."""

@@ -18,6 +18,31 @@ class Rows(Generic[Row]):
     def __setitem__(self, place: int, value: Row) -> None: ...
     def __len__(self) -> int: ...
 
+class Batch(Fields):
+    server: int
+    choice: int
+    size: int
+    preemptions: int
+    start: float
+    end: float
+    kv_peak: float
+
+class Expiry(Fields):
+    at: float
+    request: int
+
+class Link(Fields):
+    think: float
+    child: int
+    sibling: int
+    first: int
+    left: int
+    planned: int
+
+class Release(Fields):
+    at: float
+    request: int
+
 class Outcome(Fields):
     status: int  # DECIDE, DRAINED, HORIZON, or a refusal
     miss: float  # - SLO misses / N
@@ -261,10 +286,6 @@ class Block(Fields):
     twin_before: int
     twin_last: int  # of the first block of a name: the last
 
-class Expiry(Fields):
-    at: float
-    request: int
-
 class Params(Fields):
     num_bins: int  # K
     rows: int  # rows BIN of a group: K, and one more for the overdue queue
@@ -279,6 +300,8 @@ class Params(Fields):
     overdue_batch_factor: float  # config.Queueing.overdue_batch_factor; 0: none
     gated: int  # 1: an arrival may be refused
     exits: int  # 1: waiting requests may leave without service
+    key_rate: float  # by how much the key of a bin grows with the arrival
+    class_step: float  # how far the keys of two classes in a row lie apart; 0: classes are equal
     patience: float  # s; inf: clients wait for ever
     queue_cap: int  # 0: none
     accept_rate: float  # of the token bucket, requests/s; inf: none
@@ -361,6 +384,10 @@ class Lane(Fields):
     woken: int  # 1: one of them is now
     closed: int  # 1: an arrival changes nothing before the next server event
     last_routed: int
+    linked: int  # 1: sessions: requests come from the plan, when they are released
+    clients: int  # 0: sessions have given starts
+    next_session: int  # place in the plan from which the next session is looked for
+    releases: int  # entries of the heap RELEASE
     last_arrival: float  # NaN: none yet
     gap_fast: float  # averages of the gaps, s; NaN: none yet
     gap_slow: float
@@ -372,15 +399,6 @@ class SloRow(Fields):
     e2e: float
     next_ttft: int
     next_e2e: int
-
-class Batch(Fields):
-    server: int
-    choice: int
-    size: int
-    preemptions: int
-    start: float
-    end: float
-    kv_peak: float
 
 class State(NamedTuple):
     """One lane as the kernels see it (state.State)."""
@@ -397,11 +415,15 @@ class State(NamedTuple):
     log: Rows[Batch]  # the batches, where they are logged
     gaps: Rows[int]  # histogram of the gaps between tokens, where it is kept
     slots: Rows[Rows[Slot]]  # decoding members of every server
-    expiry: Rows[Expiry]  # when waiting requests become overdue
+    expiry: Rows[Release]  # when waiting requests become overdue
     chains: Rows[Chain]  # request i as the prefix cache sees it
     pools: Rows[Pool]  # the prefix cache of every server
     blocks: Rows[Rows[Block]]  # ... its blocks
     buckets: Any  # ... 1 + the first block of each list of names
     hashes: Rows[int]  # hashes of the requests, one after the other
     tables: Rows[int]  # blocks that the requests refer to, one after the other
+    plan: Rows[Request]  # requests of sessions, before they arrive
+    plan_chains: Rows[Chain]  # ... as the prefix cache sees them
+    links: Rows[Link]  # ... what releases them
+    releases: Rows[Release]  # ... when they arrive
     counts: Counts  # lane.counts

@@ -26,8 +26,10 @@ from llmsched_env.core.layout import (
     EXPIRY,
     HARDWARE,
     LANE,
+    LINK,
     PARAMS,
     POOL,
+    RELEASE,
     REQUEST,
     SERVER,
     SLO_ROW,
@@ -42,8 +44,9 @@ class Sizes:
     ``rows`` of BIN, the controller of `any` included; ``queues``: rows that are queues; ``keyed`` (``expiring``):
     entries of each heap of a queue (of EXPIRY); ``set_size``: members of a running set; ``log``: batches that can be
     logged; ``gaps``: bins of the histogram of gaps between tokens.  With a prefix cache ``chained``: requests;
-    ``pools``: servers; ``blocks`` and ``buckets`` of a server; ``hashes`` and ``tabled`` of all requests.  What a
-    simulator has no use for has length 0 or 1.
+    ``pools``: servers; ``blocks`` and ``buckets`` of a server; ``hashes`` and ``tabled`` of all requests.  ``planned``:
+    requests of a plan of sessions, also ``planned_chained`` with a prefix cache.  What a simulator has no use for has
+    length 0 or 1.
     """
 
     lanes: int
@@ -65,6 +68,8 @@ class Sizes:
     buckets: int = 1
     hashes: int = 1
     tabled: int = 1
+    planned: int = 1
+    planned_chained: int = 1
 
 
 class ArraySpec(NamedTuple):
@@ -101,6 +106,10 @@ TABLE = (
     ArraySpec("buckets", np.int32, ("lanes", "pools", "buckets"), "... 1 + the first block of each list of names"),
     ArraySpec("hashes", np.int64, ("lanes", "hashes"), "hashes of the requests, one after the other"),
     ArraySpec("tables", np.int32, ("lanes", "tabled"), "blocks that the requests refer to, one after the other"),
+    ArraySpec("plan", REQUEST, ("lanes", "planned"), "requests of sessions, before they arrive"),
+    ArraySpec("plan_chains", CHAIN, ("lanes", "planned_chained"), "... as the prefix cache sees them"),
+    ArraySpec("links", LINK, ("lanes", "planned"), "... what releases them"),
+    ArraySpec("releases", RELEASE, ("lanes", "planned"), "... when they arrive"),
 )
 
 NAMES = tuple(spec.name for spec in TABLE)
@@ -160,5 +169,9 @@ def lane_state(arrays, i):
         borrow(arrays.buckets[i]),
         borrow(arrays.hashes[i]),
         borrow(arrays.tables[i]),
+        borrow(arrays.plan[i]),
+        borrow(arrays.plan_chains[i]),
+        borrow(arrays.links[i]),
+        borrow(arrays.releases[i]),
         lane.counts,
     )

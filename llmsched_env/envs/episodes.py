@@ -40,6 +40,7 @@ class Episodes:
             len(self._workloads) == 1
             and isinstance(first, Workload)
             and first.trace is None
+            and not first.linked
             and options.duration_s is None
             and (self._rates is None or self._rates[0] == self._rates[1])
         )

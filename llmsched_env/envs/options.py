@@ -50,6 +50,8 @@ class EnvOptions:
     predictor: str = default("predictor")
     shared_prefix: str = default("shared_prefix")
     burstiness: float | None = default("burstiness")
+    concurrency: int | None = default("concurrency")
+    think: str = default("think")
     profile: str = default("profile")
     servers: int | None = default("servers")
     kv_tokens: float | None = default("kv_tokens")
@@ -125,7 +127,7 @@ class EnvOptions:
     @property
     def rates(self) -> tuple[float, float] | None:
         """Lowest and highest mean rate of an episode, requests/s; None: the workload's own."""
-        if self.rate is None or isinstance(self._sources()[0], Requests):
+        if self.rate is None or self.concurrency is not None or isinstance(self._sources()[0], Requests):
             return None
         pair = tuple(self.rate) if isinstance(self.rate, (list, tuple)) else (self.rate, self.rate)
         kind = OPTIONS["rate"].kind
@@ -160,6 +162,8 @@ class EnvOptions:
             burstiness=self.burstiness,
             predictor=self.predictor,
             shared_prefix=self.shared_prefix,
+            concurrency=self.concurrency,
+            think=self.think,
         )
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,6 +44,25 @@ def keys(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
     return np.minimum(own, CLASS_STEP / 2) + CLASS_STEP * requests.slo_class
 
 
+def planned_keys(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
+    """What the keys are without the arrival, which is not known yet, and the classes: the kernel adds both, (N,)."""
+    return _own_keys(config, replace(requests, arrival_s=np.zeros(len(requests))))
+
+
+def key_rate(config: SimConfig) -> float:
+    """By how much the key of a request grows with its arrival."""
+    queueing = config.queueing
+    if queueing.discipline in ("sjf", "oracle-sjf", "oracle-srpt"):
+        return 0.0
+    return 1.0 / patience_s(config) if queueing.discipline == "priority" else 1.0
+
+
+def patience_s(config: SimConfig) -> float:
+    """Time after which waiting counts as much as being short, in the discipline `priority`."""
+    longest = config.queueing.max_wait_s
+    return longest if np.isfinite(longest) else 1.0
+
+
 def _own_keys(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
     """The key of the discipline."""
     queueing = config.queueing
@@ -55,7 +76,6 @@ def _own_keys(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
         alone = alone_s(config.servers[0].profile, requests.prompt_tokens, requests.predicted_tokens)
         return deadlines(config, requests) - alone
     if queueing.discipline == "priority":
-        patience = queueing.max_wait_s if np.isfinite(queueing.max_wait_s) else 1.0
         shortness = np.maximum(0.0, 1.0 - requests.predicted_tokens / PRIORITY_REFERENCE_TOKENS)
-        return requests.arrival_s / patience - shortness
+        return requests.arrival_s / patience_s(config) - shortness
     return requests.arrival_s

@@ -19,7 +19,8 @@ class RunResult:
     layout.LANE; ``itl_histogram`` (ITL_BINS,) int64; ``wall_s`` time of the
     compiled kernel alone.  The first ``warmup`` requests were simulated and are not to be scored.  With a prefix
     cache ``pools`` (S,) layout.POOL and ``cached_tokens`` (N,) int64, tokens that were found over all admissions;
-    else None.
+    else None.  In sessions and closed loops a request gets its number when it arrives: ``planned`` (N,) int64 says
+    which row of the Requests it is, those that never arrived last; else None.
     """
 
     config: SimConfig
@@ -33,6 +34,7 @@ class RunResult:
     warmup: int = 0
     pools: NDArray | None = None
     cached_tokens: NDArray[np.int64] | None = None
+    planned: NDArray[np.int64] | None = None
 
     @property
     def counts(self) -> np.void:

@@ -19,8 +19,9 @@ from llmsched_env.engines.engine import Engine
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.chains import Chains, cache_sizes
 from llmsched_env.simulation.compiled_calls import Pace, call_compiled
-from llmsched_env.simulation.disciplines import keys
+from llmsched_env.simulation.disciplines import CLASS_STEP, key_rate, keys, planned_keys
 from llmsched_env.simulation.memory import check_memory
+from llmsched_env.simulation.plans import load_plan, planned_numbers, show_unsent
 from llmsched_env.simulation.result import RunResult
 from llmsched_env.simulation.templates import bin_rows, hardware_rows, lane_row, param_row, server_rows, slo_rows
 
@@ -82,6 +83,8 @@ class Simulator:
         self.slots, self.expiry = self.arrays.slots, self.arrays.expiry
         self.record = records(np.zeros(1, layout.RECORD))
         self.arrays.params[:] = param_row(config, track)
+        self.arrays.params["key_rate"] = key_rate(config)
+        self.arrays.params["class_step"] = CLASS_STEP * (config.queueing.class_priority == "strict")
         self.arrays.hardware[:] = hardware_rows(config)
         self.chained = Chains(config) if self.arrays.params[0]["cached"] else None
         blank = lane_row(config), bin_rows(config, self.arrays.params), server_rows(config), slo_rows(config)
@@ -109,10 +112,12 @@ class Simulator:
         self.gaps[lane] = 0
         self._check_tick(float(requests.arrival_s[-1]) if n else 0.0)
         fill_rows(self.requests[lane, :n], self.config, self.edges, requests)
-        if self.chained is not None:
-            self.arrays = self.chained.load(self.arrays, lane, requests)
         row = self.lane[lane : lane + 1]
         row["loaded"], row["final"], row["noise_key"], row["warmup"] = n, final, noise_key, warmup
+        if self.chained is not None:
+            self.arrays = self.chained.load(self.arrays, lane, requests)
+        if requests.linked:
+            self.arrays = load_plan(self.arrays, lane, requests, planned_keys(self.config, requests))
 
     def take_cache(self, other: Simulator, loaded: int) -> None:
         """Take over the prefix cache of a smaller simulator with ``loaded`` requests in its only lane."""
@@ -163,6 +168,8 @@ class Simulator:
     def finish(self, lane: int = 0, *, until: float | None = None) -> NDArray:
         """Give the REQUEST rows of a lane their final look now, or at an earlier time ``until``; returns them."""
         rows, row = self.requests[lane, : int(self.lane[lane]["loaded"])], self.lane[lane]
+        if row["linked"]:
+            show_unsent(self.arrays, lane, rows)
         finish_rows(self.engine, rows, self.servers[lane], float(row["now"]) if until is None else until)
         return rows
 
@@ -181,6 +188,7 @@ class Simulator:
             warmup=warmup,
             pools=None if self.chained is None else self.arrays.pools[0],
             cached_tokens=None if self.chained is None else self.arrays.chains[0][: len(rows)]["cached"],
+            planned=planned_numbers(self.arrays, 0) if lane["linked"] else None,
         )
 
 

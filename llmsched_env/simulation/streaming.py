@@ -68,6 +68,10 @@ def simulate_stream(
 def append(simulator: Simulator, requests: Requests) -> Simulator:
     """Load ``requests`` behind the live ones, into a larger simulator where they do not fit."""
     loaded = int(simulator.lane[0]["loaded"])
+    if requests.linked:
+        raise ValueError(
+            "sessions and closed loops are not streamed, their arrivals depend on answers: run them whole."
+        )
     if loaded + len(requests) > simulator.capacity:
         larger = Simulator(simulator.config, 2 * (loaded + len(requests)), gaps=True)
         for name in ("lane", "bins", "servers", "slos", "gaps", "slots"):

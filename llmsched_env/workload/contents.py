@@ -55,10 +55,16 @@ class Contents:
         return Contents(hashes, self.hashed_tokens[rows], self.hash_tokens)
 
 
-def chained(ids: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A hash for every id (M,) that stands for it and for those before it in its request, which has ``counts`` (N,)."""
+def chained(
+    ids: NDArray[np.int64], counts: NDArray[np.int64], salt: NDArray[np.uint64] | None = None
+) -> NDArray[np.int64]:
+    """A hash for every id (M,) that stands for it and for those before it in its request, which has ``counts`` (N,).
+
+    Equal ids of two requests stand for the same tokens if their ``salt`` (N,) is the same.
+    """
     starts = np.cumsum(counts) - counts
-    before, found = np.zeros(len(counts), np.uint64), np.zeros(len(ids), np.uint64)
+    before = np.zeros(len(counts), np.uint64) if salt is None else salt.copy()
+    found = np.zeros(len(ids), np.uint64)
     for place in range(int(counts.max(initial=0))):
         rows = np.flatnonzero(counts > place)
         at = starts[rows] + place
@@ -114,16 +120,23 @@ def lists_in(raw: bytes, rows: int) -> list[Any] | None:
     return lists
 
 
-def contents_of(lists: Sequence[Any], prompt: NDArray[Any], tokens: int) -> Contents | None:
+def contents_of(
+    lists: Sequence[Any],
+    prompt: NDArray[Any],
+    tokens: int,
+    *,
+    whole: bool = False,
+    salt: NDArray[np.uint64] | None = None,
+) -> Contents | None:
     """The hashes of rows whose ids are ``lists`` (texts, lists of numbers, or None), blocks of ``tokens`` tokens.
 
     None where no row has any.  Ids may be fewer than blocks of the prompt: the rest is not known.  ``ValueError`` for
-    more, and for what is no id.
+    more, and for what is no id.  ``whole``: only whole blocks have an id, else the last may be cut; ``salt``: `chained`
     """
     ids, counts = [], np.zeros(len(lists), np.int64)
     for row, given in enumerate(lists):
         found = _ids(given, row)
-        most = -(-int(prompt[row]) // tokens)
+        most = int(prompt[row]) // tokens if whole else -(-int(prompt[row]) // tokens)
         if len(found) > most:
             raise ValueError(
                 f"row {row + 1}: {len(found)} hash_ids for a prompt of {int(prompt[row])} tokens: a block has {tokens} "
@@ -135,7 +148,7 @@ def contents_of(lists: Sequence[Any], prompt: NDArray[Any], tokens: int) -> Cont
         return None
     flat = np.concatenate(ids).astype(np.int64)
     hashed = np.minimum(prompt.astype(np.int64), counts * tokens).astype(np.int32)
-    return Contents(chained(flat, counts), hashed, tokens)
+    return Contents(chained(flat, counts, salt), hashed, tokens)
 
 
 def _ids(given: Any, row: int) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from llmsched_env import datafiles
 from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.workload.arrivals import STEPS_PER_TAU, Arrivals, CoxArrivals, GammaFactor, OnOff, RenewalArrivals
 from llmsched_env.workload.lengths import Component, LengthLaw, LognormalMixture, UniformLengths
+from llmsched_env.workload.sessions.turns import SessionLaw
 
 SCHEMA = "llmsched-generator/v1"
 
@@ -83,6 +84,8 @@ def _from_json(name: str, raw: dict[str, Any]) -> Generator:
 
 
 def _lengths(raw: dict[str, Any]) -> LengthLaw:
+    if raw["kind"] == "sessions":
+        return SessionLaw.of(raw)
     if raw["kind"] == "uniform":
         return UniformLengths(raw["prompt_max"], raw["output_max"])
     components = tuple(Component(c["w"], tuple(c["mu"]), tuple(c["cov"])) for c in raw["components"])

@@ -18,11 +18,13 @@ from llmsched_env.files.reading import CannotReadError, json_of
 from llmsched_env.files.showing import shortened, visible
 from llmsched_env.requests import MAX_TOKENS
 from llmsched_env.workload.contents import BAILIAN_TOKENS, MOONCAKE_TOKENS, Contents, contents_of, lists_in
+from llmsched_env.workload.sessions.agents import columns_of, is_session, read_folder, session_of
+from llmsched_env.workload.sessions.links import Links, chat_links
 from llmsched_env.workload.trace_columns import LARGEST_S, Header, TraceClasses, classes_of, header_of
 from llmsched_env.workload.trace_text import read_text
 
-Columns = tuple[NDArray, NDArray, NDArray, Contents | None, TraceClasses | None]
-"""Arrival times (s), prompt and output tokens of N rows, and their hashes and SLO classes, if any."""
+Columns = tuple[Any, ...]
+"""Arrival times (s), prompt and output tokens of N rows, and their hashes, SLO classes and links, if any."""
 
 FORMATS = (
     "plain CSV (arrival_s, prompt_tokens, output_tokens), "
@@ -31,7 +33,8 @@ FORMATS = (
     "Vidur CSV (arrived_at, num_prefill_tokens, num_decode_tokens), "
     "Mooncake JSON lines (timestamp in ms, input_length, output_length, ...), "
     "Bailian JSON lines (the same with chat_id, parent_chat_id, in s), "
-    "vLLM bench serve --save-detailed JSON (start_times, input_lens, output_lens)"
+    "vLLM bench serve --save-detailed JSON (start_times, input_lens, output_lens), "
+    "sessions of agents as JSON, or a folder of them (block_size, requests with t, in, out)"
 )
 
 # Per CSV format: the plain names of time, prompt and output; seconds in the unit of its times (None: the header says
@@ -63,7 +66,7 @@ class Trace:
 
     ``arrival_s`` float64 seconds; ``prompt_tokens`` and ``output_tokens`` int32, at least 1; ``dropped``
     counts the rows left out because a length was 0 (failed requests); ``notes`` says what was changed.
-    ``contents``: hashes of the prompts, ``classes``: SLO classes, where the trace has them.
+    ``contents``: hashes of the prompts, ``classes``: SLO classes, ``links``: sessions, where the trace has them.
     """
 
     arrival_s: NDArray[np.float64]
@@ -74,6 +77,7 @@ class Trace:
     notes: tuple[str, ...] = ()
     contents: Contents | None = None
     classes: TraceClasses | None = None
+    links: Links | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -91,7 +95,7 @@ class Trace:
 
 
 def read_trace(path: str | Path) -> Trace:
-    """Read a trace in any of the published ``FORMATS``, plain or gzipped.
+    """Read a trace in any of the published ``FORMATS``, plain or gzipped, or a folder of sessions.
 
     The format is told by the content, not the name.  Arrivals are sorted and shifted to start at 0; rows
     with a length of 0 are dropped and counted.  Raises ``ValueError`` with one line that names the file
@@ -99,6 +103,8 @@ def read_trace(path: str | Path) -> Trace:
     """
     path = Path(path)
     try:
+        if path.is_dir():
+            return _finish(visible(path.resolve().name), *read_folder(path))
         raw = read_text(path)
         start = raw[:4096].lstrip()[:1]
         return _finish(visible(path.name), *(_read_json(raw) if start in (b"{", b"[") else _read_csv(raw)))
@@ -115,6 +121,7 @@ def _finish(
     output: NDArray,
     contents: Contents | None,
     classes: TraceClasses | None,
+    links: Links | None = None,
 ) -> Trace:
     if len(time_s) == 0:
         raise ValueError("there is a header but not one row.")
@@ -126,6 +133,7 @@ def _finish(
         time_s, prompt, output = time_s[kept], prompt[kept], output[kept]
         contents = contents and contents.rows(np.flatnonzero(kept))
         classes = classes and classes.rows(kept)
+        links = links and links.rows(np.flatnonzero(kept))
     if len(time_s) == 0:
         raise ValueError(f"nothing is left: all {dropped} rows have a prompt or output of 0 tokens.")
     if (np.diff(time_s) < 0).any():
@@ -133,7 +141,9 @@ def _finish(
         time_s, prompt, output = time_s[order], prompt[order], output[order]
         contents = contents and contents.rows(order)
         classes = classes and classes.rows(order)
-        notes.append("rows were not in order of arrival: sorted")
+        links = links and links.rows(order)
+        if links is None or links.clocked:
+            notes.append("rows were not in order of arrival: sorted")
     return Trace(
         np.ascontiguousarray(time_s - time_s[0], dtype=np.float64),
         np.ascontiguousarray(prompt, dtype=np.int32),
@@ -143,6 +153,7 @@ def _finish(
         tuple(notes),
         contents,
         classes,
+        links,
     )
 
 
@@ -237,6 +248,8 @@ def _read_json(raw: bytes) -> Columns:
     if raw.lstrip()[:1] == b"[":
         rows = json_of(raw)
         return _of_rows([_json_row(row, number) for number, row in enumerate(rows, start=1)])
+    if is_session(raw):
+        return columns_of([session_of(json_of(raw))])
     plain = b'"chat_id"' not in raw and b'"slo_class"' not in raw
     found = _JSON_LINE.findall(raw) if plain else []
     if found and len(found) == raw.rstrip().count(b"\n") + 1:
@@ -267,9 +280,9 @@ def _of_benchmark(document: Any) -> Columns:
     return _seconds(header_of("start_times_s"), None, time), *lengths, None, None
 
 
-def _of_rows(rows: list[tuple[str, bool, Any, Any, Any, Any, Any]]) -> Columns:
+def _of_rows(rows: list[tuple[Any, ...]]) -> Columns:
     """Columns of JSON rows: (key of the time, whether it is of a conversation, time, prompt, output, ids or None, class
-    or None)."""
+    or None, ids of the request and of the one before it)."""
     if len({row[:2] for row in rows}) > 1:
         raise ValueError(
             "some rows have a chat_id, or another key for the time, and some have not: their units differ."
@@ -291,7 +304,8 @@ def _of_rows(rows: list[tuple[str, bool, Any, Any, Any, Any, Any]]) -> Columns:
     block = BAILIAN_TOKENS if in_chats else MOONCAKE_TOKENS
     given = [row[6] for row in rows]
     classes = None if all(value is None for value in given) else classes_of(given, "slo_class")
-    return seconds, *lengths, contents_of([row[5] for row in rows], lengths[0], block), classes
+    links = chat_links([row[7] for row in rows], [row[8] for row in rows], seconds) if in_chats else None
+    return seconds, *lengths, contents_of([row[5] for row in rows], lengths[0], block), classes, links
 
 
 def _json_line(line: bytes, number: int) -> Any:
@@ -301,14 +315,15 @@ def _json_line(line: bytes, number: int) -> Any:
         raise ValueError(f"row {number}: {error}.") from None
 
 
-def _json_row(row: Any, number: int) -> tuple[str, bool, Any, Any, Any, Any, Any]:
+def _json_row(row: Any, number: int) -> tuple[Any, ...]:
     if type(row) is not dict:
         raise ValueError(f"row {number}: not a JSON object but {type(row).__name__}.")
     stated = [key for key in row if key.startswith("timestamp_") and header_of(key).unit]
     key = stated[0] if stated else "timestamp"
     try:
         in_chats, ids = {"chat_id", "parent_chat_id"} <= row.keys(), row.get("hash_ids")
-        return key, in_chats, row[key], row["input_length"], row["output_length"], ids, row.get("slo_class")
+        known = key, in_chats, row[key], row["input_length"], row["output_length"], ids, row.get("slo_class")
+        return *known, row.get("chat_id"), row.get("parent_chat_id")
     except KeyError as error:
         found = ", ".join(visible(name[:40]) for name in list(row)[:12])
         raise ValueError(f"row {number}: no field {error} among {found}. Formats known: {FORMATS}.") from error

@@ -21,6 +21,10 @@ from llmsched_env.workload.generators import Generator, generator_names, load_ge
 from llmsched_env.workload.lengths import IntPair, LengthLaw
 from llmsched_env.workload.predictors import Predictor, parse_predictor
 from llmsched_env.workload.replay import CALIBRATION_SHARE, Replay, calibration_rows, replayed_gap_s
+from llmsched_env.workload.sessions.checks import check_sessions, session_rate
+from llmsched_env.workload.sessions.requests import closed_loop, requests_of_sessions
+from llmsched_env.workload.sessions.think import ThinkLaw, parse_think
+from llmsched_env.workload.sessions.turns import MOST_TURNS, SessionLaw
 from llmsched_env.workload.streams import streams
 from llmsched_env.workload.traces import Trace, read_trace
 
@@ -60,6 +64,9 @@ class Workload:
     shared_prefix: str = default("shared_prefix")  # of a generator: prompts begin with one of some texts
     slo_shares: tuple[float, ...] = (1.0,)  # share of the arrivals in each SLO class
     slo_names: tuple[str, ...] = ()  # of the classes, for a trace that says the class of every row
+    concurrency: int | None = default("concurrency")  # clients of a closed loop
+    sessions: int | None = default("sessions")  # how many; with `requests` whichever is less
+    think: str = default("think")  # times between an answer and the next request of a session or of a client
 
     def __post_init__(self) -> None:
         check_fields("workload", self)
@@ -68,6 +75,7 @@ class Workload:
         self._check_shares()
         self.parsed_predictor  # noqa: B018  (refuses a bad text here, not at the first draw)
         self.prefixes  # noqa: B018
+        check_sessions(self)
         self._check_source()
 
     def _check_shares(self) -> None:
@@ -76,7 +84,7 @@ class Workload:
             raise ValueError(f"slo_shares={shares!r} is not allowed: give shares of at least 0 that add up to 1.")
 
     def _check_source(self) -> None:
-        if isinstance(self._origin, Trace):
+        if isinstance(self.origin, Trace):
             if self.burstiness is not None:
                 raise ValueError(f"burstiness={self.burstiness:g}: a trace keeps its own arrivals; use a generator.")
             if self.prefixes is not None:
@@ -84,9 +92,9 @@ class Workload:
                     f"shared_prefix={self.shared_prefix!r}: a trace keeps its own prompts; use a generator."
                 )
             self.trace_classes  # noqa: B018  (refuses a class without targets)
-            if len(self._origin) < 2:
-                raise ValueError(f"trace {self._origin.name}: 1 row is too short to replay, give at least 2.")
-        elif self.requests is None and self.duration_s is None:
+            if len(self.origin) < 2:
+                raise ValueError(f"trace {self.origin.name}: 1 row is too short to replay, give at least 2.")
+        elif self.requests is None and self.duration_s is None and self.sessions is None:
             raise ValueError(f"workload {self.source!r} has no end: give requests or duration_s.")
 
     @cached_property
@@ -95,23 +103,42 @@ class Workload:
         return parse_predictor(self.predictor)
 
     @cached_property
+    def parsed_think(self) -> ThinkLaw:
+        """The law of the text."""
+        return parse_think(self.think)
+
+    @cached_property
+    def has_sessions(self) -> bool:
+        """Whether requests come as sessions, whose arrivals depend on answers."""
+        if not isinstance(self.origin, Trace):
+            return isinstance(self.origin.lengths, SessionLaw)
+        links, asked = self.origin.links, (self.concurrency, self.sessions) != (None, None)
+        return links is not None and (links.followed or asked or not self.parsed_think.recorded)
+
+    @property
+    def linked(self) -> bool:
+        """Whether arrivals depend on answers: sessions, or a closed loop."""
+        return self.has_sessions or self.concurrency is not None
+
+    @cached_property
     def prefixes(self) -> SharedPrefixes | None:
         """The texts that prompts begin with, or None."""
         return parse_shared_prefix(self.shared_prefix)
 
     @cached_property
-    def _origin(self) -> Generator | Trace:
+    def origin(self) -> Generator | Trace:
+        """The generator, or the trace, that requests come from."""
         return origin_of(self.source)
 
     @property
     def name(self) -> str:
         """Name of the generator, or of the trace."""
-        return self._origin.name
+        return self.origin.name
 
     @property
     def trace(self) -> Trace | None:
         """The trace that is replayed, or None for a generator."""
-        return self._origin if isinstance(self._origin, Trace) else None
+        return self.origin if isinstance(self.origin, Trace) else None
 
     @cached_property
     def trace_classes(self) -> NDArray[np.int8] | None:
@@ -127,44 +154,54 @@ class Workload:
 
     @property
     def mean_rate(self) -> float:
-        """Long-run arrival rate in requests/s."""
-        own = 1.0 / replayed_gap_s(self._origin) if isinstance(self._origin, Trace) else self._origin.rate
+        """Long-run arrival rate in requests/s; ``ValueError`` in a closed loop, which has none of its own."""
+        if self.concurrency is not None:
+            raise ValueError(
+                f"concurrency={self.concurrency}: a closed loop has no rate of its own, its clients wait for answers; "
+                f"give a rate in place of it."
+            )
+        if self.has_sessions and isinstance(self.origin, Trace):
+            own_s = session_rate(self)
+            return self.rate if self.rate is not None else own_s * self.rate_scale
+        own = 1.0 / replayed_gap_s(self.origin) if isinstance(self.origin, Trace) else self.origin.rate
         return self.rate if self.rate is not None else own * self.rate_scale
 
     @property
     def output_cap(self) -> int:
         """Longest output in tokens that the workload can have (what ``none`` predicts)."""
-        if isinstance(self._origin, Trace):
-            return int(self._origin.output_tokens.max())
-        return self._origin.lengths.output_max
+        if isinstance(self.origin, Trace):
+            return int(self.origin.output_tokens.max())
+        return self.origin.lengths.output_max
 
     @property
     def warmup(self) -> int:
         """How many requests at the start of every draw are simulated but not scored (0 for a generator).
 
         They come from the first tenth of a trace, which bin edges may look at, and are at most a tenth
-        of the requests, or of the duration, asked for.
+        of the requests, or of the duration, asked for.  Of sessions all are scored.
         """
-        if not isinstance(self._origin, Trace):
+        if not isinstance(self.origin, Trace) or self.has_sessions:
             return 0
-        limits = [calibration_rows(self._origin)]
+        limits = [calibration_rows(self.origin)]
         limits += [n // CALIBRATION_SHARE for n in (self._count,) if n is not None]
         if self.duration_s is not None:
-            times = self._origin.arrival_s * self._clock
+            times = self.origin.arrival_s * self._clock
             limits.append(int(np.searchsorted(times, self.duration_s / CALIBRATION_SHARE, side="right")))
         return min(limits)
 
     @property
     def _clock(self) -> float:
         """Seconds of the run per second of the trace."""
-        assert isinstance(self._origin, Trace)
-        return 1.0 / (replayed_gap_s(self._origin) * self.mean_rate)
+        assert isinstance(self.origin, Trace)
+        if self.concurrency is not None:
+            return 1.0
+        return 1.0 / (replayed_gap_s(self.origin) * self.mean_rate)
 
     @property
     def _count(self) -> int | None:
         """Most requests of a draw; None where only the duration ends it."""
-        if self.requests is None and self.duration_s is None and isinstance(self._origin, Trace):
-            return len(self._origin)
+        if self.requests is None and self.duration_s is None and isinstance(self.origin, Trace):
+            return len(self.origin)
         return None if self.requests is None else int(self.requests)
 
     def draw(self, seed: int, split: str = "test") -> Requests:
@@ -173,6 +210,8 @@ class Workload:
         ``split`` is ``"test"``, ``"validation"`` or ``"calibration"``: independent worlds of one seed.
         Raises ``ValueError`` for a negative seed, an unknown split, or a duration that no request fits in.
         """
+        if self.linked:
+            return self._draw_linked(seed, split)
         self._check_work()
         parts = list(self.chunks(seed, self._count or 1_000_000, split))
         if sum(map(len, parts)) <= self.warmup:
@@ -181,6 +220,20 @@ class Workload:
                 f"longer duration, or more requests."
             )
         return parts[0] if len(parts) == 1 else Requests.joined(parts)
+
+    def _draw_linked(self, seed: int, split: str) -> Requests:
+        """Sessions, or the list that the clients of a closed loop share."""
+        count = float(self._count or MOST_TURNS * (self.sessions or 1))
+        check_memory(f"{count:,.0f} requests", count * DRAWN_BYTES)
+        rngs = streams(seed, split)
+        if not self.has_sessions:
+            found = Series(self, self._source(rngs), rngs).take(self._count or 1)
+            assert found is not None
+            return closed_loop(self, found, rngs)
+        requests = requests_of_sessions(self, rngs)
+        if len(requests) == 0:
+            raise NothingComesError(f"duration_s={self.duration_s!r}: no session begins so soon; give a longer one.")
+        return requests
 
     def _check_work(self) -> None:
         """Refuse a draw that no memory holds, or that takes for ever."""
@@ -194,12 +247,12 @@ class Workload:
                 f"{count:,.0f} requests at {self.mean_rate:g} requests/s take {span_s:.3g} s: at most {LONGEST_S:g} s "
                 f"are simulated; give a higher rate, or fewer requests."
             )
-        if isinstance(self._origin, Generator) and self.burstiness is None:
-            pieces = span_s / self._origin.shortest_piece_s
+        if isinstance(self.origin, Generator) and self.burstiness is None:
+            pieces = span_s / self.origin.shortest_piece_s
             if pieces > MOST_PIECES:
                 raise ValueError(
                     f"{count:,.0f} requests at {self.mean_rate:g} requests/s come in {span_s:.3g} s, in which the rate "
-                    f"of {self._origin.name} changes {pieces:.3g} times: give a higher rate, fewer requests, or "
+                    f"of {self.origin.name} changes {pieces:.3g} times: give a higher rate, fewer requests, or "
                     f"burstiness=1."
                 )
 
@@ -207,6 +260,9 @@ class Workload:
         """The same requests as ``draw``, whatever the ``chunk`` (requests per piece), piece by piece."""
         if chunk < 1:
             raise ValueError(f"chunk={chunk!r} is not allowed: give at least 1.")
+        if self.linked:
+            yield self.draw(seed, split)
+            return
         series = self.series(seed, split)
         left = math.inf if self._count is None else self._count
         end = math.inf if self.duration_s is None else self.duration_s
@@ -233,11 +289,11 @@ class Workload:
         For a generator an independent sample (split ``"calibration"``), for a trace its first tenth.
         """
         rngs = streams(seed, "calibration")
-        if isinstance(self._origin, Trace):
-            rows = slice(calibration_rows(self._origin))
-            prompt, output = self._origin.prompt_tokens[rows], self._origin.output_tokens[rows]
+        if isinstance(self.origin, Trace):
+            rows = slice(calibration_rows(self.origin))
+            prompt, output = self.origin.prompt_tokens[rows], self.origin.output_tokens[rows]
         else:
-            prompt, output = self._origin.lengths.draw(CALIBRATION_REQUESTS, rngs["lengths"])
+            prompt, output = self.origin.lengths.draw(CALIBRATION_REQUESTS, rngs["lengths"])
         return self.parsed_predictor.predict(prompt, output, self.output_cap, rngs["predictions"])
 
     def _expected(self) -> int:
@@ -246,10 +302,11 @@ class Workload:
         return int(min(1.05 * self.mean_rate * self.duration_s + 100, 1_000_000))
 
     def _source(self, rngs: Mapping[str, np.random.Generator]) -> Replay | _Drawn:
-        if isinstance(self._origin, Trace):
-            return Replay(self._origin, self._clock, self.warmup, rngs["arrivals"], self.trace_classes)
-        stream = self._origin.arrivals(self.mean_rate, self.burstiness, rngs["arrivals"])
-        return _Drawn(stream, self._origin.lengths, rngs["lengths"], self.prefixes, rngs["prefixes"])
+        if isinstance(self.origin, Trace):
+            return Replay(self.origin, self._clock, self.warmup, rngs["arrivals"], self.trace_classes)
+        rate = self.origin.rate if self.concurrency is not None else self.mean_rate
+        stream = self.origin.arrivals(rate, self.burstiness, rngs["arrivals"])
+        return _Drawn(stream, self.origin.lengths, rngs["lengths"], self.prefixes, rngs["prefixes"])
 
 
 def origin_of(source: str | Path | Trace) -> Generator | Trace:
@@ -259,12 +316,18 @@ def origin_of(source: str | Path | Trace) -> Generator | Trace:
     text = str(source)
     if text not in generator_names():
         if os.path.lexists(text):
-            return _read_once(text, os.lstat(text).st_mtime_ns)
+            return _read_once(text, _changed_ns(text))
         if text == "-":
             raise ValueError("workload '-': standard input is not read: write the trace to a file, and give that.")
         if Path(text).suffix or len(Path(text).parts) > 1:
             raise ValueError(f"workload {text!r}: there is no such file.")
     return load_generator(text)
+
+
+def _changed_ns(path: str) -> int:
+    """When a file, or the youngest of a folder, was last changed."""
+    inside = [entry.stat().st_mtime_ns for entry in os.scandir(path)] if os.path.isdir(path) else []
+    return max([os.lstat(path).st_mtime_ns, *inside])
 
 
 @lru_cache(maxsize=4)

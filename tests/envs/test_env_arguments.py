@@ -28,6 +28,8 @@ BAD: dict[str, list[Any]] = {
     "requests": [0, -5, 2.5, "many", None, True, 1e3],
     "duration_s": [0, -1, "x", math.inf, math.nan, True],
     "predictor": ["psychic", "noisy:-1", "noisy:x", 3, None],
+    "concurrency": [0, -1, 2.5, "x", math.nan, True],
+    "think": ["exp:-1", "later", "exp:3", 3, None],
     "burstiness": [0, -1, "x", math.nan],
     "profile": ["nope", 3, "a:b", None, "synthetic:0", "synthetic:200"],
     "servers": [0, 129, 2.5, "4", True],

@@ -50,9 +50,10 @@ def next_exit(config: SimConfig, waiting: Iterable[Request]) -> float:
 def leaving(config: SimConfig, waiting: Iterable[Request], now: float) -> list[Request]:
     """Those who leave now, with their end written down: a client gives up, or the deadline cannot be met."""
     gone = [request for request in waiting if exit_time(config, request) <= now]
-    for request in gone:
-        if math.isnan(request.dispatch) and request.arrival + config.queueing.patience_s <= now:
-            request.status, request.left = ABANDONED, now
-        else:
-            refuse(request, "deadline", now)
-    return gone
+    impatient = [r for r in gone if math.isnan(r.dispatch) and r.arrival + config.queueing.patience_s <= now]
+    late = [request for request in gone if request not in impatient]
+    for request in impatient:
+        request.status, request.left = ABANDONED, now
+    for request in late:
+        refuse(request, "deadline", now)
+    return sorted(impatient, key=lambda r: r.number) + sorted(late, key=lambda r: (r.due, r.number))

@@ -21,6 +21,8 @@ from llmsched_env.workload.replay import replayed_gap_s
 TRACES = Path(__file__).resolve().parents[3] / "shared" / "traces"
 FIELDS = [name for name, value in vars(Workload(requests=1).draw(0)).items() if isinstance(value, np.ndarray)]
 REPLICATIONS = 60
+SINGLE = [name for name in generator_names() if name != "coding-agent"]
+"""Generators whose requests are no sessions."""
 MODULATED = ["azure-conv", "azure-code", "burstgpt"]
 
 
@@ -39,7 +41,7 @@ def counts(arrival, window, duration):
 # --- arrivals ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", generator_names())
+@pytest.mark.parametrize("name", SINGLE)
 def test_the_long_run_rate_is_the_asked_rate(name):
     """A 99.9 % Student interval over seeds, of runs long against every time constant, covers the rate."""
     rate, duration = (0.05, 1_000_000.0) if name == "burstgpt" else (4.0, 10_000.0)
@@ -140,7 +142,7 @@ def test_stated_length_laws_hold(name):
     assert abs(float(stats.spearmanr(drawn.prompt_tokens, drawn.output_tokens).statistic)) < 0.02
 
 
-@pytest.mark.parametrize("name", generator_names())
+@pytest.mark.parametrize("name", SINGLE)
 def test_lengths_stay_within_their_caps(name):
     raw = load_generator(name)
     drawn = Workload(name, requests=200_000).draw(0)

@@ -37,3 +37,17 @@ def binary_heap(before: Callable, swap: Callable) -> tuple[Callable, Callable]:
             at = child
 
     return rise, sink
+
+
+@part
+def sooner(entries, requests, a, b):
+    """Order of entries with fields ``at`` and ``request``: by time, then by number."""
+    return entries[a].at < entries[b].at or (entries[a].at == entries[b].at and entries[a].request < entries[b].request)
+
+
+@part
+def swap_entries(entries, a, b):
+    """Exchange two such entries."""
+    at, request = entries[a].at, entries[a].request
+    entries[a].at, entries[a].request = entries[b].at, entries[b].request
+    entries[b].at, entries[b].request = at, request

@@ -12,6 +12,7 @@ from llmsched_env.core.costs import miss_at_exit
 from llmsched_env.core.layout import ABANDONED, NONE, REFUSED, WAITING
 from llmsched_env.core.queueing.overdue import next_due, take_due
 from llmsched_env.core.queueing.queues import head, leave_queue, next_row, pop, would_mix
+from llmsched_env.core.queueing.sessions import ends_now
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -24,6 +25,7 @@ def refuse(state: State, i, reason):
     request.status, request.reason, request.left = REFUSED, reason, state.lane.now
     state.counts.refused += 1
     miss_at_exit(state, request)
+    ends_now(state, i)
 
 
 @part
@@ -34,6 +36,7 @@ def _abandon(state: State, i):
     request.status, request.left = ABANDONED, state.lane.now
     state.counts.abandoned += 1
     miss_at_exit(state, request)
+    ends_now(state, i)
 
 
 @part

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.latency import alone_s
 from llmsched_env.core.layout import WAITING
-from llmsched_env.core.queueing.heap import binary_heap
+from llmsched_env.core.queueing.heap import binary_heap, sooner, swap_entries
 from llmsched_env.core.queueing.queues import make_overdue
 
 if TYPE_CHECKING:
@@ -36,19 +36,7 @@ def last_start_s(state: State, request):
     )
 
 
-@part
-def _before(expiry, requests, a, b):
-    return expiry[a].at < expiry[b].at or (expiry[a].at == expiry[b].at and expiry[a].request < expiry[b].request)
-
-
-@part
-def _swap(expiry, a, b):
-    at, request = expiry[a].at, expiry[a].request
-    expiry[a].at, expiry[a].request = expiry[b].at, expiry[b].request
-    expiry[b].at, expiry[b].request = at, request
-
-
-_rise, _sink = binary_heap(_before, _swap)
+_rise, _sink = binary_heap(sooner, swap_entries)
 
 
 @part
@@ -69,7 +57,7 @@ def _remove_first(state: State):
     """Take the first entry off the heap."""
     lane = state.lane
     lane.expiring -= 1
-    _swap(state.expiry, 0, lane.expiring)
+    swap_entries(state.expiry, 0, lane.expiring)
     _sink(state.expiry, state.requests, 0, lane.expiring)
 
 

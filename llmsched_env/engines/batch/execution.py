@@ -21,6 +21,7 @@ from llmsched_env.core.latency import (
     steps_s,
 )
 from llmsched_env.core.layout import BATCH_LENGTH, NONE
+from llmsched_env.core.queueing.sessions import will_end
 from llmsched_env.engines.batch.formation import form_batch
 from llmsched_env.engines.batch.service_time import work_of
 
@@ -57,6 +58,7 @@ def settle(state: State, s, n, end):
             continue
         request = state.requests[i]
         request.completion = request.last_token if state.params.release_own else end
+        will_end(state, i, request.completion)
         length = float(request.prompt + request.output)
         run.completing += 1
         run.sum_l += length

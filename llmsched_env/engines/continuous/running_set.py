@@ -16,6 +16,7 @@ from llmsched_env.core.itl import add_stall
 from llmsched_env.core.layout import COMPLETED, IN_SERVICE, NONE, WAITING
 from llmsched_env.core.queueing.heap import binary_heap
 from llmsched_env.core.queueing.queues import any_row, push_preempted
+from llmsched_env.core.queueing.sessions import ends_now
 from llmsched_env.engines.continuous.ahead import give_up_seat, keep_seat, newest_leaving
 from llmsched_env.engines.continuous.cache.decoding import enter_list, leave_list
 from llmsched_env.engines.continuous.cache.pool import in_use
@@ -183,6 +184,7 @@ def note_completion(state: State, s, i, now):
     server, request = state.servers[s], state.requests[i]
     request.last_token = request.completion = now
     request.status = COMPLETED
+    ends_now(state, i)
     state.counts.completed += 1
     server.batches += 1
     server.last_service = now - request.dispatch

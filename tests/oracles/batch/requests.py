@@ -126,22 +126,18 @@ def in_order_of_any(waiting: Iterable[Request]) -> list[Request]:
     return [request for request in everything if not request.overdue] or everything
 
 
-def load(config: SimConfig, requests: Requests) -> list[Request]:
-    """The requests as objects, with their bins, keys, and when they become overdue."""
-    loaded = []
-    for number in range(len(requests)):
-        arrival = float(requests.arrival_s[number])
-        prompt = int(requests.prompt_tokens[number])
-        output = int(requests.output_tokens[number])
-        predicted = int(requests.predicted_tokens[number])
-        slo_class = int(requests.slo_class[number])
-        bin_ = sum(1 for edge in config.queueing.edges if edge <= predicted)
-        key = discipline_key(config, arrival, prompt, output, predicted, slo_class)
-        if config.queueing.class_priority == "strict":
-            key = min(key, 2.0**32) + 2.0**33 * slo_class
-        overdue = due(config, arrival, prompt, predicted, slo_class)
-        loaded.append(Request(number, arrival, prompt, output, predicted, slo_class, bin_, key, overdue, bin_))
-    return loaded
+def load(config: SimConfig, requests: Requests, row: int, number: int, arrival: float) -> Request:
+    """Row ``row`` as an object that arrives at ``arrival``, with its bin, its key, and when it becomes overdue."""
+    prompt = int(requests.prompt_tokens[row])
+    output = int(requests.output_tokens[row])
+    predicted = int(requests.predicted_tokens[row])
+    slo_class = int(requests.slo_class[row])
+    bin_ = sum(1 for edge in config.queueing.edges if edge <= predicted)
+    key = discipline_key(config, arrival, prompt, output, predicted, slo_class)
+    if config.queueing.class_priority == "strict":
+        key = min(key, 2.0**32) + 2.0**33 * slo_class
+    overdue = due(config, arrival, prompt, predicted, slo_class)
+    return Request(number, arrival, prompt, output, predicted, slo_class, bin_, key, overdue, bin_)
 
 
 class Bin:

@@ -55,6 +55,8 @@ class Decision:
 class ReferenceResult:
     """Everything that a run leaves behind."""
 
+    planned: list[int]  # the row of the Requests that request i is; those that never arrived last
+    arrival: NDArray[np.float64]
     dispatch: NDArray[np.float64]
     first_token: NDArray[np.float64]
     last_token: NDArray[np.float64]

@@ -31,6 +31,7 @@ from tests.oracles.batch.requests import (
 from tests.oracles.batch.result import Batch, Decision, ReferenceResult, Server
 from tests.oracles.batch.view import Decide, LastBatch, View
 from tests.oracles.leaving import Gate, leaving, next_exit, refuse
+from tests.oracles.sessions import Plan
 from tests.oracles.ticks import is_tick, next_tick
 
 PREEMPTION, COMPLETION = range(2)
@@ -55,7 +56,8 @@ class ReferenceSimulator:
         self.config = config
         self.decide = decide
         self.noise: Iterator[float] = iter(noise)
-        self.requests = load(config, requests)
+        self.requests: list[Request] = []  # those that arrived
+        self.plan = Plan(requests, lambda row, number, arrival: load(config, requests, row, number, arrival))
         self.num_bins = config.queueing.num_bins
         self.bins = [Bin() for _ in range(config.queueing.num_queues)]  # the last may be the overdue queue
         self.servers = [Server(i, server.profile, server.eta) for i, server in enumerate(config.servers)]
@@ -63,7 +65,6 @@ class ReferenceSimulator:
         self.choices = range(self.num_bins + 1 + config.queueing.has_overdue)  # bins, any, overdue
         self.controllers = [ChoiceControllers(config, tbt) for _ in self.choices]
         self.now = 0.0
-        self.next_arrival = 0
         self.gate = Gate(config)
         # (time, server, order on that server, kind, request number, tokens): sorts as the contract says
         self.events: list[tuple[float, int, int, int, int, int]] = []
@@ -84,13 +85,14 @@ class ReferenceSimulator:
             self._advance(time)
             self._server_events()
             self._arrivals()
-            self._exits()
+            while self._exits():
+                self._arrivals()
             self._timers()
             self._move_overdue()
             self._decide_all()
         if self.in_system:
             assert math.isfinite(horizon), "requests left and nothing to come"
-        if self.next_arrival < len(self.requests) or self.in_system:
+        if self.plan.left or self.in_system:
             self._advance(horizon)
         return self._result()
 
@@ -104,11 +106,10 @@ class ReferenceSimulator:
         times = [math.inf]
         if self.events:
             times.append(self.events[0][0])
-        if self.next_arrival < len(self.requests):
-            times.append(self.requests[self.next_arrival].arrival)
         if self._free() and self._waiting():
             times += [self._hold_time(), self._tick_time()]
-        return min([*times, next_exit(self.config, self._waiting())])
+        others = min([*times, next_exit(self.config, self._waiting())])
+        return min(others, self.plan.next_arrival(others))
 
     def _waiting(self) -> list[Request]:
         return [request for bin_ in self.bins for request in bin_.waiting]
@@ -167,6 +168,7 @@ class ReferenceSimulator:
             request.completion = request.last_token if self.config.release == "own" else self.now
         if run.dropped is not None:
             self.requests[run.dropped].status = DROPPED
+            self.plan.ended(self.requests[run.dropped], self.now)
         self.in_system -= len(done) + (run.dropped is not None)
         server.last = LastBatch(
             completed_batches=server.last.completed_batches + 1,
@@ -182,29 +184,34 @@ class ReferenceSimulator:
     # ---- (2) arrivals
 
     def _arrivals(self) -> None:
-        while self.next_arrival < len(self.requests) and self.requests[self.next_arrival].arrival == self.now:
-            request = self.requests[self.next_arrival]
-            self.next_arrival += 1
+        while (request := self.plan.arrivals(self.now)) is not None:
+            self.requests.append(request)
             self.tick_armed = True
             if request.prompt + 1 > self.config.max_eta:
                 request.status = REJECTED
+                self.plan.ended(request, self.now)
             elif reason := self.gate.reason(self.now, len(self._waiting())):
                 refuse(request, reason, self.now)
+                self.plan.ended(request, self.now)
             else:
                 self.in_system += 1
                 self.bins[request.bin].add(request)
 
     # ---- and those who leave without service
 
-    def _exits(self) -> None:
-        for request in leaving(self.config, self._waiting(), self.now):
+    def _exits(self) -> bool:
+        """Those whose time is over leave; whether any did."""
+        gone = leaving(self.config, self._waiting(), self.now)
+        for request in gone:
             self._lose(request)
+        return bool(gone)
 
     def _lose(self, request: Request) -> None:
         """A request has left: an event."""
         self.bins[request.bin].remove(request)
         self.in_system -= 1
         self.tick_armed = True
+        self.plan.ended(request, self.now)
 
     # ---- (3) timers
 
@@ -268,7 +275,7 @@ class ReferenceSimulator:
     def _can_wait(self) -> bool:
         """Can any event come?  (Asked while a server is free and a request waits.)"""
         busy = any(server.batch is not None for server in self.servers)
-        arrivals = self.next_arrival < len(self.requests)
+        arrivals = bool(self.plan.due)
         timers = math.isfinite(self._hold_time()) or math.isfinite(self._tick_time())
         return busy or arrivals or timers or math.isfinite(next_exit(self.config, self._waiting()))
 
@@ -343,6 +350,7 @@ class ReferenceSimulator:
                 request.first_token = start + run.first_token
             if request.number in run.last_token:
                 request.last_token = start + run.last_token[request.number]
+                self.plan.will_end(request, request.last_token if self.config.release == "own" else end)
         for offset, number, tokens in run.preempted:
             self._schedule(start + offset, server, PREEMPTION, number, tokens)
         self._schedule(end, server, COMPLETION, -1, 0)
@@ -355,6 +363,7 @@ class ReferenceSimulator:
 
     def _result(self) -> ReferenceResult:
         """Stamps that lie behind the horizon did not happen."""
+        self.requests += self.plan.never_sent()
 
         def stamps(name: str) -> NDArray[np.float64]:
             values = np.array([getattr(request, name) for request in self.requests], dtype=np.float64)
@@ -365,6 +374,8 @@ class ReferenceSimulator:
             if batch.end > self.config.horizon_s:
                 batch.end = math.nan
         return ReferenceResult(
+            planned=self.plan.planned,
+            arrival=np.array([request.arrival for request in self.requests]),
             dispatch=stamps("dispatch"),
             first_token=stamps("first_token"),
             last_token=stamps("last_token"),

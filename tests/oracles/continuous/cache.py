@@ -14,7 +14,8 @@ Key = Hashable
 class Contents:
     """What the blocks of every request are: keys by request and place in its sequence."""
 
-    def __init__(self, requests: Requests) -> None:
+    def __init__(self, requests: Requests, rows: Sequence[int]) -> None:
+        self.rows = rows  # of the requests in order of arrival
         self.hashes = [] if requests.hashes is None else requests.hashes.tolist()
         self.covered = [0] * len(requests) if requests.hashed_tokens is None else requests.hashed_tokens.tolist()
         self.span = requests.hash_tokens
@@ -24,6 +25,7 @@ class Contents:
 
     def key(self, request: int, block: int) -> Key:
         """The key of a block: its hash and its place in that, or one that no other request has."""
+        request = self.rows[request]
         if BLOCK * (block + 1) > self.covered[request]:
             return ("own", request, block)
         token = BLOCK * block

@@ -7,7 +7,8 @@ from typing import Any
 
 from llmsched_env.config import SimConfig
 from llmsched_env.requests import Requests
-from tests.oracles.batch.requests import Request, load
+from tests.oracles.batch.requests import load
+from tests.oracles.sessions import Plan
 
 SRPT = "oracle-srpt"
 """The one discipline that preempts by choice."""
@@ -49,8 +50,8 @@ class Options:
         )
 
 
-def load_requests(config: SimConfig, requests: Requests) -> list[Request]:
-    """The requests as objects; `oracle-srpt` has no static key."""
+def plan_of(config: SimConfig, requests: Requests) -> Plan:
+    """The requests to come; `oracle-srpt` has no static key."""
     if config.queueing.discipline == SRPT:
         config = replace(config, queueing=replace(config.queueing, discipline="fifo"))
-    return load(config, requests)
+    return Plan(requests, lambda row, number, arrival: load(config, requests, row, number, arrival))

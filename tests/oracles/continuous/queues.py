@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from llmsched_env.config import SimConfig
 from tests.oracles.batch.requests import Request, in_order_of_any
 from tests.oracles.continuous.options import Options
 from tests.oracles.continuous.server import Server
-from tests.oracles.leaving import refuse
+from tests.oracles.leaving import leaving, refuse
+from tests.oracles.sessions import Plan
 
 
 class Queues:
     """The part of the simulator that looks after what waits."""
 
+    config: SimConfig
     options: Options
     num_bins: int
     now: float
     waiting: list[Request]
     home: dict[int, int]
     in_system: int
+    plan: Plan
 
     def _event(self, *, timer: bool = False) -> None:
         raise NotImplementedError
@@ -34,11 +38,19 @@ class Queues:
             return sorted(queue, key=lambda request: (request.remaining, request.number))
         return in_order_of_any(queue) if bin_ == self.num_bins else sorted(queue, key=Request.order)
 
+    def _exits(self) -> bool:
+        """Those whose time is over leave; whether any did."""
+        gone = leaving(self.config, self.waiting, self.now)
+        for request in gone:
+            self._lose(request)
+        return bool(gone)
+
     def _lose(self, request: Request) -> None:
         """A request has left without service."""
         self.waiting.remove(request)
         self.in_system -= 1
         self._event()
+        self.plan.ended(request, self.now)
 
     def _refuse_first(self, server: Server, bin_: int, number: int) -> None:
         kind = None

@@ -6,6 +6,7 @@ from tests.oracles.batch.requests import DROPPED, WAITING, Request
 from tests.oracles.continuous.cache import Cache, Key
 from tests.oracles.continuous.options import Options
 from tests.oracles.continuous.server import Member, Server
+from tests.oracles.sessions import Plan
 
 
 class Room:
@@ -14,6 +15,8 @@ class Room:
     options: Options
     waiting: list[Request]
     in_system: int
+    now: float
+    plan: Plan
 
     def _event(self, *, timer: bool = False) -> None:
         raise NotImplementedError
@@ -39,6 +42,7 @@ class Room:
             newest.request.status = DROPPED
             self.in_system -= 1
             self._event()
+            self.plan.ended(newest.request, self.now)
         else:
             self._preempt(server, newest)
 

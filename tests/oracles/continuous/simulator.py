@@ -19,14 +19,14 @@ from tests.oracles.batch.requests import (
 from tests.oracles.continuous.admission import broken_rules, has_free_slot, reservation
 from tests.oracles.continuous.cache import Cache, Contents
 from tests.oracles.continuous.durations import noise_factor
-from tests.oracles.continuous.options import Options, load_requests
+from tests.oracles.continuous.options import Options, plan_of
 from tests.oracles.continuous.queues import Queues
 from tests.oracles.continuous.room import Room
 from tests.oracles.continuous.routing import Router
 from tests.oracles.continuous.server import BLOCK, Iteration, Member, Server, started_segment
 from tests.oracles.continuous.targets import Controllers
 from tests.oracles.continuous.view import ContinuousResult, Decide, Decision, View, columns, oldest_arrival
-from tests.oracles.leaving import Gate, leaving, next_exit, refuse
+from tests.oracles.leaving import Gate, next_exit, refuse
 from tests.oracles.ticks import is_tick, next_tick
 
 
@@ -51,7 +51,8 @@ class ContinuousSimulator(Queues, Room):
         self.decide = decide
         self.options = Options.of(config) if options is None else options
         self.noise_key = noise_key
-        self.requests = load_requests(config, requests)
+        self.requests: list[Request] = []
+        self.plan = plan_of(config, requests)
         self.num_bins = config.queueing.num_bins
         self.choices = range(self.num_bins + 1 + config.queueing.has_overdue)  # bins, any, overdue
         self.servers = [
@@ -59,7 +60,7 @@ class ContinuousSimulator(Queues, Room):
             for i, server in enumerate(config.servers)
         ]
         if self.options.prefix_cache == "on":
-            contents = Contents(requests)
+            contents = Contents(requests, self.plan.rows)
             for server in self.servers:
                 server.cache = Cache(int(server.blocks), contents)
         self.router = Router(self.options.routing, self.servers)
@@ -69,7 +70,6 @@ class ContinuousSimulator(Queues, Room):
         self.last_token: dict[int, float] = {}  # request -> when it got its newest token
         self.now = 0.0
         self.event_now = self.segment_over = False  # did an event happen at this instant, did a segment end?
-        self.next_arrival = 0
         self.gate = Gate(config)
         self.event_time = -math.inf  # of the last event
         self.hold_due = math.inf
@@ -92,8 +92,8 @@ class ContinuousSimulator(Queues, Room):
                 if server.boundary == self.now:
                     self._end_iteration(server)
             self._arrivals()
-            for request in leaving(self.config, self.waiting, self.now):
-                self._lose(request)
+            while self._exits():
+                self._arrivals()
             self._timers()
             if self.event_now or self.segment_over:
                 move_overdue(self.config, self.waiting, self.requests, self.now)
@@ -103,7 +103,7 @@ class ContinuousSimulator(Queues, Room):
                 self._go_on(server)
         if self.in_system:
             assert math.isfinite(horizon), "requests left and nothing to come"
-        if self.next_arrival < len(self.requests) or self.in_system:
+        if self.plan.left or self.in_system:
             self._advance(horizon)
         return self._result()
 
@@ -115,10 +115,9 @@ class ContinuousSimulator(Queues, Room):
     def _next_time(self) -> float:
         """When the next thing happens."""
         times = [server.boundary for server in self.servers]
-        if self.next_arrival < len(self.requests):
-            times.append(self.requests[self.next_arrival].arrival)
         self.hold_due = self._hold_time()
-        return min([*times, self.hold_due, self._tick_time(), next_exit(self.config, self.waiting)])
+        others = min([*times, self.hold_due, self._tick_time(), next_exit(self.config, self.waiting)])
+        return min(others, self.plan.next_arrival(others))
 
     def _event(self, *, timer: bool = False) -> None:
         """Something happened after which every server wants to be asked."""
@@ -181,6 +180,7 @@ class ContinuousSimulator(Queues, Room):
         request.status = COMPLETED
         request.last_token = request.completion = self.now
         self.in_system -= 1
+        self.plan.ended(request, self.now)
         self.controllers.completed(request)
         self._event()
 
@@ -193,12 +193,12 @@ class ContinuousSimulator(Queues, Room):
     # ---- (2) arrivals
 
     def _arrivals(self) -> None:
-        while self.next_arrival < len(self.requests) and self.requests[self.next_arrival].arrival == self.now:
-            request = self.requests[self.next_arrival]
-            self.next_arrival += 1
+        while (request := self.plan.arrivals(self.now)) is not None:
+            self.requests.append(request)
             self._event()
             if not self.router.fits_somewhere(request):
                 request.status = REJECTED
+                self.plan.ended(request, self.now)
                 continue
             queue = self.waiting
             if self.router.pushes:
@@ -207,6 +207,7 @@ class ContinuousSimulator(Queues, Room):
                 queue = waiting[self.home[request.number]]
             if reason := self.gate.reason(self.now, len(queue)):
                 refuse(request, reason, self.now)
+                self.plan.ended(request, self.now)
                 continue
             self.in_system += 1
             self.waiting.append(request)
@@ -251,7 +252,7 @@ class ContinuousSimulator(Queues, Room):
     def _can_wait(self) -> bool:
         """Can any event come?"""
         running = any(server.members for server in self.servers)
-        arrivals = self.next_arrival < len(self.requests)
+        arrivals = bool(self.plan.due)
         timers = math.isfinite(self._hold_time()) or math.isfinite(self._tick_time())
         return running or arrivals or timers or math.isfinite(next_exit(self.config, self.waiting))
 
@@ -380,7 +381,9 @@ class ContinuousSimulator(Queues, Room):
     # ---- the end
 
     def _result(self) -> ContinuousResult:
+        self.requests += self.plan.never_sent()
         return ContinuousResult(
+            planned=self.plan.planned,
             **columns(self.requests),
             decisions=self.decisions,
             waits=self.waits,

@@ -69,6 +69,8 @@ class Decision:
 class ContinuousResult:
     """Everything that a run leaves behind; the arrays have a row per request."""
 
+    planned: list[int]  # the row of the Requests that request i is; those that never arrived last
+    arrival: NDArray[np.float64]
     dispatch: NDArray[np.float64]
     first_token: NDArray[np.float64]
     last_token: NDArray[np.float64]
@@ -103,6 +105,7 @@ class ContinuousResult:
 
 
 COLUMNS = (
+    "arrival",
     "dispatch",
     "first_token",
     "last_token",

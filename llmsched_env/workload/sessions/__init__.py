@@ -1,0 +1,1 @@
+"""Sessions: recorded ones, drawn ones, think times."""

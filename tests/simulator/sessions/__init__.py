@@ -1,0 +1,1 @@
+"""Sessions and closed loops in the simulator: laws, and the oracles."""

@@ -134,7 +134,7 @@ class Requests:
     def joined(cls, parts: Sequence[Requests]) -> Requests:
         """All of ``parts`` (at least one), which follow each other; all have hashes, of one size, or none has."""
         names = [name for name in _COLUMNS if getattr(parts[0], name) is not None]
-        columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+        columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
         return cls(**columns, hash_tokens=parts[0].hash_tokens)
 
     @property

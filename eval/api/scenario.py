@@ -39,6 +39,9 @@ class Scenario:
     rate: float | None = None
     rate_scale: float | None = None
     load: float | None = None
+    concurrency: int | None = None
+    think: str | None = None
+    sessions: int | None = None
     requests: int | None = None
     duration_s: float | None = None
     burstiness: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ def test_read_only_arrays_are_copied():
     for array in (sent, tokens):
         array.setflags(write=False)
     classes = np.broadcast_to(np.int8(1), 3)
-    links = {"parent": np.broadcast_to(np.int32(-1), 3), "think_s": np.broadcast_to(0.5, 3)}
+    links: dict[str, Any] = {"parent": np.broadcast_to(np.int32(-1), 3), "think_s": np.broadcast_to(0.5, 3)}
     made = Requests(sent, tokens, tokens, tokens, classes, np.broadcast_to(np.int64(7), 3), tokens, **links)
     for name in [field.name for field in fields(made) if field.name not in ("hash_tokens", "concurrency")]:
         array = getattr(made, name)

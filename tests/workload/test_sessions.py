@@ -179,6 +179,7 @@ def test_all_recorded_sessions() -> None:
     twice = Workload(trace, concurrency=7, sessions=120).draw(0)
     assert len(twice) == 2 * 927
     assert twice.hashes is not None
+    assert requests.hashes is not None
     assert len(set(twice.hashes.tolist())) == 2 * len(set(requests.hashes.tolist()))
     assert len(Workload(trace, concurrency=7, requests=100).draw(0)) == 100
 
@@ -224,7 +225,8 @@ def test_a_drawn_prompt_continues_the_one_before_it() -> None:
     assert requests.hashes is not None
     assert requests.hashed_tokens is not None
     assert requests.parent is not None
-    offsets, seen = requests.hash_offsets, {}
+    offsets = requests.hash_offsets
+    seen: dict[int, list[int]] = {}
     for row in range(len(requests)):
         own = requests.hashes[offsets[row] : offsets[row + 1]].tolist()
         session = int(requests.session[row])
@@ -260,7 +262,7 @@ def test_think_times_have_the_law_that_is_asked_for(law: str, mean: float, sprea
         assert think is not None
         assert think.mean() == pytest.approx(mean, rel=0.06)
         assert think.std() == pytest.approx(spread, rel=0.12)
-        assert (workload.draw(0).think_s == think).all()
+        np.testing.assert_array_equal(workload.draw(0).think_s, think)
 
 
 def simple() -> Trace:

@@ -139,11 +139,11 @@ def _number(
     row: Mapping[str, Any], key: str, low: float, high: float, *, needed: bool = False, whole: bool = False
 ) -> float | None:
     """The number under ``key``; None where there is none and none is needed."""
-    value = row.get(key)
+    value: Any = row.get(key)
     if value is None and not needed:
         return None
-    good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-    if not good or (whole and value != int(value)):
-        kind = "a whole number" if whole else "a number"
-        raise ValueError(f"{key}={shortened(str(value))} is not allowed: give {kind} from {low:g} to {high:g}.")
-    return float(value)
+    known = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    if known and (not whole or value % 1 == 0):
+        return float(value)
+    kind = "a whole number" if whole else "a number"
+    raise ValueError(f"{key}={shortened(str(value))} is not allowed: give {kind} from {low:g} to {high:g}.")

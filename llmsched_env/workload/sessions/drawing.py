@@ -122,11 +122,10 @@ def replayed_plan(
     rng, count = rngs["arrivals"], len(turns)
     whole = asked if asked.sessions is not None or asked.requests is not None else replace(asked, sessions=count)
     offset = int(rng.integers(count))
-    orders, number = [], 0
-    while number == 0 or not whole.met_by(turns[np.concatenate(orders)]):
-        orders.append((np.arange(count) + offset) % count if links.clocked else rng.permutation(count))
-        number += 1
-    order = np.concatenate(orders)
+    order = np.zeros(0, np.int64)
+    while not len(order) or not whole.met_by(turns[order]):
+        more = (np.arange(count) + offset) % count if links.clocked else rng.permutation(count)
+        order = np.concatenate([order, more])
     sessions, requests = whole.take(turns[order])
     order = order[:sessions]
     session = np.repeat(np.arange(sessions), turns[order])

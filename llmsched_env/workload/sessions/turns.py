@@ -35,6 +35,10 @@ class Mixture:
         return np.exp(mean[part] + sigma[part] * rng.standard_normal(n))
 
 
+def _mixture(rows: list[dict[str, float]]) -> Mixture:
+    return Mixture(tuple((row["w"], row["mu"], row["sigma"]) for row in rows))
+
+
 @dataclass(frozen=True)
 class DrawnSessions:
     """Sessions one after the other: ``turns`` (S,) requests of each; prompts, outputs, think times of all (N,)."""
@@ -67,8 +71,8 @@ class SessionLaw:
         """The law of the JSON of a generator."""
         parts = tuple(Component(c["w"], tuple(c["mu"]), tuple(c["cov"])) for c in raw["turns_and_first_prompt"])
         shape = LognormalMixture(parts, raw["turns_max"], raw["prompt_max"])
-        laws = [Mixture(tuple((c["w"], c["mu"], c["sigma"]) for c in raw[k])) for k in ("growth", "output", "think_s")]
-        return cls(shape, *laws, raw["prompt_max"], raw["output_max"], raw["think_max_s"])
+        growth, output, think = (_mixture(raw[name]) for name in ("growth", "output", "think_s"))
+        return cls(shape, growth, output, think, raw["prompt_max"], raw["output_max"], raw["think_max_s"])
 
     @property
     def mean_turns(self) -> float:

@@ -31,6 +31,7 @@ WRITTEN = {  # what to write for an option that is neither a number nor a word
     "workload": ("azure-code", "azure-code"),
     "predictor": ("oracle", "oracle"),
     "shared_prefix": ("3:64", "3:64"),
+    "think": ("exp:2", "exp:2"),
     "profile": ("h100-80gb_llama2-70b_tp8", "h100-80gb_llama2-70b_tp8"),
     "slo": ("e2el:20000", {"e2el": 20_000.0}),
     "slo_classes": ("a=0.5,e2el:20000 b=0.5,ttft:1000", None),
@@ -42,6 +43,8 @@ NEEDS = {
     "overdue_batch_factor": {"overdue_factor": 2.0},
     "overdue": {"overdue_factor": 2.0},
     "accept_burst": {"accept_rate": 2.0},
+    "think": {"concurrency": 5},
+    "sessions": {"workload": "coding-agent"},
 }
 """What has to be given too."""
 

@@ -71,7 +71,7 @@ def test_littles_law_in_a_closed_loop(engine: str, clients: int) -> None:
     rows = result.requests
     assert (rows["status"] == COMPLETED).all()
     last = rows["arrival"].max()  # after that clients run out of work
-    sent = rows["arrival"][np.argsort(result.planned)]
+    sent = arrivals(result)
     in_system = np.minimum(rows["completion"], last) - rows["arrival"]
     think[:clients] = 0.0
     thought = np.minimum(think, last - (sent - think))  # of what is sent by then, all
@@ -144,6 +144,7 @@ def test_what_is_cut_off_was_not_submitted(engine: str) -> None:
     requests = chained(2_000, 5, concurrency=10)
     result = simulated(requests, engine, horizon_s=60.0)
     sent = np.zeros(2_000, bool)
+    assert result.planned is not None
     sent[result.planned[result.requests["status"] != PENDING]] = True
     assert 0 < sent.sum() < 2_000
     assert summarize(result)["submitted"] == sent.sum() == result.lane["next_arrival"]
@@ -176,7 +177,7 @@ def test_forks_overlap_and_a_client_waits_for_all_of_them() -> None:
     assert arrival[3] == end[1] > end[2]
 
 
-BAD = {
+BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a later parent": ({"parent": [-1, 2, -1]}, r"parent\[1\]=2"),
     "its own parent": ({"parent": [-1, 1, -1]}, r"parent\[1\]=1"),
     "no such parent": ({"parent": [-1, -2, -1]}, r"parent\[1\]=-2"),

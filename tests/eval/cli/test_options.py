@@ -39,7 +39,7 @@ WRITTEN = {  # what to write for an option that is neither a number nor a word
     "controller": ("peer", {"kind": "peer"}),
     "reward": ("", {"miss": 2.0}),
 }
-NEEDS = {
+NEEDS: dict[str, dict[str, Any]] = {
     "overdue_batch_factor": {"overdue_factor": 2.0},
     "overdue": {"overdue_factor": 2.0},
     "accept_burst": {"accept_rate": 2.0},

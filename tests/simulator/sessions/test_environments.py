@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import gymnasium as gym
 import numpy as np
@@ -11,6 +11,8 @@ import pytest
 
 from llmsched.policies import parse
 from llmsched_env.config import SLO, Queueing, Server, SimConfig
+from llmsched_env.envs.scalar import LLMSchedEnv
+from llmsched_env.envs.vector import LLMSchedVectorEnv
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.simulator import simulate
 from llmsched_env.workload import Workload
@@ -62,7 +64,7 @@ def test_episodes_of_sessions(env_id: str, case: str) -> None:
     assert_equal(first, rollout(env, 3))
     last = first[-1][4]
     assert first[-1][2]
-    lanes = env.unwrapped._lanes
+    lanes = cast(LLMSchedEnv, env.unwrapped)._lanes
     assert lanes.simulator.lane[0]["linked"]
     assert lanes.simulator.lane[0]["next_arrival"] == 60, last
     assert not np.array_equal(first[-1][0], rollout(env, 4)[-1][0])
@@ -70,7 +72,7 @@ def test_episodes_of_sessions(env_id: str, case: str) -> None:
 
 def test_lanes_of_a_vector_environment_are_apart() -> None:
     """Two lanes with the same seed make the same steps."""
-    envs = gym.make_vec("LLMSched-v0", num_envs=2, requests=60, concurrency=20, think="exp:2")
+    envs = LLMSchedVectorEnv(2, requests=60, concurrency=20, think="exp:2")
     observation, _ = envs.reset(seed=[5, 5])
     for _ in range(40):
         np.testing.assert_array_equal(observation[0], observation[1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -326,7 +327,9 @@ def origin_of(source: str | Path | Trace) -> Generator | Trace:
 
 def _changed_ns(path: str) -> int:
     """When a file, or the youngest of a folder, was last changed."""
-    inside = [entry.stat().st_mtime_ns for entry in os.scandir(path)] if os.path.isdir(path) else []
+    inside: list[int] = []
+    with suppress(OSError):  # the reader says what cannot be read
+        inside = [entry.stat().st_mtime_ns for entry in os.scandir(path)] if os.path.isdir(path) else []
     return max([os.lstat(path).st_mtime_ns, *inside])
 
 

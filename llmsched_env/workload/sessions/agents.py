@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.files.reading import CannotReadError, json_of
 from llmsched_env.files.showing import shortened, visible
+from llmsched_env.files.writing import reason_of
 from llmsched_env.requests import MAX_TOKENS
 from llmsched_env.workload.contents import Contents, contents_of, mixed
 from llmsched_env.workload.sessions.links import Links
@@ -43,7 +44,10 @@ def is_session(raw: bytes) -> bool:
 
 def read_folder(path: Path) -> tuple[Any, ...]:
     """All sessions of a folder, by name; what traces.Columns holds."""
-    files = sorted(file for file in path.iterdir() if file.name.endswith(_SUFFIXES))
+    try:
+        files = sorted(file for file in path.iterdir() if file.name.endswith(_SUFFIXES))
+    except OSError as error:
+        raise CannotReadError(reason_of(error)) from None
     if not files:
         raise CannotReadError("it is a folder without sessions of agents (.json, .json.gz): give a file")
     sessions = []
@@ -97,7 +101,9 @@ def session_of(document: Any) -> Session:
         raise ValueError("a session without a list of requests.")
     block = _number(document, "block_size", 0, MAX_TOKENS)
     if block is None or block != int(block) or block < BLOCK_TOKENS or block % BLOCK_TOKENS:
-        raise ValueError(f"block_size={shortened(str(document['block_size']))} is not allowed: give a multiple of 16.")
+        raise ValueError(
+            f"block_size={shortened(str(document.get('block_size')))} is not allowed: give a multiple of 16."
+        )
     found = Session([], [], [], [], [], [], int(block))
     ends: list[float] = []  # of answers; inf where it is not known
     for place, row in enumerate(rows):

@@ -19,7 +19,7 @@ from llmsched_env.files.showing import shortened, visible
 from llmsched_env.requests import MAX_TOKENS
 from llmsched_env.workload.contents import BAILIAN_TOKENS, MOONCAKE_TOKENS, Contents, contents_of, lists_in
 from llmsched_env.workload.sessions.agents import columns_of, is_session, read_folder, session_of
-from llmsched_env.workload.sessions.links import Links, chat_links
+from llmsched_env.workload.sessions.links import Links, chat_links, named_links
 from llmsched_env.workload.trace_columns import LARGEST_S, Header, TraceClasses, classes_of, header_of
 from llmsched_env.workload.trace_text import read_text
 
@@ -47,6 +47,9 @@ _CSV: tuple[tuple[str, str, str, float | None, bool], ...] = (
 )
 _CLASSES = "sloclass"
 """The column of the SLO class, by name or number, in any format."""
+
+_SESSIONS = ("sessionid", "elapsedtime")
+"""The columns of the session and of the time to its answer (BurstGPT, in s), in any format of a CSV."""
 
 _MOST_HEADER = 2**20
 """Most bytes of the line of column names."""
@@ -169,11 +172,17 @@ def _read_csv(raw: bytes) -> Columns:
         if {time, prompt, output} <= set(names):
             _refuse_long_rows(raw, len(columns), rows)
             used = [headers[names.index(name)] for name in (time, prompt, output)]
-            more = [_CLASSES] * (_CLASSES in names)
+            more = [_CLASSES] * (_CLASSES in names) + list(_SESSIONS) * (set(_SESSIONS) <= set(names))
             frame = _frame(raw, [names.index(name) for name in (time, prompt, output, *more)])
+            found = dict(zip(more, frame[3:], strict=True))
             arrival = _dates(used[0].label, frame[0]) if dated else _seconds(used[0], known, frame[0])
             lengths = _tokens(used[1].label, frame[1]), _tokens(used[2].label, frame[2])
-            return arrival, *lengths, None, classes_of(frame[3].tolist(), "slo_class") if more else None
+            classes = classes_of(found[_CLASSES].tolist(), "slo_class") if _CLASSES in found else None
+            links = None
+            if _SESSIONS[0] in found:
+                took = numbers_of(found[_SESSIONS[1]]) * headers[names.index(_SESSIONS[1])].seconds(1.0)[0]
+                links = named_links(found[_SESSIONS[0]].tolist(), arrival, took)
+            return arrival, *lengths, None, classes, links
     shown = ", ".join(visible(column.strip()[:40]) for column in columns[:12])
     raise ValueError(f"unknown columns {shown}. Formats known: {FORMATS}.")
 

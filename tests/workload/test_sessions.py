@@ -88,6 +88,37 @@ def test_chats_of_bailian_are_trees(tmp_path: Path) -> None:
     assert sorted(np.bincount(requests.session)[[0, *np.flatnonzero(requests.parent < 0)[1:]]].tolist()) == [1, 4]
 
 
+BURSTGPT = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+
+
+def burstgpt(path: Path, *rows: tuple[Any, Any, Any]) -> Path:
+    """A newer file of BurstGPT: (time, session, time to the answer)."""
+    lines = (f"{time},{session},{took},GPT-4,20,5,25,API log\n" for time, session, took in rows)
+    path.write_text(BURSTGPT + "".join(lines))
+    return path
+
+
+def test_sessions_of_burstgpt_are_chains(tmp_path: Path) -> None:
+    """A request waits for the latest answer of its session; what overlaps, and what has no name, comes by the clock."""
+    rows = ((0, "a", 2.5), (1, "b", 9), (4, "a", 3), (5, "a", 1), (6, "", 1), (7, "", 1), (12, "b", ""), (13, "b", 1))
+    trace = read_trace(burstgpt(tmp_path / "log.csv", *rows))
+    assert trace.links is not None
+    assert trace.links.parent.tolist() == [-1, -1, 0, 0, -1, -1, 1, 1]
+    assert trace.links.think_s.tolist() == [0.0, 0.0, 1.5, 2.5, 0.0, 0.0, 2.0, 3.0]
+    assert Workload(trace).draw(0).parent is None
+    followed = Workload(trace, sessions=4).draw(0)
+    assert len(followed) == 8
+    assert len(set(followed.session.tolist())) == 4
+
+
+def test_a_negative_time_to_the_answer_is_refused_where_it_matters(tmp_path: Path) -> None:
+    """By their clock the rows are replayed."""
+    trace = read_trace(burstgpt(tmp_path / "log.csv", (0, "a", 1), (1, "a", -3), (2, "a", 1)))
+    assert len(Workload(trace).draw(0)) == 3
+    with pytest.raises(ValueError, match=r"row 2: a time to the answer of -3 s is not allowed"):
+        Workload(trace, concurrency=1)
+
+
 BROKEN: dict[str, tuple[list[tuple[Any, Any, float]], str]] = {
     "gap": ([(1, -1, 0.0), (2, 5, 1.0)], "row 2: parent_chat_id=5 is no chat_id of the file: its session has a gap"),
     "cycle": ([(1, 2, 1.0), (2, 1, 1.0), (3, -1, 2.0)], "row 1: its chain of parent_chat_id is a cycle"),

@@ -16,11 +16,8 @@ from llmsched_env.files.showing import shortened, visible
 from llmsched_env.files.writing import reason_of
 from llmsched_env.requests import MAX_TOKENS
 from llmsched_env.workload.contents import Contents, contents_of, mixed
-from llmsched_env.workload.sessions.links import Links
+from llmsched_env.workload.sessions.links import CLOCK_S, Links
 from llmsched_env.workload.trace_text import read_text
-
-CLOCK_S = 1.0
-"""Times of requests are whole seconds, so an answer up to so much later may have come before."""
 
 _SUFFIXES = (".json", ".json.gz")
 

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from llmsched_env.files.showing import shortened
 
+CLOCK_S = 1.0
+"""Recorded times may be whole seconds, so an answer up to so much later may have come before a request."""
+
 
 @dataclass(frozen=True, eq=False)
 class Links:
@@ -80,3 +83,35 @@ def _cycle(parent: NDArray[np.int64]) -> str:
         return ""
     row = int(np.argmax(above >= 0))
     return f"row {row + 1}: its chain of parent_chat_id is a cycle"
+
+
+def named_links(sessions: Sequence[Any], time_s: NDArray[np.float64], took_s: NDArray[np.float64]) -> Links:
+    """Chains of the rows that name the same session; ``took_s`` (N,): time to the answer, NaN where it is not known.
+
+    A request waits for the latest one of its session that had been answered (times may be whole seconds, so a second
+    more is granted); where none had, and without a name, it comes by the clock.
+    """
+    n = len(time_s)
+    parent, think = np.full(n, -1), np.zeros(n)
+    names = np.array([str(name).strip() if name == name and name is not None else "" for name in sessions])
+    end = np.where(np.isnan(took_s), np.inf, time_s + took_s)
+    _, number = np.unique(names, return_inverse=True)
+    order = np.lexsort((np.arange(n), time_s, number))
+    order = order[names[order] != ""]
+    before, row = order[:-1], order[1:]
+    same = number[before] == number[row]
+    answered = end[before] <= time_s[row] + CLOCK_S
+    parent[row[same & answered]] = before[same & answered]
+    for place in np.flatnonzero(same & ~answered):  # it overlaps: look further back
+        back = place
+        while back >= 0 and number[order[back]] == number[row[place]]:
+            if end[order[back]] <= time_s[row[place]] + CLOCK_S:
+                parent[row[place]] = order[back]
+                break
+            back -= 1
+    child = np.flatnonzero(parent >= 0)
+    think[child] = np.maximum(0.0, time_s[child] - end[parent[child]])
+    bad = np.isfinite(took_s) & (took_s < 0)
+    first = int(np.argmax(bad))
+    problem = f"row {first + 1}: a time to the answer of {took_s[first]:g} s is not allowed" if bad.any() else ""
+    return Links(parent, think, problem=problem)

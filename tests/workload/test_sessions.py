@@ -267,6 +267,10 @@ def test_a_drawn_prompt_continues_the_one_before_it() -> None:
         seen[session] = max(own, before, key=len)
         if requests.parent[row] >= 0:
             assert requests.prompt_tokens[row] >= requests.prompt_tokens[requests.parent[row]]
+        follows = row + 1 < len(requests) and requests.session[row + 1] == session
+        known, prompt = int(requests.hashed_tokens[row]), int(requests.prompt_tokens[row])
+        answered = prompt + int(requests.output_tokens[row])
+        assert known == (min(answered, int(requests.prompt_tokens[row + 1])) if follows else prompt)
     texts = [name for text in seen.values() for name in text]
     assert len(set(texts)) == len(texts)
 

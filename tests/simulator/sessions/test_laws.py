@@ -157,6 +157,7 @@ def test_what_is_cut_off_was_not_submitted(engine: str) -> None:
 def test_sessions_of_one_request_are_ordinary_arrivals(engine: str, discipline: str) -> None:
     """A plan without parents and clients gives the run of its arrivals, stamp for stamp."""
     plain = drawn(1_500)
+    plain = dataclasses.replace(plain, arrival_s=plain.arrival_s / 10.0)
     queueing = Queueing((30, 90), discipline)
     known = simulated(plain, engine, queueing)
     found = simulated(dataclasses.replace(plain, parent=np.full(1_500, -1)), engine, queueing)

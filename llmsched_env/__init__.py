@@ -37,6 +37,13 @@ if "LLMSchedContinuous-v0" not in registry:
         reward_threshold=-0.1326,  # of sjf: docs/results/returns.md
     )
 
+if "LLMSchedRouter-v0" not in registry:
+    register(
+        id="LLMSchedRouter-v0",
+        entry_point="llmsched_env.envs.router:LLMSchedRouterEnv",
+        vector_entry_point="llmsched_env.envs.router:LLMSchedRouterVectorEnv",
+    )
+
 if "LLMSchedSmall-v0" not in registry:
     register(
         id="LLMSchedSmall-v0",

@@ -96,6 +96,7 @@ class Continuous:
     prefix_cache: str = default("prefix_cache")
     token_budget: float = default("token_budget")
     routing: str = default("routing")
+    load_age_s: float = default("load_age_s")
     watermark: float = default("watermark")
     window_s: float = default("window_s")
 

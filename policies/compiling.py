@@ -22,14 +22,12 @@ from llmsched_env.compiler.parts import jit_is_off
 from llmsched_env.core.view.decide import DECIDE_SIGNATURE
 from llmsched_env.files.showing import visible
 
-PAIR = DECIDE_SIGNATURE.return_type
-
 _KEPT = ("fastmath", "error_model", "nogil", "parallel")
 """Options of a helper that its checked copy keeps."""
 
 
-def compile_checked(function: Callable) -> Callable:
-    """``function(record, params, memory, rng) -> (bin, size)`` compiled for the kernel, all indices checked.
+def compile_checked(function: Callable, signature: Any = DECIDE_SIGNATURE) -> Callable:
+    """``function(record, params, memory, rng)`` compiled for the kernel with ``signature``, all indices checked.
 
     `PolicyCodeError` or an error of Numba where it cannot be.
     """
@@ -38,20 +36,26 @@ def compile_checked(function: Callable) -> Callable:
     with _checked_indices():
         copy = _Copies().checked(function, ())
         compiled = njit(boundscheck=True)(copy)
-        compiled.compile(DECIDE_SIGNATURE.args)
-        (signature,) = compiled.nopython_signatures
-        if signature.return_type == PAIR:
+        compiled.compile(signature.args)
+        (found,) = compiled.nopython_signatures
+        if found.return_type == signature.return_type:
             compiled.disable_compile()
             return compiled
-        refuse_fractions(signature.return_type)
-        compiled = njit(DECIDE_SIGNATURE, boundscheck=True)(copy)
-        if compiled.nopython_signatures[0].return_type != PAIR:  # Numba accepts a function that only raises
-            raise TypeError(f"No conversion from {signature.return_type} to {PAIR}")
+        refuse_fractions(found.return_type)
+        compiled = njit(signature, boundscheck=True)(copy)
+        made = compiled.nopython_signatures[0].return_type
+        if made != signature.return_type:  # Numba accepts a function that only raises
+            raise TypeError(f"No conversion from {found.return_type} to {signature.return_type}")
         return compiled
 
 
 def refuse_fractions(found: Any) -> None:
-    """Refuse a pair of numbers that may have a fraction, which Numba would cut off in silence."""
+    """Refuse numbers that may have a fraction, a pair or one, which Numba would cut off in silence."""
+    if isinstance(found, types.Float | types.Complex):
+        raise PolicyCodeError(
+            f"it must return a whole number, and returns {found}: write int(...) around a number that may have a "
+            f"fraction"
+        )
     parts: list[Any] = list(found) if isinstance(found, types.BaseTuple) else []  # type: ignore[call-overload]
     if len(parts) == 2 and any(isinstance(part, types.Float | types.Complex) for part in parts):
         raise PolicyCodeError(

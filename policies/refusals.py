@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from llmsched_env.core.layout import RECORD
 from llmsched_env.options.suggest import did_you_mean
@@ -35,9 +35,11 @@ def check_signature(name: str, function: Callable) -> None:
         )
 
 
-def compile_refusal(name: str, function: Callable, error: Exception) -> ValueError:
-    """The error that refuses ``function``, which Numba could not compile."""
-    return ValueError(f"policy {name} cannot be compiled: {_reason(error)} ({_place(function, error)})")
+def compile_refusal(
+    name: str, function: Callable, error: Exception, fields: Sequence[str] = RECORD.names or ()
+) -> ValueError:
+    """The error that refuses ``function``, which Numba could not compile; ``fields`` of its record."""
+    return ValueError(f"policy {name} cannot be compiled: {_reason(error, fields)} ({_place(function, error)})")
 
 
 def _missing_field(error: Exception) -> str | None:
@@ -48,13 +50,13 @@ def _missing_field(error: Exception) -> str | None:
     return found[1] if found else None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, fields: Sequence[str]) -> str:
     """Numba's explanation without its traceback and without the layout of the record."""
     if isinstance(error, PolicyCodeError):
         return str(error)
     field = _missing_field(error)
     if field is not None:
-        return f"the record has no field {field!r}.{did_you_mean(field, RECORD.names or ())}"
+        return f"the record has no field {field!r}.{did_you_mean(field, fields)}"
     if "IMPORT_NAME" in str(error):
         return "it cannot import inside the function"
     text = str(error)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,10 @@ from llmsched_env.core.view.decide import compile_policy
 from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.options.table import OPTIONS
 from llmsched_env.options.words import ENGINES
+
+if TYPE_CHECKING:
+    from llmsched.policies.routing.registry import BoundRouting
+    from llmsched_env.simulation.route_call import RouteCall
 
 OVERDUE: dict[str, Parameter] = {
     "overdue": setting("overdue_factor", auto=(0.0, 1.0, 1.25, 1.5, 2.0)),
@@ -182,11 +186,16 @@ class ReadyPolicy:
     params: Floats  # (P,) what it reads
     memory_size: int  # numbers that it keeps between decisions
     details: bool  # whether it reads record.batch_time, slack or busy
+    routing: BoundRouting | None = None  # the routing policy beside it
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keyword arguments of ``simulate`` that belong to the policy (its ``rng`` apart)."""
+        """The keyword arguments of ``simulate`` that belong to the policy (its ``rng`` and ``route`` apart)."""
         return {"params": self.params, "memory_size": self.memory_size, "details": self.details}
+
+    def route(self, rng: np.random.Generator) -> RouteCall | None:
+        """The argument ``route`` of ``simulate`` for one run."""
+        return None if self.routing is None else self.routing.call(rng)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,11 +209,13 @@ class Bound:
     loaded: dict[SimConfig, tuple[Floats, int]] = field(default_factory=dict, repr=False)
     """(params, memory size) that were read from a file, by configuration; a run on another machine brings its own."""
     given_label: str = ""  # what tables, figures and files show for it; empty: the text
+    routing: BoundRouting | None = None  # the routing policy beside it; None: the scenario's rule
 
     @property
     def label(self) -> str:
-        """The label that the user gave, else the text that was typed."""
-        return self.given_label or self.given or self.text
+        """The label that the user gave, else the text that was typed; with a routing policy, then that."""
+        own = self.given_label or self.given or self.text
+        return own if self.routing is None else f"{own} @ {self.routing.label}"
 
     @property
     def labelled(self) -> bool:
@@ -229,7 +240,12 @@ class Bound:
 
     def with_params(self, **values: Value) -> Bound:
         """The same policy with other values, checked; the label stays as typed."""
-        return self.policy.bind({**self.values, **values}, given=self.given, source=self.source, label=self.given_label)
+        texts = {"given": self.given, "source": self.source, "label": self.given_label}
+        return self.policy.bind({**self.values, **values}, **texts).routed(self.routing)
+
+    def routed(self, routing: BoundRouting | None) -> Bound:
+        """The same policy beside a routing policy, which names the server of every arrival."""
+        return dataclasses.replace(self, routing=routing, loaded=self.loaded)
 
     @cached_property
     def encoded(self) -> dict[str, float]:
@@ -259,7 +275,7 @@ class Bound:
         ``ValueError`` when a parameter is still ``auto``, or when the policy does not fit ``config``.
         """
         configured = self.configure(config)
-        return ReadyPolicy(configured, self.decide, *self._numbers(config), self.details)
+        return ReadyPolicy(configured, self.decide, *self._numbers(config), self.details, self.routing)
 
     def _numbers(self, config: SimConfig) -> tuple[Floats, int]:
         """(params (P,), memory size) in the system ``config``; a file is read once."""
@@ -297,7 +313,7 @@ class Bound:
             continuous=replaced_fields(self.name, config.continuous, self._overrides("continuous")),
         )
         check_kept(self.name, given, found)
-        return found
+        return found if self.routing is None else self.routing.configure(found)
 
     def _overrides(self, hook: str) -> dict[str, Any]:
         """The fields that a hook of the policy sets."""

@@ -17,7 +17,8 @@ LABEL = "label"
 LONGEST_LABEL = 34
 """Most letters of a label: a table shows so many."""
 
-_FILE = re.compile(r"(?P<file>.+?\.py)(?::(?P<rest>.*))?")
+FILE = re.compile(r"(?P<file>.+?\.py)(?::(?P<rest>.*))?")
+"""A function of a user's file, as it is typed."""
 
 
 def parse(text: str) -> Bound:
@@ -28,7 +29,7 @@ def parse(text: str) -> Bound:
     line, for anything else.
     """
     given = text.strip()
-    from_file = _FILE.fullmatch(given)
+    from_file = FILE.fullmatch(given)
     if from_file:
         name, *parts = (from_file["rest"] or "").split(":")
         found, source = load_policy(from_file["file"], name.strip()), f"{from_file['file']}:{name.strip()}"

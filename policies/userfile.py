@@ -13,6 +13,7 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from llmsched.policies.agent.function import function_policy, is_function_of_observation
 from llmsched.policies.parameters import declared
@@ -44,13 +45,26 @@ _RUNS: dict[Path, _Run] = {}
 
 def load_policy(file: str, name: str) -> Policy:
     """Run ``file`` and return its policy ``name``, which it registers, or which is a plain function of it."""
+    chosen = load_function(file, name, Policy)
+    if isinstance(chosen, Policy):
+        return chosen
+    if is_function_of_observation(chosen):
+        return function_policy(name, chosen, chosen.__globals__)
+    return Policy(name, chosen, first_line(chosen), declared({}))
+
+
+def load_function(file: str, name: str, kind: type) -> Any:
+    """Run ``file`` and return what it calls ``name``: a ``kind`` (with a name) that it made, or a plain function.
+
+    ``ValueError`` where it has none.
+    """
     module = _module(file)
-    found = {made.name: made for made in vars(module).values() if isinstance(made, Policy)}
+    found = {made.name: made for made in vars(module).values() if isinstance(made, kind)}
     plain = {key: getattr(value, "py_func", value) for key, value in vars(module).items()}  # py_func: of Numba's njit
     own = {
         key: value
         for key, value in plain.items()
-        if isinstance(value, Policy) or (inspect.isfunction(value) and value.__module__ == module.__name__)
+        if isinstance(value, kind) or (inspect.isfunction(value) and value.__module__ == module.__name__)
     }
     chosen = found.get(name, own.get(name))
     if chosen is None:
@@ -62,11 +76,7 @@ def load_policy(file: str, name: str) -> Policy:
             else "several names are possible: give FILE.py:NAME."
         )
         raise ValueError(f"{file}: {asked} {have}")
-    if isinstance(chosen, Policy):
-        return chosen
-    if is_function_of_observation(chosen):
-        return function_policy(name, chosen, vars(module))
-    return Policy(name, chosen, first_line(chosen), declared({}))
+    return chosen
 
 
 def code_digest(file: Path) -> str:

@@ -14,7 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 PAGE = Path(__file__).parents[1] / "reference" / "environment.md"
-IDS = ("LLMSched-v0", "LLMSchedContinuous-v0", "LLMSchedSmall-v0")
+IDS = ("LLMSched-v0", "LLMSchedContinuous-v0", "LLMSchedRouter-v0", "LLMSchedSmall-v0")
 PICTURES = {"LLMSched-v0": "![Four servers under the scheduler multibin](../images/render.png)\n\n"}
 
 

@@ -80,6 +80,7 @@ class Scenario:
     token_budget: float | None = None
     admission: str | None = None
     routing: str | None = None
+    load_age_s: float | None = None
     watermark: float | None = None
     window_s: float | None = None
 

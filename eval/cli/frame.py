@@ -31,10 +31,13 @@ from llmsched.eval.runs.outcome import Outcome
 from llmsched.eval.runs.ray_cluster import connect
 from llmsched.eval.runs.runner import Cell
 from llmsched.policies import Bound, parse_list
+from llmsched.policies.routing import BoundRouting, parse_routings
+from llmsched.policies.routing.registry import ASKED
 from llmsched.policies.selection import label_notes
 from llmsched_env.commands.parser import OneLineParser, refuse
 from llmsched_env.commands.process import INTERRUPTED, run_guarded
 from llmsched_env.commands.terminal import say, show
+from llmsched_env.core.constants import ROUTINGS
 from llmsched_env.files.writing import CannotWriteError, check_file, check_folder, make_folder, write_text
 
 Factors = Mapping[str, Any]
@@ -70,6 +73,7 @@ class Session:
     crew: Crew
     rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    routings: Sequence[BoundRouting] = ()
 
     @property
     def seeds(self) -> range:
@@ -77,10 +81,13 @@ class Session:
         return range(self.options.seed, self.options.seed + self.options.seeds)
 
     def policies(self, given: str | Sequence[Bound]) -> list[Bound]:
-        """The policies of a comma-separated list, or those given; what their labels stand for becomes a note."""
+        """The policies of a comma-separated list, or those given, each under every routing of ``--routing``.
+
+        What their labels stand for becomes a note.
+        """
         found = parse_list(given) if isinstance(given, str) else list(given)
         self.notes += label_notes(found)
-        return found
+        return [bound.routed(routing) for bound in found for routing in self.routings] if self.routings else found
 
     def runs(self, cells: Sequence[Cell], label: str, factors: Sequence[Factors] = ()) -> list[Outcome]:
         """Outcomes of ``cells`` in their order; ``factors``, one per cell, stand before its metrics in results.csv."""
@@ -130,7 +137,7 @@ class Experiment:
             warnings.simplefilter("always")
             check_outputs(options)
             Silence.begin()
-            session = Session(options, crew_from(options))
+            session = Session(options, crew_from(options), routings=take_routings(options))
             found = self.find(session)
         session.notes += [*found.notes, *warning_notes(caught)]
         return session, found
@@ -161,6 +168,19 @@ class Experiment:
         if found.interrupted:
             say(f"{self.program}: interrupted; {found.interrupted}")
         return INTERRUPTED if found.interrupted else 0
+
+
+def take_routings(options: argparse.Namespace) -> list[BoundRouting]:
+    """The routing policies of ``--routing``, which leaves the options: the scenario then has none of its own.
+
+    None where it names one rule of the engine, which sees the loads as they are.
+    """
+    given = getattr(options, "routing", None)
+    rules = [name for name in ROUTINGS if name != ASKED]
+    if given is None or (given in rules and (given == rules[0] or not getattr(options, "load_age_s", None))):
+        return []
+    options.routing = None
+    return parse_routings(given)
 
 
 def plain_parser(program: str, about: str) -> OneLineParser:

@@ -23,6 +23,7 @@ import numpy as np
 from llmsched.eval.runs.runner import Cell
 from llmsched.policies import Policy, ReadyPolicy
 from llmsched.policies.registry import OURS
+from llmsched.policies.routing.registry import BoundRouting
 from llmsched.policies.userfile import code_digest
 from llmsched_env import datafiles
 from llmsched_env.workload.traces import Trace
@@ -50,6 +51,7 @@ def cell_key(cell: Cell) -> str:
         "config": _plain(ready.config),
         "workload": _plain(workload) | {"source": source},
         "policy": _policy(cell.policy.policy, ready),
+        **({} if ready.routing is None else {"routing": _routing(ready.routing)}),
         "cut": list(cell.scenario.cut),
         "seed": cell.seed,
         "split": cell.split,
@@ -104,6 +106,16 @@ def _policy(policy: Policy, ready: ReadyPolicy) -> dict[str, Any]:
         "memory": ready.memory_size,
         "details": ready.details,
         **({} if policy.repeatable else {"process": PROCESS}),
+    }
+
+
+def _routing(bound: BoundRouting) -> dict[str, Any]:
+    file = bound.policy.file
+    return {
+        "name": bound.policy.name,
+        "code": "ours" if file.is_relative_to(OURS) else code_digest(file),
+        "params": bound.params.tolist(),
+        "memory": bound.policy.memory,
     }
 
 

@@ -109,7 +109,8 @@ def run_stream(cell: Cell) -> Iterator[RunResult]:
 
 def _common(cell: Cell, ready: ReadyPolicy) -> dict[str, Any]:
     rngs = streams(cell.seed, cell.split)
-    return {**ready.options, "rng": rngs["policy"], "noise_key": int(rngs["noise"].integers(2**63))}
+    own = {"rng": rngs["policy"], "route": ready.route(rngs["routing"])}
+    return {**ready.options, **own, "noise_key": int(rngs["noise"].integers(2**63))}
 
 
 @contextmanager

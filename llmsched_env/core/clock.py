@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
+from llmsched_env.core.constants import ROUTED, TO_ROUTE
 from llmsched_env.core.costs import accrue, charge
 from llmsched_env.core.layout import (
     BAD_BIN,
@@ -22,6 +23,7 @@ from llmsched_env.core.layout import (
     NEED_MORE,
     NONE,
     REJECTED,
+    ROUTE,
     WAITING,
 )
 from llmsched_env.core.queueing.leaving import accepts, let_leave, next_exit
@@ -152,28 +154,24 @@ def clock(
     start_servers: Callable,
     arrivals_change_nothing: Callable,
     cut_off: Callable,
+    asks_routes: bool = False,
 ) -> Callable:
     """The ``advance`` of an engine, made of what the engine alone knows.
 
-    ``route(state, i)``: set REQUEST.group of the arriving request i; False when it fits nowhere.
+    ``route(state, i)``: set REQUEST.group of the arriving request i: ROUTED, NOWHERE or TO_ROUTE.
     ``server_event(state, s)``: what is due on server s now; whether anything changed.
     ``may_ask(state, s)``: whether server s is to be asked now.
     ``start_servers(state)``: all decisions of this instant are made.
     ``arrivals_change_nothing(state)``: whether no arrival before the next server event can lead to a decision.
     ``cut_off(state)``: the run ends at the horizon.
+    ``asks_routes``: whether ``route`` may say TO_ROUTE.
     """
 
     @part
-    def arrive(state: State):
-        """The next request arrives: rejected when it can fit nowhere, else it waits in its bin."""
-        lane = state.lane
-        i = lane.next_arrival
-        if lane.linked:
-            take_planned(state)
+    def place(state: State, i, fits):
+        """The request ``i`` is rejected when it fits nowhere, else it waits in its bin, unless it is refused."""
         request = state.requests[i]
-        lane.next_arrival = i + 1
-        note_gap(lane, request.arrival)
-        if not route(state, i):
+        if not fits:
             request.status = REJECTED
             state.counts.rejected += 1
             charge(state, request)
@@ -185,6 +183,21 @@ def clock(
         push(state, i)
         if state.params.has_overdue or state.params.refuses_overdue:
             schedule_overdue(state, i)
+
+    @part
+    def arrive(state: State):
+        """The next request arrives: it is placed, unless a server must be named first (ROUTING.asked)."""
+        lane = state.lane
+        i = lane.next_arrival
+        if lane.linked:
+            take_planned(state)
+        lane.next_arrival = i + 1
+        note_gap(lane, state.requests[i].arrival)
+        answer = route(state, i)
+        if asks_routes and answer == TO_ROUTE:
+            lane.router.asked = i
+        else:
+            place(state, i, answer == ROUTED)
 
     @part
     def arrive_before(state: State, limit):
@@ -205,26 +218,19 @@ def clock(
             lane.event_time = lane.now
 
     @part
-    def let_arrive(state: State, time):
-        """All requests arrive that are due by ``time``, which is now; whether any did."""
-        arrived = False
-        while next_arrival_s(state, time) <= time:
-            arrived = True
-            arrive(state)
-        return arrived
-
-    @part
-    def happen(state: State, time, timer):
-        """All events of the instant ``time``, in order; ``timer`` is when the next timer was due."""
+    def end_instant(state: State, changed, timer):
+        """What follows the server events of this instant; it stops where a server must be named, and is called anew."""
         lane = state.lane
-        accrue(state, time)
-        lane.now = time
-        changed = False
-        for s in range(state.params.num_servers):
-            while state.servers[s].next_event <= time:
-                changed |= server_event(state, s)
+        if asks_routes and lane.router.placed != NONE:
+            place(state, lane.router.placed, True)
+            lane.router.placed = NONE
+            changed = True
         while True:
-            changed |= let_arrive(state, time)
+            while next_arrival_s(state, lane.now) <= lane.now:
+                changed = True
+                arrive(state)
+                if asks_routes and lane.router.asked != NONE:
+                    return
             if not state.params.exits or not let_leave(state):
                 break
             changed = True
@@ -233,37 +239,55 @@ def clock(
         wake_servers(state, changed, timer)
 
     @part
+    def begin_instant(state: State, time):
+        """Let the server events of the instant ``time`` happen; whether anything changed."""
+        lane = state.lane
+        accrue(state, time)
+        lane.now = time
+        changed = False
+        for s in range(state.params.num_servers):
+            while state.servers[s].next_event <= time:
+                changed |= server_event(state, s)
+        return changed
+
+    @part
     def advance(state: State):
-        """Run events until a server must be asked (DECIDE) or the run stops (DRAINED, HORIZON, NEED_MORE)."""
+        """Run events until a server must be asked (DECIDE) or named (ROUTE), or the run stops (DRAINED, HORIZON,
+        NEED_MORE)."""
         lane, params = state.lane, state.params
         while True:
-            if lane.waiting > 0:
-                while lane.turn < params.num_servers:
-                    if may_ask(state, lane.turn):
-                        lane.asked = lane.turn
-                        return DECIDE
-                    lane.turn += 1
-            lane.asked = NONE
-            start_servers(state)
-            time = next_server_event(state)
-            if not params.exits and arrivals_change_nothing(state):
-                arrive_before(state, time)
-            if lane.next_arrival >= lane.loaded and not lane.final:
-                return NEED_MORE
-            timer = next_timer(state)
-            time = min(time, timer)
-            if params.exits:
-                time = min(time, next_exit(state))
-            time = min(time, next_arrival_s(state, time))
-            if time == math.inf and lane.final == LAST:
-                return DRAINED
-            if time > params.horizon:
-                accrue(state, params.horizon)
-                lane.now = params.horizon
-                cut_off(state)
-                return HORIZON
-            if time == math.inf:
-                return DRAINED
-            happen(state, time, timer)
+            changed, timer = True, math.inf
+            if not asks_routes or lane.router.placed == NONE:
+                if lane.waiting > 0:
+                    while lane.turn < params.num_servers:
+                        if may_ask(state, lane.turn):
+                            lane.asked = lane.turn
+                            return DECIDE
+                        lane.turn += 1
+                lane.asked = NONE
+                start_servers(state)
+                time = next_server_event(state)
+                if not params.exits and arrivals_change_nothing(state):
+                    arrive_before(state, time)
+                if lane.next_arrival >= lane.loaded and not lane.final:
+                    return NEED_MORE
+                timer = next_timer(state)
+                time = min(time, timer)
+                if params.exits:
+                    time = min(time, next_exit(state))
+                time = min(time, next_arrival_s(state, time))
+                if time == math.inf and lane.final == LAST:
+                    return DRAINED
+                if time > params.horizon:
+                    accrue(state, params.horizon)
+                    lane.now = params.horizon
+                    cut_off(state)
+                    return HORIZON
+                if time == math.inf:
+                    return DRAINED
+                changed = begin_instant(state, time)
+            end_instant(state, changed, timer)
+            if asks_routes and lane.router.asked != NONE:
+                return ROUTE
 
     return advance

@@ -26,8 +26,11 @@ BLOCK_TOKENS = 16
 L0_EVERY = 10
 """Recomputations of the memory target between two refreshes of its safety buffer L0."""
 
-ROUTINGS = ("pull", "round-robin", "least-outstanding", "join-shortest-kv")
-"""How an arrival finds its server, by its place here (engine `continuous`)."""
+ROUTINGS = ("pull", "round-robin", "least-outstanding", "join-shortest-kv", "asked")
+"""How an arrival finds its server, by its place here (engine `continuous`); asked: a routing policy names it."""
+
+NOWHERE, ROUTED, TO_ROUTE = range(3)
+"""What an engine says of an arriving request: it fits on no server, it has a place, or a server must be named."""
 
 LAW_NUMBERS = 384
 """Numbers that the latency law of a server may have: a `table` holds grids."""

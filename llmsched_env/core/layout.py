@@ -25,10 +25,11 @@ from llmsched_env.core.constants import (  # noqa: F401  (sentinels and statuses
     WAITING,
 )
 from llmsched_env.core.queueing.entries import BATCH, ENDS, EXPIRY, LINK, RELEASE  # noqa: F401
+from llmsched_env.core.view.route_row import READING, ROUTE_RECORD, ROUTING  # noqa: F401
 from llmsched_env.core.view.row import OUTCOME, RECORD  # noqa: F401
 
 # What `advance` returns.
-DECIDE, DRAINED, HORIZON, NEED_MORE, BAD_BIN, BAD_SIZE = range(6)
+DECIDE, DRAINED, HORIZON, NEED_MORE, BAD_BIN, BAD_SIZE, ROUTE, BAD_SERVER = range(8)
 
 LAST = 2
 """Value of ``final`` where the run is over with its last request, and not only at the horizon."""
@@ -194,6 +195,7 @@ SERVER = np.dtype(
         ("last_kv_share", "f8"),
         ("batch", RUNNING_BATCH),
         ("set", RUNNING_SET),
+        ("read", READING),
     ],
     align=True,
 )
@@ -309,6 +311,7 @@ PARAMS = np.dtype(  # what stays as it is, the same for all lanes
         ("ahead", "i4"),  # 1: asynchronous scheduling
         ("cached", "i4"),  # 1: there is a prefix cache
         ("routing", "i4"),  # place in config.ROUTINGS
+        ("load_age", "f8"),  # s after which a router reads the loads anew
         ("token_budget", "f8"),
         ("watermark", "f8"),
         ("window", "f8"),
@@ -370,7 +373,7 @@ LANE = np.dtype(
         ("event_time", "f8"),  # of the last of them
         ("woken", "i4"),  # 1: one of them is now
         ("closed", "i4"),  # 1: an arrival changes nothing before the next server event
-        ("last_routed", "i4"),
+        ("router", ROUTING),
         ("linked", "i4"),  # 1: sessions: requests come from the plan, when they are released
         ("clients", "i4"),  # 0: sessions have given starts
         ("next_session", "i8"),  # place in the plan from which the next session is looked for

@@ -43,6 +43,40 @@ class Release(Fields):
     at: float
     request: int
 
+class Reading(Fields):
+    waiting: int
+    running: int
+    kv_load: float
+    sent: int
+
+class RouteRecord(Fields):
+    now: float
+    num_servers: int
+    max_batch: int
+    number: int
+    prompt: int
+    predicted: int
+    slo_class: int
+    deadline: float
+    rate_fast: float
+    rate_slow: float
+    last_routed: int
+    prefix_cache: int
+    load_age: float
+    waiting: Rows[int]
+    running: Rows[int]
+    kv_load: Rows[float]
+    sent: Rows[int]
+    cached: Rows[int]
+    kv_tokens: Rows[float]
+    fits: Rows[int]
+
+class Routing(Fields):
+    asked: int
+    placed: int
+    read_at: float
+    last: int
+
 class Outcome(Fields):
     status: int  # DECIDE, DRAINED, HORIZON, or a refusal
     miss: float  # - SLO misses / N
@@ -237,6 +271,7 @@ class Server(Fields):
     last_kv_share: float
     batch: RunningBatch
     set: RunningSet
+    read: Reading
 
 class Slot(Fields):
     request: int
@@ -332,6 +367,7 @@ class Params(Fields):
     ahead: int  # 1: asynchronous scheduling
     cached: int  # 1: there is a prefix cache
     routing: int  # place in config.ROUTINGS
+    load_age: float  # s after which a router reads the loads anew
     token_budget: float
     watermark: float
     window: float
@@ -383,7 +419,7 @@ class Lane(Fields):
     event_time: float  # of the last of them
     woken: int  # 1: one of them is now
     closed: int  # 1: an arrival changes nothing before the next server event
-    last_routed: int
+    router: Routing
     linked: int  # 1: sessions: requests come from the plan, when they are released
     clients: int  # 0: sessions have given starts
     next_session: int  # place in the plan from which the next session is looked for

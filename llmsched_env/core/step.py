@@ -91,6 +91,19 @@ def read_ahead(arrays, mode, image, i, high):
         ask_for(requests, start + first * size, start + last * size)
 
 
+@part
+def write_outcome(state, result, status, began, holding, misses, tardiness, empty):
+    """What a step came to that ``began`` at this time and with these counts, a row of OUTCOME."""
+    lane, counts = state.lane, state.counts
+    result.status = status
+    result.miss = (misses - counts.misses) / lane.loaded
+    result.holding = (holding - counts.holding) / lane.loaded
+    result.tardiness = (tardiness - counts.tardiness) / lane.loaded
+    result.elapsed_s = lane.now - began
+    result.time_s = lane.now
+    result.empty_choices = counts.empty_choices - empty
+
+
 def step_loop(
     *,
     advance_of: Callable,
@@ -120,7 +133,7 @@ def step_loop(
             if mode[i] == SKIP:
                 continue
             state = lane_state(arrays, i)
-            lane, result = state.lane, outcome[i]
+            lane = state.lane
             max_bins = valid.shape[1] - 2 - state.params.has_overdue
             counts = state.counts
             holding, misses, tardiness, empty = counts.holding, counts.misses, counts.tardiness, counts.empty_choices
@@ -143,13 +156,7 @@ def step_loop(
                 overdue = record[0].queue_length[record[0].overdue]
                 valid[i, max_bins + 1] = 0 < overdue == record[0].waiting
             valid[i, valid.shape[1] - 1] = record[0].can_wait
-            result.status = status
-            result.miss = (misses - counts.misses) / lane.loaded
-            result.holding = (holding - counts.holding) / lane.loaded
-            result.tardiness = (tardiness - counts.tardiness) / lane.loaded
-            result.elapsed_s = lane.now - began
-            result.time_s = lane.now
-            result.empty_choices = counts.empty_choices - empty
+            write_outcome(state, outcome[i], status, began, holding, misses, tardiness, empty)
 
     return loop
 

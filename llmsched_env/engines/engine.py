@@ -24,9 +24,10 @@ class Engine:
 
     ``env_id``: the environment whose default engine it is.  ``log_rows``: rows of the log that one request may need.
     ``logs_batches``: the log holds batches, whose members stay the same; otherwise segments of running sets.
-    ``asks_busy``: a server that has work may be asked too.  ``stamps_ahead``: stamps are set at dispatch, ahead of
-    their time; otherwise they are set when they happen.  ``entries``: what its observation has after the entries that
-    all engines share, (name, meaning, unit, scale) each; ``cache_entries`` follow where there is a prefix cache.
+    ``asks_busy``: a server that has work may be asked too.  ``routes``: an arrival can be sent to a server.
+    ``stamps_ahead``: stamps are set at dispatch, ahead of their time; otherwise they are set when they happen.
+    ``entries``: what its observation has after the entries that all engines share, (name, meaning, unit, scale) each;
+    ``cache_entries`` follow where there is a prefix cache.
 
     ``check(config)`` raises ``ValueError`` for a configuration that the engine does not have.  ``usable_tokens(eta)``:
     the part of a KV memory of ``eta`` tokens that can be used.  ``groups(config)``: sets of bins.
@@ -41,6 +42,7 @@ class Engine:
     log_rows: int
     logs_batches: bool
     asks_busy: bool
+    routes: bool
     stamps_ahead: bool
     entries: tuple[tuple[str, str, str, str], ...]
     cache_entries: tuple[tuple[str, str, str, str], ...]
@@ -56,6 +58,17 @@ class Engine:
     def run_lane(self) -> Callable:
         """The compiled run of one lane (core.run.RUN_SIGNATURE)."""
         return importlib.import_module(f"llmsched_env.engines.{self.name}.run").run_lane
+
+    @property
+    def run_routed_lane(self) -> Callable:
+        """The same where a routing policy names the server of every arrival (engines.continuous.routing.run)."""
+        return importlib.import_module(f"llmsched_env.engines.{self.name}.routing.run").run_routed_lane
+
+    @property
+    def route_lanes(self) -> tuple[Callable, tuple[Any, ...]]:
+        """The compiled step of many routers, and the types of its arrays (engines.continuous.routing.step)."""
+        found = importlib.import_module(f"llmsched_env.engines.{self.name}.routing.step")
+        return found.route_lanes, found.ROUTE_STEP_ARRAYS
 
     @property
     def step_lanes(self) -> Callable:

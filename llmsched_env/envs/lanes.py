@@ -63,22 +63,56 @@ class Lanes:
         self.simulator = Simulator(self.config, capacity, lanes=lanes, log=rows, track=True)
         self.title: str | None = None  # what stands above pictures
         self._noisy = any(server.profile.noise_sigma for server in self.config.servers)
-        self.record = [records(np.zeros(1, layout.RECORD)) for _ in range(threads)]
         self.outcome = records(np.zeros(lanes, layout.OUTCOME))
-        self.valid = np.zeros((lanes, self.limits.choices + 1), np.int8)
-        self.valid[:, bins] = 1  # `any`
-        self._blank = spaces.blank_masks(options.action, lanes, self.limits)
-        self.image = np.zeros((lanes, spaces.observation_space(self.limits, self.engine).shape[0]), np.float32)
         self.actions = np.zeros((lanes, 2), np.int64)
         self.mode = np.zeros(lanes, np.int8)
         self.steps = np.zeros(lanes, np.int64)
-        self._ladder = spaces.ladder(self.config.max_batch, queueing.refusals == "on")
-        if options.action != "ladder":
-            self._ladder = np.zeros(0, np.int64)
-        self._order = [np.zeros(len(self.config.servers)) for _ in range(threads)]
+        self._make_rows(lanes, threads)
+        self.image = np.zeros((lanes, *self.observation_space.shape), np.float32)
         deadline = self.config.server_slos[0].deadline_s
         self.scale_s = deadline if math.isfinite(deadline) else DEFAULT_SCALE_S
         self._connect()
+
+    def _make_rows(self, lanes: int, threads: int) -> None:
+        """Make the rows that depend on what is asked: records, valid answers, sizes of the ladder."""
+        self._check_routing()
+        self.record = [records(np.zeros(1, layout.RECORD)) for _ in range(threads)]
+        self.valid = np.zeros((lanes, self.limits.choices + 1), np.int8)
+        self.valid[:, self.limits.max_bins] = 1  # `any`
+        self._blank = spaces.blank_masks(self.options.action, lanes, self.limits)
+        self._ladder = spaces.ladder(self.config.max_batch, self.config.queueing.refusals == "on")
+        if not self.discrete:
+            self._ladder = np.zeros(0, np.int64)
+        self._order = [np.zeros(len(self.config.servers)) for _ in range(threads)]
+
+    def _check_routing(self) -> None:
+        if self.config.continuous.routing == "asked":
+            raise ValueError("routing='asked' asks for a server at every arrival: make LLMSchedRouter-v0 for it.")
+
+    @property
+    def discrete(self) -> bool:
+        """Whether an action is one number."""
+        return self.options.action == "ladder"
+
+    @property
+    def action_sizes(self) -> list[int]:
+        """Number of values of every part of an action."""
+        return spaces.action_sizes(self.options.action, self.limits)
+
+    @property
+    def action_space(self) -> Any:
+        """Actions of one lane."""
+        return spaces.action_space(self.options.action, self.limits)
+
+    @property
+    def observation_space(self) -> Any:
+        """Observations of one lane."""
+        return spaces.observation_space(self.limits, self.engine)
+
+    @property
+    def _entry(self) -> Any:
+        """The compiled step of many lanes."""
+        return self.engine.step_lanes
 
     @property
     def engine(self) -> Engine:
@@ -91,7 +125,7 @@ class Lanes:
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._process = os.getpid()
         self._bind()
-        self._step = entry_point(self.engine.step_lanes)
+        self._step = entry_point(self._entry)
 
     def _bind(self) -> None:
         """Make the arguments of the kernel: a prefix cache's arrays may have grown."""

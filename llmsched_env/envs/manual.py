@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from llmsched_env import engines
-from llmsched_env.core.view import observation
+from llmsched_env.core.view import observation, route_view
 from llmsched_env.envs.options import EnvOptions
 from llmsched_env.options.declaration import Option
 from llmsched_env.options.kinds import UNITS
@@ -24,6 +24,8 @@ def filled(text: str | None) -> str:
         "CACHED": cache_table,
         "PER_BIN": bin_table,
         "ARGUMENTS": argument_table,
+        "ROUTED_REQUEST": lambda: _view_table(route_view.REQUEST, "{}"),
+        "ROUTED_SERVER": lambda: _view_table(route_view.PER_SERVER, "+ {}"),
     }
     for name, table in tables.items():
         if f"{{{name}}}" in page:
@@ -52,6 +54,12 @@ def running_table() -> str:
 def cache_table() -> str:
     """What follows with a prefix cache; the index counts from behind the entries of the engine."""
     rows = ((f"+ {i}", f"`{name}`", *rest) for i, (name, *rest) in enumerate(engines.get("continuous").cache_entries))
+    return _table(("index", "name", "meaning", "unit", "scale"), rows)
+
+
+def _view_table(entries: Sequence[tuple[str, ...]], place: str) -> str:
+    """Entries of the observation of a router; ``place`` writes an index."""
+    rows = ((place.format(i), f"`{name}`", *rest) for i, (name, *rest) in enumerate(entries))
     return _table(("index", "name", "meaning", "unit", "scale"), rows)
 
 

@@ -81,6 +81,7 @@ class EnvOptions:
     token_budget: float = default("token_budget")
     admission: str = default("admission")
     routing: str = default("routing")
+    load_age_s: float = default("load_age_s")
     watermark: float = default("watermark")
     window_s: float = default("window_s")
     release: str = default("release")

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
-from llmsched_env.envs import spaces
 from llmsched_env.envs.episode_metrics import episode_metrics
 from llmsched_env.envs.lanes import Lanes
 from llmsched_env.envs.manual import filled
@@ -168,6 +167,7 @@ refusals or patience `refused` and `abandoned`, \
     """
 
     metadata = {"render_modes": ["human", "ansi", "rgb_array"], "render_fps": 10}
+    LANES: type[Lanes] = Lanes
 
     def __init__(
         self,
@@ -183,11 +183,11 @@ refusals or patience `refused` and `abandoned`, \
         self.render_mode = render_mode
         self.max_episode_steps = check_steps(max_episode_steps)
         check_simulation(simulation)
-        self._lanes = Lanes(self.options, 1, log=render_mode is not None, config=simulation)
-        self._kind = self.options.action
-        self.action_space = spaces.action_space(self._kind, self._lanes.limits)
-        self.observation_space = spaces.observation_space(self._lanes.limits, self._lanes.engine)
-        self._choices, self._sizes = [*spaces.action_sizes(self._kind, self._lanes.limits), 1][:2]
+        self._lanes = self.LANES(self.options, 1, log=render_mode is not None, config=simulation)
+        self._discrete = self._lanes.discrete
+        self.action_space = self._lanes.action_space
+        self.observation_space = self._lanes.observation_space
+        self._choices, self._sizes = [*self._lanes.action_sizes, 1][:2]
         self._weights = self.options.weights
         self._connect()
         self._steps = 0
@@ -220,7 +220,7 @@ refusals or patience `refused` and `abandoned`, \
     def sample_mask(self) -> Any:
         """Valid actions now, as ``action_space.sample(mask)`` takes them."""
         mask = self.action_masks().astype(np.int8)
-        if self._kind == "ladder":
+        if self._discrete:
             return mask
         return mask[: self._choices], mask[self._choices :]
 
@@ -273,7 +273,7 @@ refusals or patience `refused` and `abandoned`, \
         """The action as the kernel's row takes it; ``InvalidAction`` when it is not in the action space."""
         plain = action.tolist() if isinstance(action, (np.ndarray, np.generic)) else action
         try:
-            if self._kind == "ladder":
+            if self._discrete:
                 if 0 <= plain < self._choices and plain == int(plain):
                     return int(plain), 0
             else:

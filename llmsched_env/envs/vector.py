@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
-from llmsched_env.envs import spaces
 from llmsched_env.envs.episode_metrics import episode_metrics
 from llmsched_env.envs.lanes import Lanes
 from llmsched_env.envs.options import check_whole, parse_options
@@ -34,6 +33,7 @@ class LLMSchedVectorEnv(VectorEnv):
     """
 
     metadata = {**LLMSchedEnv.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
+    LANES: type[Lanes] = Lanes
 
     def __init__(
         self,
@@ -60,15 +60,15 @@ class LLMSchedVectorEnv(VectorEnv):
         self.metadata = {**self.metadata, "autoreset_mode": self.autoreset_mode}
         self.max_episode_steps = check_steps(max_episode_steps)
         self.render_mode = render_mode
-        self._lanes = Lanes(
+        self._lanes = self.LANES(
             self.options, num_envs, threads=min(threads, num_envs), log=render_mode is not None, config=simulation
         )
         lanes = self._lanes
-        self.single_action_space = spaces.action_space(self.options.action, lanes.limits)
-        self.single_observation_space = spaces.observation_space(lanes.limits, lanes.engine)
+        self.single_action_space = lanes.action_space
+        self.single_observation_space = lanes.observation_space
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self._sizes = np.array(spaces.action_sizes(self.options.action, lanes.limits))
+        self._sizes = np.array(lanes.action_sizes)
         drawn = [gym.utils.seeding.np_random() for _ in range(num_envs)]
         self._rngs, self._seeds = [rng for rng, _ in drawn], [seed for _, seed in drawn]
         self._over = np.ones(num_envs, bool)  # episodes that have ended and wait for their reset
@@ -147,8 +147,7 @@ class LLMSchedVectorEnv(VectorEnv):
     def _take(self, actions: Any) -> None:
         """Check the actions (N,) or (N, 2) and put them into the lanes."""
         array, lanes = np.asarray(actions), self._lanes
-        ladder = self.options.action == "ladder"
-        wanted = (self.num_envs,) if ladder else (self.num_envs, 2)
+        wanted = (self.num_envs,) if lanes.discrete else (self.num_envs, 2)
         if array.shape != wanted or array.dtype.kind not in "iu":
             raise gym.error.InvalidAction(
                 f"actions of shape {array.shape} and type {array.dtype}: give integers of shape {wanted}."
@@ -158,7 +157,7 @@ class LLMSchedVectorEnv(VectorEnv):
         if bad.any():
             row = int(np.argmax(bad.any(axis=1)))
             raise gym.error.InvalidAction(f"action {array[row]!r} of environment {row} is not in its action space.")
-        if ladder:
+        if lanes.discrete:
             lanes.actions[:, 0] = array
         else:
             lanes.actions[:] = array

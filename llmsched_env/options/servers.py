@@ -217,14 +217,32 @@ CONTINUOUS = (
     ),
     Option(
         "routing",
-        "How requests find a server: the servers share the queues (pull), or each arrival is sent to a server, in turn "
-        "or by a measure of its load.",
+        "How requests find a server: the servers share the queues (pull), or each arrival is sent to a server: in "
+        "turn, by a measure of its load, or to the one that a routing policy names (asked).",
         Choice(ROUTINGS),
         "pull",
         sets="continuous.routing",
         engine="continuous",
         group="engine continuous",
         flag="--routing",
+        flag_kind=Text(),
+        flag_note="A list compares routings: names of docs/reference/routing.md or FILE.py:FUNCTION, each with "
+        "parameters after colons.",
+        metavar="LIST",
+    ),
+    Option(
+        "load_age_s",
+        "A routing policy sees the load of the servers as it was read last; it is read anew when it is at "
+        "least so old.",
+        Number(0, 3600),
+        0.0,
+        "s",
+        "continuous.load_age_s",
+        label="loads are read after",
+        engine="continuous",
+        group="engine continuous",
+        flag="--load-age",
+        metavar="SECONDS",
     ),
     Option(
         "watermark",

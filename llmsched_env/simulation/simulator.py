@@ -23,6 +23,7 @@ from llmsched_env.simulation.disciplines import CLASS_STEP, key_rate, keys, plan
 from llmsched_env.simulation.memory import check_memory
 from llmsched_env.simulation.plans import load_plan, planned_numbers, show_unsent
 from llmsched_env.simulation.result import RunResult
+from llmsched_env.simulation.route_call import RouteCall, entry_of
 from llmsched_env.simulation.templates import bin_rows, hardware_rows, lane_row, param_row, server_rows, slo_rows
 
 MOST_TICKS = 2.0**50
@@ -141,13 +142,16 @@ class Simulator:
         rng: np.random.Generator,
         *,
         details: bool = False,
+        route: RouteCall | None = None,
     ) -> int:
         """Run lane 0 under a compiled policy until it stops; returns layout.DRAINED, HORIZON or NEED_MORE.
 
-        Raises ``ValueError`` when the policy answers a bin or a size that does not exist.
+        ``route``: the routing policy, where config.continuous.routing is "asked".  Raises ``ValueError`` when a policy
+        answers a bin, a size or a server that does not exist.
         """
         status, pace = layout.DECIDE, Pace()
-        asked = self.engine.run_lane, self.arrays, self.record, decide, params, memory, rng, details
+        entry, routed = entry_of(self.engine, self.config, route)
+        asked = entry, self.arrays, self.record, decide, params, memory, rng, details, *routed
         while status == layout.DECIDE:
             began = time.perf_counter()
             try:
@@ -155,6 +159,10 @@ class Simulator:
             except Exception as error:  # the kernel raises nothing itself
                 raise policy_failure(error, float(self.lane[0]["now"])) from None
             pace.took(time.perf_counter() - began)
+        if status == layout.BAD_SERVER:
+            raise ValueError(
+                f"the routing policy answered server {choice}: servers are 0 to {len(self.servers[0]) - 1}."
+            )
         if status in (layout.BAD_BIN, layout.BAD_SIZE):
             bins = self.config.queueing.num_bins
             overdue = f", {bins + 1} the overdue queue" * self.config.queueing.has_overdue
@@ -242,6 +250,7 @@ def simulate(
     log_batches: bool = False,
     noise_key: int = 0,
     warmup: int = 0,
+    route: RouteCall | None = None,
 ) -> RunResult:
     """Simulate ``requests`` to the end (or to ``config.horizon_s``) under a compiled policy.
 
@@ -252,7 +261,7 @@ def simulate(
     simulator.load(0, requests, noise_key=noise_key, warmup=warmup)
     memory = np.zeros(max(1, memory_size))
     generator = np.random.default_rng(0) if rng is None else rng
-    simulator.engine.run_lane  # noqa: B018  (compiled, or read from disk, before the clock starts)
+    entry_of(simulator.engine, config, route)  # compiled, or read from disk, before the clock starts
     began = time.perf_counter()
-    simulator.run(decide, np.asarray(params, dtype=np.float64), memory, generator, details=details)
+    simulator.run(decide, np.asarray(params, dtype=np.float64), memory, generator, details=details, route=route)
     return simulator.result(wall_s=time.perf_counter() - began, warmup=warmup)

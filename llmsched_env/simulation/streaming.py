@@ -12,6 +12,7 @@ from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.result import RunResult
+from llmsched_env.simulation.route_call import RouteCall
 from llmsched_env.simulation.simulator import Simulator, fill_rows, finish_rows
 
 
@@ -26,6 +27,7 @@ def simulate_stream(
     details: bool = False,
     noise_key: int = 0,
     warmup: int = 0,
+    route: RouteCall | None = None,
 ) -> Iterator[RunResult]:
     """Simulate requests that come in ``chunks`` (arrivals ascend across chunks); yield what ended, chunk by chunk.
 
@@ -47,7 +49,7 @@ def simulate_stream(
         upcoming = next(feed, None)
         simulator.lane[0]["final"] = upcoming is None
         began = time.perf_counter()
-        simulator.run(decide, values, memory, generator, details=details)
+        simulator.run(decide, values, memory, generator, details=details, route=route)
         wall_s = time.perf_counter() - began
         ended, unscored, cached = harvest(simulator, everything=upcoming is None)
         yield RunResult(

@@ -94,7 +94,10 @@ def param_row(config: SimConfig, track: bool) -> NDArray:
 def lane_row(config: SimConfig) -> NDArray:
     """The LANE row (1,) before the first event."""
     lane = records(np.zeros(1, layout.LANE))
-    lane["asked"] = lane["last_routed"] = layout.NONE
+    lane["asked"] = layout.NONE
+    for name in ("asked", "placed", "last"):
+        lane["router"][name] = layout.NONE
+    lane["router"]["read_at"] = math.nan
     lane["free"] = len(config.servers)
     lane["bucket"] = config.queueing.accept_burst
     for name in ("last_arrival", "gap_fast", "gap_slow"):

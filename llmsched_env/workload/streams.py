@@ -9,7 +9,7 @@ import numpy as np
 SPLITS = ("test", "validation", "calibration")
 """Independent worlds of the same seed: results, choices of parameters, bin edges."""
 
-STREAMS = ("arrivals", "lengths", "predictions", "classes", "noise", "policy", "prefixes", "think")
+STREAMS = ("arrivals", "lengths", "predictions", "classes", "noise", "policy", "prefixes", "think", "routing")
 
 
 def streams(seed: int, split: str = "test") -> Mapping[str, np.random.Generator]:

@@ -77,6 +77,7 @@ BAD: dict[str, list[Any]] = {
     "token_budget": [0, -1, "x", math.nan, None],
     "admission": ["all", 3, None],
     "routing": ["push", 3, None],
+    "load_age_s": [-1, "x", math.nan, math.inf, None, True],
     "watermark": [-0.1, 0.6, "x", math.nan, None, True],
     "window_s": [-1, "x", math.nan, math.inf, None],
     "release": ["never", 3, None],

@@ -157,7 +157,7 @@ def _count(state: State, row, i, change):
     """Request ``i`` comes (``change`` 1) to the bin ``row``, or leaves it (-1)."""
     row.length += change
     state.lane.waiting += change
-    if state.params.groups > 1:
+    if state.params.groups > 1 or state.params.routing > 0:
         server, request = state.servers[state.requests[i].group], state.requests[i]
         server.waiting += change
         server.queued_tokens += change * float(request.prompt + request.generated)

@@ -57,6 +57,7 @@ ENGINE = Engine(
     log_rows=2,
     logs_batches=True,
     asks_busy=False,
+    routes=False,
     stamps_ahead=True,
     cache_entries=(),
     entries=(),

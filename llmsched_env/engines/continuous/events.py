@@ -13,7 +13,7 @@ from llmsched_env.engines.continuous.ahead import note_composition, release
 from llmsched_env.engines.continuous.cache.decoding import compose_until
 from llmsched_env.engines.continuous.iterations import finish_segment, pass_iterations
 from llmsched_env.engines.continuous.memory import room_at_start
-from llmsched_env.engines.continuous.routing import route
+from llmsched_env.engines.continuous.routing.rules import ASKED, route
 from llmsched_env.engines.continuous.segments import (
     boundaries_by,
     boundary_s,
@@ -122,8 +122,8 @@ def cut_off(state: State):
 
 @part
 def all_have_to_wait(state: State):
-    """Whether no running set can take a member before the next server event."""
-    return state.lane.closed == 1
+    """Whether no running set can take a member before the next server event, and no server must be named before."""
+    return state.lane.closed == 1 and state.params.routing != ASKED
 
 
 advance = clock(
@@ -133,6 +133,7 @@ advance = clock(
     start_servers=start_servers,
     arrivals_change_nothing=all_have_to_wait,
     cut_off=cut_off,
+    asks_routes=True,
 )
 
 

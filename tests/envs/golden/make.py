@@ -84,6 +84,17 @@ CASES: dict[str, dict[str, dict[str, Any]]] = {
             "requests": 60,
         },
     },
+    "LLMSchedRouter-v0": {
+        "default": {"requests": 60},
+        "old loads, unlike servers": {
+            **LLAMA2_CONTINUOUS,
+            "profile": "h100-80gb_llama2-70b_tp4:1,a100-80gb_llama2-70b_tp4:2",
+            "shared_prefix": "20:800:1",
+            "kv_tokens": 20_000,
+            "load_age_s": 2.0,
+            "requests": 60,
+        },
+    },
     "LLMSchedSmall-v0": {"default": {"requests": 60}, "larger": {"max_batch": 8, "load": 0.6, "requests": 60}},
 }
 """Options by id and name."""

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
-from llmsched_env.core.constants import BLOCK_TOKENS, ROUTINGS
+from llmsched_env.core.constants import BLOCK_TOKENS, NOWHERE, ROUTED, ROUTINGS, TO_ROUTE
 from llmsched_env.core.layout import NONE
 from llmsched_env.engines.continuous.memory import blocks_at
 from llmsched_env.engines.continuous.segments import boundaries_by
@@ -14,7 +14,7 @@ from llmsched_env.engines.continuous.segments import boundaries_by
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
 
-ROUND_ROBIN, LEAST_OUTSTANDING = ROUTINGS.index("round-robin"), ROUTINGS.index("least-outstanding")
+ROUND_ROBIN, LEAST_OUTSTANDING, ASKED = (ROUTINGS.index(name) for name in ("round-robin", "least-outstanding", "asked"))
 
 
 @part
@@ -28,14 +28,16 @@ def kv_load(state: State, s):
 
 @part
 def route(state: State, i):
-    """Set the group of the arriving request ``i``; False when it fits nowhere."""
+    """Set the group of the arriving request ``i``: ROUTED, NOWHERE when it fits on no server, or TO_ROUTE."""
     params = state.params
-    lane, request = state.lane, state.requests[i]
-    if params.groups == 1:
-        return request.prompt <= params.max_eta
+    router, request = state.lane.router, state.requests[i]
+    if params.groups == 1 or params.routing == ASKED:
+        if request.prompt > params.max_eta:
+            return NOWHERE
+        return ROUTED if params.groups == 1 and params.routing != ASKED else TO_ROUTE
     best, least = NONE, math.inf
     for step in range(params.num_servers):
-        s = (lane.last_routed + 1 + step) % params.num_servers if params.routing == ROUND_ROBIN else step
+        s = (router.last + 1 + step) % params.num_servers if params.routing == ROUND_ROBIN else step
         server = state.servers[s]
         if request.prompt > state.hardware[s].eta:
             continue
@@ -48,6 +50,6 @@ def route(state: State, i):
         if load < least:
             best, least = s, load
     if best == NONE:
-        return False
-    request.group = lane.last_routed = best
-    return True
+        return NOWHERE
+    request.group = router.last = best
+    return ROUTED

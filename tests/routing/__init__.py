@@ -1,0 +1,1 @@
+"""Routing as a decision: the kernel, the policies, the environment, the command."""

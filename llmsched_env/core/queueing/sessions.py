@@ -88,11 +88,13 @@ def ends_now(state: State, i):
         _release(lane, state.links, state.releases, i, lane.now)
 
 
-@part
-def will_end(state: State, i, time):
-    """Request ``i`` is going to end at ``time``, as is known already."""
-    if state.lane.linked:
-        _schedule(state.lane, state.releases, i - ENDS, time)
+@apart
+def will_end(lane, requests, members, releases, n):
+    """Of the first ``n`` of ``members`` those that are there still complete: when they end is known already."""
+    for m in range(n):
+        i = members[m]
+        if i >= 0:
+            _schedule(lane, releases, i - ENDS, requests[i].completion)
 
 
 @part

@@ -58,7 +58,6 @@ def settle(state: State, s, n, end):
             continue
         request = state.requests[i]
         request.completion = request.last_token if state.params.release_own else end
-        will_end(state, i, request.completion)
         length = float(request.prompt + request.output)
         run.completing += 1
         run.sum_l += length
@@ -222,6 +221,8 @@ def launch(state: State, s, choice, size):
     else:
         end = run_through(state, s, n, factor, first, prompts, longest)
     settle(state, s, n, end)
+    if lane.linked:
+        will_end(lane, state.requests, state.members, state.releases, n)
     run.number, run.choice, run.launched = counts.batches, choice, n
     server.start, server.end = lane.now, end
     server.next_event = end if run.preempted_head == NONE else state.requests[run.preempted_head].last_token

@@ -71,6 +71,7 @@ def split(argv: Sequence[str]) -> tuple[str, list[str]]:
 def main() -> None:
     """Run the command that the command line names, as the whole of this process."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C during the imports: exit without a traceback
+    from llmsched_env.commands.interrupts import install
     from llmsched_env.commands.parser import refuse
     from llmsched_env.commands.process import run_and_exit, run_guarded
     from llmsched_env.commands.terminal import show
@@ -99,7 +100,7 @@ def main() -> None:
             if not needs or (error.name or "llmsched").startswith("llmsched"):
                 raise
             refuse("llmsched", f"{words} needs {error.name}, which is not installed: pip install {needs}")
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        install()
         return found.main(rest)
 
     run_and_exit(chosen)

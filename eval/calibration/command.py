@@ -21,6 +21,7 @@ from llmsched.eval.calibration.rows import RowFile
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.figures import style
 from llmsched.eval.figures.calibration import draw_profile
+from llmsched_env.commands.interrupts import heed
 from llmsched_env.commands.parser import refuse
 from llmsched_env.commands.process import INTERRUPTED, run_guarded
 from llmsched_env.commands.terminal import show
@@ -85,6 +86,7 @@ def calibrate(options: argparse.Namespace) -> int:
     try:
         measure(plan, file, measurer)
     except KeyboardInterrupt:
+        heed()
         show(f"{settings.PROGRAM}: interrupted; {file.path} has all samples, the same command continues from it")
         return INTERRUPTED
     found = campaign.measurements(plan, file.rows)

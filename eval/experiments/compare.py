@@ -37,6 +37,7 @@ from llmsched.eval.runs.runner import Cell
 from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, resolve
 from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
+from llmsched_env.commands.interrupts import heed
 from llmsched_env.files.writing import check_file, write_text
 from llmsched_env.requests import Requests
 
@@ -104,6 +105,7 @@ class Comparison:
         except KeyboardInterrupt:
             if not self.done:
                 raise
+            heed()
             return f"{len(self.done)} of {len(cells)} runs had finished"
         return ""
 

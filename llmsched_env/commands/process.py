@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
+from llmsched_env.commands.interrupts import heed, install
 from llmsched_env.commands.terminal import OutputError, drop_output, prepare_streams, say
 from llmsched_env.files.showing import shortened
 from llmsched_env.files.writing import CannotWriteError
@@ -37,6 +37,7 @@ def run_guarded(program: str, work: Callable[[list[str]], int], argv: Sequence[s
     except (KeyboardInterrupt, SystemError) as error:  # compiled code turns the first into the second
         if not was_interrupted(error):
             raise
+        heed()
         say(f"{program}: interrupted before it was finished")
         return INTERRUPTED
     except (OutputError, CannotWriteError, OSError, MemoryError, RecursionError) as error:
@@ -85,7 +86,7 @@ def run_and_exit(main: Callable[[], int]) -> None:
     """Run ``main`` as the whole of this process."""
     prepare_streams()
     os.environ["MPLBACKEND"] = "agg"  # figures are written to files: no display, whatever the user has set
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    install()
     try:
         code = main()
     except SystemExit as stop:  # --help, or a refusal

@@ -20,16 +20,17 @@ def call_compiled(entry: Callable, *arguments: Any) -> Any:
     """
     if threading.current_thread() is not threading.main_thread():
         return entry(*arguments)
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not signal.default_int_handler and not getattr(handler, "raises_interrupt", False):
         return entry(*arguments)
     came: list[int] = []
     signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
     try:
         return entry(*arguments)
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, handler)
         if came:
-            raise KeyboardInterrupt
+            handler(came[0], None)  # raises KeyboardInterrupt
 
 
 class Pace:

@@ -61,7 +61,7 @@ def test_a_run_from_python_heeds_ctrl_c() -> None:
         "from llmsched_env.servers import parse_servers\nfrom llmsched_env.simulation.simulator import simulate\n"
         "bound = parse_list('static:batch=1')[0]\nconfig = SimConfig(parse_servers('ideal'), max_batch=8)\n"
         "n = 4_000_000\nones = np.ones(n, np.int64)\n"
-        "requests = Requests(np.arange(n) * 1e-3, ones, ones, ones)\nready = bound.ready(config)\n"
+        "requests = Requests(np.arange(n) * 1e-3, ones, ones, ones, 0 * ones)\nready = bound.ready(config)\n"
         "print('ready', flush=True)\n"
         "while True:\n    simulate(ready.config, requests, ready.decide, params=ready.params)\n"
     )

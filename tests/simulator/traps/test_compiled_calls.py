@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from llmsched_env.simulation.compiled_calls import Pace, call_compiled
+
+ROOT = Path(__file__).parents[3]
 
 
 def _signalled(ended: list[str]) -> str:
@@ -76,3 +81,35 @@ def test_pace() -> None:
     for _ in range(20):
         pace.took(1.0)
     assert pace.decisions == Pace.FEWEST
+
+
+LOST = """
+import sys, time, weakref
+from llmsched_env.commands.process import run_and_exit, run_guarded
+
+class Thing:
+    pass
+
+def slow(_):
+    print("ready", file=sys.stderr, flush=True)
+    time.sleep(0.6)  # the signal comes here: in a callback, where Python drops what is raised
+
+def work(argv):
+    thing = Thing()
+    kept = weakref.ref(thing, slow)
+    del thing
+    time.sleep(60)
+    return 0
+
+run_and_exit(lambda: run_guarded("lost", work, []))
+"""
+
+
+def test_an_interrupt_that_python_drops_comes_again() -> None:
+    """Ctrl-C during a callback of the garbage collector: the command ends all the same, with one line."""
+    with subprocess.Popen([sys.executable, "-c", LOST], stderr=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stderr is not None and process.stderr.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 130
+    assert error == "lost: interrupted before it was finished\n"

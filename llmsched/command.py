@@ -26,6 +26,7 @@ COMMANDS = {  # words: (module with a function main, one line of help, what has 
         "every stamp of the engine continuous beside vLLM's",
         "vllm",
     ),
+    "vllm-policies": ("llmsched.eval.vllm_policies", "policies merged into vLLM or proposed for it, compared", ""),
     "atlas": ("llmsched.eval.atlas", "fit profiles to measured closed loops of H100 to GB200", ""),
     "benchmark": ("llmsched.eval.benchmark", "judge a trained scheduler against the heuristics", ""),
     "returns": ("llmsched.eval.returns", "what every heuristic earns in an environment, and the score made of it", ""),

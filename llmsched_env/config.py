@@ -99,6 +99,9 @@ class Continuous:
     load_age_s: float = default("load_age_s")
     watermark: float = default("watermark")
     window_s: float = default("window_s")
+    max_chunk: float = default("max_chunk")
+    victim: str = default("victim")
+    returned: str = default("returned")
 
     def __post_init__(self) -> None:
         check_fields("continuous", self)
@@ -127,6 +130,7 @@ class Queueing:
     max_tokens: float = default("max_tokens")
     max_wait_s: float = default("max_wait_s")
     class_priority: str = default("class_priority")
+    aging_s: float = default("aging_s")
 
     def __post_init__(self) -> None:
         if list(self.edges) != sorted(self.edges):
@@ -138,6 +142,8 @@ class Queueing:
                 raise ValueError(
                     f"{name}={getattr(self, name):g} is not allowed: give at least {SHORTEST_TIMER_S:g} s."
                 )
+        if self.discipline != "sjf" and math.isfinite(self.aging_s):
+            raise ValueError(f"aging_s={self.aging_s!r} belongs to discipline='sjf': give that too, or drop one.")
         if self.overdue_factor is not None and self.discipline == "oracle-srpt":
             raise ValueError("overdue_factor does not go with discipline='oracle-srpt', which preempts: drop one.")
         if self.overdue_batch_factor is not None and self.overdue_factor is None:

@@ -18,7 +18,7 @@ from llmsched_env.core import layout, state
 LIBRARY = Path(__file__).resolve().parents[2] / "llmsched_env"
 STUB = LIBRARY / "core" / "rows.pyi"
 
-HEAD = '''# Made by docs/tools/make_state_stub.py from layout.py, view/row.py and state.py; a test holds it to them.
+HEAD = '''# Made by docs/tools/make_state_stub.py from layout.py, memory/rows.py, view/row.py, state.py; tested.
 """The rows of the state as classes: what kernels read and write by name.  There is no such module at run time."""
 
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -47,7 +47,9 @@ def class_name(row: str) -> str:
 
 def comments() -> dict[tuple[str, str], str]:
     """(row, field) -> the comment beside the field in layout.py."""
-    sources = [(LIBRARY / "core" / name).read_text(encoding="utf-8") for name in ("layout.py", "view/row.py")]
+    sources = [
+        (LIBRARY / "core" / name).read_text(encoding="utf-8") for name in ("layout.py", "memory/rows.py", "view/row.py")
+    ]
     return {row: comment for source in sources for row, comment in comments_in(source).items()}
 
 

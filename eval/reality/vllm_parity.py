@@ -107,7 +107,7 @@ def admissible(system: System) -> System:
     room = BLOCK_TOKENS * system.blocks
     n = next((i for i, tokens in enumerate(system.prompt) if tokens > room), len(system.prompt))
     rows = {name: getattr(system, name)[:n] for name in ("arrival", "prompt", "output", "tokens")}
-    return System(system.blocks, system.seqs, system.budget, system.coef_ms, **rows)
+    return replace(system, **rows)
 
 
 def hashed(system: System) -> Requests:
@@ -143,10 +143,17 @@ def run(place: int, system: System, scheduling: str, prefix_cache: bool = False)
             max_batch=system.seqs,
             slos=(SLO(),),
             engine="continuous",
-            continuous=Continuous(token_budget=system.budget, watermark=0.0, scheduling=scheduling, prefix_cache=cache),
+            continuous=Continuous(
+                admission="prompt" if system.reserve else "chunk",
+                prefill="chunked" if system.chunked else "whole",
+                max_chunk=float(system.threshold or math.inf),
+                token_budget=system.budget,
+                scheduling=scheduling,
+                prefix_cache=cache,
+            ),
         )
         requests = hashed(system)
-        ready = parse("sarathi").ready(config)
+        ready = parse(f"static:batch={system.seqs}").ready(config)
     except ValueError as error:
         raise ValueError(f"system {place}: {error}") from None
     result = simulate(ready.config, requests, ready.decide, **ready.options)

@@ -29,7 +29,9 @@ class System:
     """A server (``blocks`` of 16 tokens, ``seqs``, ``budget``, ``coef_ms``) and its N requests in order of arrival.
 
     ``arrival`` in seconds, ``prompt`` and ``output`` in tokens.  With a prefix cache ``tokens``: the ids of each
-    prompt's tokens; those of the output of request i all have the id FIRST_OUTPUT + i.
+    prompt's tokens; those of the output of request i all have the id FIRST_OUTPUT + i.  Switches of the scheduler:
+    ``threshold`` (``long_prefill_token_threshold``, 0: none), ``chunked`` (``enable_chunked_prefill``) and ``reserve``
+    (``scheduler_reserve_full_isl``).
     """
 
     blocks: int
@@ -40,6 +42,9 @@ class System:
     prompt: tuple[int, ...]
     output: tuple[int, ...]
     tokens: tuple[tuple[int, ...], ...] = ()
+    threshold: int = 0
+    chunked: bool = True
+    reserve: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,9 @@ def _system(where: str, row: Mapping[str, Any], cached: bool) -> System:
         prompt=prompt,
         output=_list(where, row, "output", _is_tokens, tokens, n),
         tokens=_contents(where, row, prompt) if cached else (),
+        threshold=_whole(where, row, "threshold", 10**9) if row.get("threshold", 0) != 0 else 0,
+        chunked=_switch(where, row, "chunked"),
+        reserve=_switch(where, row, "reserve"),
     )
 
 
@@ -128,6 +136,13 @@ def _whole(where: str, row: Mapping[str, Any], name: str, most: int) -> int:
     value = row.get(name)
     if type(value) is not int or not 1 <= value <= most:
         raise ValueError(f"{where}: {name!r} is {_shown(value)}: give a whole number from 1 to {most:,}.")
+    return value
+
+
+def _switch(where: str, row: Mapping[str, Any], name: str) -> bool:
+    value = row.get(name, True)
+    if type(value) is not bool:
+        raise ValueError(f"{where}: {name!r} is {_shown(value)}: give true or false.")
     return value
 
 

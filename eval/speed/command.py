@@ -23,7 +23,7 @@ from llmsched_env.commands.terminal import say, show
 from llmsched_env.files.writing import check_file, write_text
 
 PROGRAM = "bench.py"
-GROUPS = ("kernel", "continuous", "stream", "env", "train", "compare", "import")
+GROUPS = ("kernel", "continuous", "cache", "stream", "env", "train", "compare", "import")
 HUNDRED_MILLION = 100_000_000
 
 
@@ -50,6 +50,7 @@ def parser() -> OneLineParser:
     add("--seconds", type=float, default=2.0, help="CPU time of a window of environment steps")
     add("--lanes", type=int, default=1024, help="lanes of the vector environments")
     add("--stream", type=int, default=5_000_000, metavar="N", help="requests of the streamed run")
+    add("--hashed-trace", metavar="FILE", help="a trace with hash_ids: a row of the prefix cache for it too")
     add("--hundred-million", action="store_true", help="stream 100 million requests instead")
     add("--json", metavar="FILE", help="write the figures as JSON too")
     return found
@@ -69,6 +70,7 @@ def measure(argv: list[str]) -> int:
     groups: dict[str, Callable[[], list[SpeedRow]]] = {
         "kernel": lambda: kernel.measure(options.requests, options.repeats),
         "continuous": lambda: kernel.measure_continuous(options.requests, options.repeats),
+        "cache": lambda: kernel.measure_cache(options.requests, options.repeats, options.hashed_trace),
         "stream": lambda: process.measure_stream(streamed),
         "env": lambda: env.measure(options.seconds, options.repeats, options.lanes),
         "train": lambda: train.measure(5.0 * options.seconds),

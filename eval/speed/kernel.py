@@ -33,6 +33,15 @@ CONTINUOUS = (("sarathi", "chunks"), ("fcfs", "prompts first"), ("dynamic", "res
 
 CONTINUOUS_RATES = {"default load": 10.0, "overload": 20.0}
 FLATNESS = (10_000, 1_000_000)
+
+CACHE = ("--engine", "continuous", "--servers", "8", "--prefix-cache", "on")
+SHARED = {
+    "prompts of Mooncake, 500 shared beginnings": ("--workload", "mooncake-conv", "--shared-prefix", "500:8192:1"),
+    "20 system prompts": ("--shared-prefix", "20:1024:1"),
+}
+"""Workloads of the prefix cache; requests draw what they begin with, so no file is needed."""
+
+CACHED_REQUESTS = 100_000
 """Numbers of requests between which the cost of one should not change."""
 
 
@@ -114,4 +123,27 @@ def measure_continuous(requests: int, repeats: int) -> list[SpeedRow]:
     for count in FLATNESS:
         best, _ = kernel_rate(scenario, with_requests(scenario, count).draw(0), parse("sarathi"), repeats)
         rows.append(SpeedRow("continuous", f"sarathi, {count:,} requests", best, "requests/s"))
+    return rows
+
+
+def measure_cache(requests: int, repeats: int, trace: str | None = None) -> list[SpeedRow]:
+    """The prefix cache on drawn workloads, and on the ``trace`` (a file with hashes) at its own length; `vllm`.
+
+    The anchor of each is the same run without the cache.
+    """
+    workloads: dict[str, tuple[tuple[str, ...], int | None]] = {
+        name: (words, min(requests, CACHED_REQUESTS)) for name, words in SHARED.items()
+    }
+    if trace is not None:
+        workloads["trace with hashes"] = (("--workload", trace), None)
+    rows = []
+    for name, (words, count) in workloads.items():
+        on = scenario_of(*CACHE, *words)
+        off = scenario_of(*CACHE[:-1], "off", *words)
+        drawn = on.workload.draw(0) if count is None else with_requests(on, count).draw(0)
+        without, _ = kernel_rate(off, drawn, parse("vllm"), repeats)
+        rows.append(SpeedRow("cache", f"{name}, no cache", without, "requests/s", note=f"{len(drawn):,} requests"))
+        best, size = kernel_rate(on, drawn, parse("vllm"), repeats)
+        anchor, note = f"{name}, no cache", f"mean iteration {size:.1f} sequences"
+        rows.append(SpeedRow("cache", f"{name}, prefix cache", best, "requests/s", without, anchor, note))
     return rows

@@ -34,3 +34,7 @@ NOWHERE, ROUTED, TO_ROUTE = range(3)
 
 LAW_NUMBERS = 384
 """Numbers that the latency law of a server may have: a `table` holds grids."""
+
+# Who is preempted (options.words.VICTIMS in this order), and a value of PARAMS.ordered.
+NEWEST, LAST_CLASS, LEAST_COMPUTED = range(3)
+RESIDUAL = 2

@@ -15,15 +15,20 @@ from llmsched_env.core.constants import (  # noqa: F401  (sentinels and statuses
     COMPLETED,
     DROPPED,
     IN_SERVICE,
+    LAST_CLASS,
     LAW_NUMBERS,
+    LEAST_COMPUTED,
     MAX_BINS,
     MAX_SERVERS,
+    NEWEST,
     NONE,
     PENDING,
     REFUSED,
     REJECTED,
+    RESIDUAL,
     WAITING,
 )
+from llmsched_env.core.memory.rows import CHAIN, ENTRY, EXTENT, POOL  # noqa: F401
 from llmsched_env.core.queueing.entries import BATCH, ENDS, EXPIRY, LINK, RELEASE  # noqa: F401
 from llmsched_env.core.view.route_row import READING, ROUTE_RECORD, ROUTING  # noqa: F401
 from llmsched_env.core.view.row import OUTCOME, RECORD  # noqa: F401
@@ -49,6 +54,7 @@ REQUEST = np.dtype(
         ("generated", "i4"),  # output tokens from earlier batches (after a preemption)
         ("next", "i4"),  # next in its bin, or NONE
         ("prev", "i4"),  # the one before it there, where bins are lists
+        ("prefilled", "i4"),  # engine `continuous`: tokens of its stay that are prefilled, or were found
         ("bin", "i1"),
         ("slo_class", "i1"),
         ("status", "i1"),
@@ -135,9 +141,9 @@ RUNNING_SET = np.dtype(  # engine `continuous`
         ("scored", "i4"),  # ... of which this many are scored (not warm-up)
         ("prefill_head", "i4"),  # the others, a list through REQUEST.next in order of admission, or NONE
         ("prefill_tail", "i4"),
-        ("prefill_done", "i4"),  # tokens of the first of them that are prefilled
         ("prefilling", "i4"),
         ("backlog", "f8"),  # tokens left to prefill
+        ("most", "f8"),  # tokens of one prompt that the next iteration prefills at most
         ("promised", "f8"),  # predicted tokens that the members still lack, in sum
         ("context", "f8"),  # tokens of context of the decoding members at the start of the segment
         ("blocks", "f8"),  # blocks with keys and values
@@ -205,61 +211,6 @@ IDLE, DECODING, PREFILLING = range(3)  # kinds of a segment
 SLOT = np.dtype([("request", "i4"), ("finish", "i8")], align=True)
 """A decoding member: the iteration of its server that gives its last token.  A heap per server, first end first."""
 
-CHAIN = np.dtype(  # a request as the prefix cache sees it (docs/reference/continuous.md, 11)
-    [
-        ("hashes", "i8"),  # place of its first hash in State.hashes
-        ("keyed", "i4"),  # its blocks that hashes cover wholly
-        ("span", "i4"),  # blocks that a hash covers
-        ("own", "i8"),  # makes the keys of its other blocks: a number that no other request has
-        ("table", "i8"),  # place of its first block in State.tables
-        ("held", "i4"),  # blocks that it refers to
-        ("named", "i4"),  # ... of which this many are named, the first ones
-        ("found", "i4"),  # blocks that it found at its last admission, or would find
-        ("cached", "i8"),  # tokens that it found, over all admissions
-        ("lead", "i8"),  # while it decodes: context - iteration
-        ("next", "i4"),  # in its list of decoding members, or NONE
-        ("prev", "i4"),
-    ],
-    align=True,
-)
-
-POOL = np.dtype(  # the blocks of a server
-    [
-        ("total", "i4"),
-        ("free", "i4"),  # blocks that no member refers to
-        ("kept", "i4"),  # ... of which this many have a name
-        ("unnamed", "i4"),  # top of the stack of free ones without a name, or NONE
-        ("fresh", "i4"),  # first block that was never used
-        ("oldest", "i4"),  # ends of the queue of free ones with a name, or NONE
-        ("newest", "i4"),
-        ("ready", "i8"),  # first iteration that is not composed yet
-        ("planned", "i8"),  # iterations of the segment if nobody waits for a name
-        ("lacked", "i4"),  # block that the request lacks which was refused last, or NONE
-        ("lacked_key", "u8"),  # ... its key
-        ("wanted", "i8"),  # iteration in which a member names a block with this key, or NONE
-        ("head", "i4", (BLOCK_TOKENS,)),  # decoding members, lists by (context - 1 - iteration) mod 16, or NONE
-        ("tail", "i4", (BLOCK_TOKENS,)),
-        ("looked_up", "i8"),  # tokens, over all admissions
-        ("cached", "i8"),
-        ("recomputed", "i8"),
-        ("evicted", "i8"),  # blocks
-    ],
-    align=True,
-)
-
-BLOCK = np.dtype(
-    [
-        ("key", "u8"),  # its name; 0: none
-        ("refs", "i4"),  # members that refer to it
-        ("next", "i4"),  # in the stack or the queue of free blocks, or NONE
-        ("prev", "i4"),
-        ("chain", "i4"),  # next first block of a name in the same bucket, or NONE
-        ("twin", "i4"),  # next block of the same name, or NONE
-        ("twin_before", "i4"),
-        ("twin_last", "i4"),  # of the first block of a name: the last
-    ],
-    align=True,
-)
 
 PARAMS = np.dtype(  # what stays as it is, the same for all lanes
     [
@@ -308,6 +259,11 @@ PARAMS = np.dtype(  # what stays as it is, the same for all lanes
         # engine `continuous`
         ("by_prompt", "i4"),  # admission by the blocks of the prompt
         ("prefill_first", "i4"),
+        ("whole", "i4"),  # 1: a prompt is admitted only where the token budget has room for all of it
+        ("by_chunk", "i4"),  # 1: admission looks for room for the first chunk only
+        ("max_chunk", "f8"),  # tokens of one prompt in an iteration; inf: no limit
+        ("victim", "i4"),  # NEWEST, LAST_CLASS or LEAST_COMPUTED
+        ("ordered", "i4"),  # 1: preempted requests stand by key among the others; RESIDUAL: by a new key
         ("ahead", "i4"),  # 1: asynchronous scheduling
         ("cached", "i4"),  # 1: there is a prefix cache
         ("routing", "i4"),  # place in config.ROUTINGS

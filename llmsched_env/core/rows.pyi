@@ -1,4 +1,4 @@
-# Made by docs/tools/make_state_stub.py from layout.py, view/row.py and state.py; a test holds it to them.
+# Made by docs/tools/make_state_stub.py from layout.py, memory/rows.py, view/row.py, state.py; tested.
 """The rows of the state as classes: what kernels read and write by name.  There is no such module at run time."""
 
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -17,6 +17,64 @@ class Rows(Generic[Row]):
     def __getitem__(self, place: int) -> Row: ...
     def __setitem__(self, place: int, value: Row) -> None: ...
     def __len__(self) -> int: ...
+
+class Chain(Fields):
+    hashes: int  # place of its first hash in State.hashes
+    keyed: int  # its blocks that hashes cover wholly
+    span: int  # blocks that a hash covers
+    own: int  # makes the key of its other blocks: a number that no other request has
+    table: int  # place of its first entry in State.tables
+    entries: int  # entries of its table
+    held: int  # blocks that it refers to
+    last: int  # the extent that it took a block of last
+    named: int  # blocks that are named, the first ones
+    name_entry: int  # ... the next is in this entry,
+    name_extent: int  # ... in this extent of it, or it begins behind that,
+    name_done: int  # ... behind so many blocks of the entry
+    found: int  # blocks that it found at its last admission, or would find
+    cached: int  # tokens that it found, over all admissions
+    lead: int  # while it decodes: context - iteration
+    seat: int  # number of its last admission
+    next: int  # in its list of decoding members, or NONE
+    prev: int
+
+class Entry(Fields):
+    extent: int
+    blocks: int
+
+class Extent(Fields):
+    key: int  # of the hash, or of the request
+    start: int  # place of its first block in that
+    length: int  # blocks
+    named: int  # ... of which this many are named, the first ones
+    refs: int  # members that refer to it
+    listed: int  # 1: it can be found
+    next: int  # in the queue of free extents, or among the spare rows, or NONE
+    prev: int
+    chain: int  # next extent in the same bucket, or NONE
+    rest: int  # the extent that was cut off behind it, or NONE
+    cut_from: int  # ... and back
+
+class Pool(Fields):
+    total: int
+    free: int  # blocks that no member refers to
+    kept: int  # ... of which this many have a name
+    spare: int  # first row of EXTENT that was used and is not, or NONE
+    fresh: int  # first row that was never used
+    oldest: int  # ends of the queue of free extents, or NONE
+    newest: int
+    seats: int  # admissions so far
+    ready: int  # first iteration that is not composed yet
+    planned: int  # iterations of the segment if nobody waits for a name
+    lacked: int  # block that the request lacks which was refused last, or NONE
+    lacked_key: int  # ... its key
+    wanted: int  # iteration in which a member names a block with this key, or NONE
+    head: Rows[int]  # decoding members, lists by (context - 1 - iteration) mod 16, or NONE
+    tail: Rows[int]
+    looked_up: int  # tokens, over all admissions
+    cached: int
+    recomputed: int
+    evicted: int  # blocks
 
 class Batch(Fields):
     server: int
@@ -148,6 +206,7 @@ class Request(Fields):
     generated: int  # output tokens from earlier batches (after a preemption)
     next: int  # next in its bin, or NONE
     prev: int  # the one before it there, where bins are lists
+    prefilled: int  # engine `continuous`: tokens of its stay that are prefilled, or were found
     bin: int
     slo_class: int
     status: int
@@ -218,9 +277,9 @@ class RunningSet(Fields):
     scored: int  # ... of which this many are scored (not warm-up)
     prefill_head: int  # the others, a list through REQUEST.next in order of admission, or NONE
     prefill_tail: int
-    prefill_done: int  # tokens of the first of them that are prefilled
     prefilling: int
     backlog: float  # tokens left to prefill
+    most: float  # tokens of one prompt that the next iteration prefills at most
     promised: float  # predicted tokens that the members still lack, in sum
     context: float  # tokens of context of the decoding members at the start of the segment
     blocks: float  # blocks with keys and values
@@ -277,50 +336,6 @@ class Slot(Fields):
     request: int
     finish: int
 
-class Chain(Fields):
-    hashes: int  # place of its first hash in State.hashes
-    keyed: int  # its blocks that hashes cover wholly
-    span: int  # blocks that a hash covers
-    own: int  # makes the keys of its other blocks: a number that no other request has
-    table: int  # place of its first block in State.tables
-    held: int  # blocks that it refers to
-    named: int  # ... of which this many are named, the first ones
-    found: int  # blocks that it found at its last admission, or would find
-    cached: int  # tokens that it found, over all admissions
-    lead: int  # while it decodes: context - iteration
-    next: int  # in its list of decoding members, or NONE
-    prev: int
-
-class Pool(Fields):
-    total: int
-    free: int  # blocks that no member refers to
-    kept: int  # ... of which this many have a name
-    unnamed: int  # top of the stack of free ones without a name, or NONE
-    fresh: int  # first block that was never used
-    oldest: int  # ends of the queue of free ones with a name, or NONE
-    newest: int
-    ready: int  # first iteration that is not composed yet
-    planned: int  # iterations of the segment if nobody waits for a name
-    lacked: int  # block that the request lacks which was refused last, or NONE
-    lacked_key: int  # ... its key
-    wanted: int  # iteration in which a member names a block with this key, or NONE
-    head: Rows[int]  # decoding members, lists by (context - 1 - iteration) mod 16, or NONE
-    tail: Rows[int]
-    looked_up: int  # tokens, over all admissions
-    cached: int
-    recomputed: int
-    evicted: int  # blocks
-
-class Block(Fields):
-    key: int  # its name; 0: none
-    refs: int  # members that refer to it
-    next: int  # in the stack or the queue of free blocks, or NONE
-    prev: int
-    chain: int  # next first block of a name in the same bucket, or NONE
-    twin: int  # next block of the same name, or NONE
-    twin_before: int
-    twin_last: int  # of the first block of a name: the last
-
 class Params(Fields):
     num_bins: int  # K
     rows: int  # rows BIN of a group: K, and one more for the overdue queue
@@ -364,6 +379,11 @@ class Params(Fields):
     stamps_ahead: int  # 1: stamps are set at dispatch; 0: when they happen
     by_prompt: int  # admission by the blocks of the prompt
     prefill_first: int
+    whole: int  # 1: a prompt is admitted only where the token budget has room for all of it
+    by_chunk: int  # 1: admission looks for room for the first chunk only
+    max_chunk: float  # tokens of one prompt in an iteration; inf: no limit
+    victim: int  # NEWEST, LAST_CLASS or LEAST_COMPUTED
+    ordered: int  # 1: preempted requests stand by key among the others; RESIDUAL: by a new key
     ahead: int  # 1: asynchronous scheduling
     cached: int  # 1: there is a prefix cache
     routing: int  # place in config.ROUTINGS
@@ -454,10 +474,10 @@ class State(NamedTuple):
     expiry: Rows[Release]  # when waiting requests become overdue
     chains: Rows[Chain]  # request i as the prefix cache sees it
     pools: Rows[Pool]  # the prefix cache of every server
-    blocks: Rows[Rows[Block]]  # ... its blocks
-    buckets: Any  # ... 1 + the first block of each list of names
+    extents: Rows[Rows[Extent]]  # ... its blocks, those that go together as one
+    buckets: Any  # ... 1 + the first extent of each list of names
     hashes: Rows[int]  # hashes of the requests, one after the other
-    tables: Rows[int]  # blocks that the requests refer to, one after the other
+    tables: Rows[Entry]  # blocks that the requests refer to, one after the other
     plan: Rows[Request]  # requests of sessions, before they arrive
     plan_chains: Rows[Chain]  # ... as the prefix cache sees them
     links: Rows[Link]  # ... what releases them

@@ -38,6 +38,19 @@ QUEUES = (
         argument_note="oracle-sjf and oracle-srpt use the true output lengths.",
     ),
     Option(
+        "aging_s",
+        "In the order sjf: the waiting time that weighs as much as one predicted token less.",
+        Number(0, 1e6, above=True, unlimited=True),
+        math.inf,
+        "s",
+        "queueing.aging_s",
+        label="aging of a token",
+        unlimited="none",
+        group="queues",
+        flag="--aging",
+        metavar="SECONDS",
+    ),
+    Option(
         "class_priority",
         "Whether requests of an SLO class that is listed earlier come before those of a later one, in every bin "
         "(strict), or the order is the same for all classes (none).",

@@ -16,7 +16,9 @@ from llmsched_env.options.words import (
     PREFILLS,
     PREFIX_CACHES,
     RELEASES,
+    RETURNS,
     SCHEDULINGS,
+    VICTIMS,
 )
 
 TIMER = Number(0, above=True, unlimited=True)
@@ -161,7 +163,8 @@ CONTINUOUS = (
     ),
     Option(
         "prefill",
-        "How prompts are processed: in chunks beside decodes (chunked), or before all decodes, as in vLLM v0 (first).",
+        "How prompts are processed: in chunks beside decodes (chunked), before all decodes, as in vLLM v0 (first), or "
+        "beside decodes and only whole, as in vLLM without chunked prefill (whole).",
         Choice(PREFILLS),
         "chunked",
         sets="continuous.prefill",
@@ -205,9 +208,23 @@ CONTINUOUS = (
         metavar="N|inf",
     ),
     Option(
+        "max_chunk",
+        "Most prompt tokens of one request in one iteration while there are others; vLLM's "
+        "long_prefill_token_threshold.",
+        Number(1, 1e9, whole=True, unlimited=True),
+        math.inf,
+        "tokens",
+        "continuous.max_chunk",
+        label="chunk of a prompt at most",
+        engine="continuous",
+        group="engine continuous",
+        flag="--max-chunk",
+        metavar="N|inf",
+    ),
+    Option(
         "admission",
-        "KV cache that must be free to admit a request: for its prompt and predicted output (predicted), or blocks for "
-        "its prompt only, as in vLLM (prompt).",
+        "KV cache that must be free to admit a request: for its prompt and predicted output (predicted), blocks for "
+        "its prompt only, as in vLLM (prompt), or blocks for the first chunk of its prompt (chunk).",
         Choice(ADMISSIONS),
         "predicted",
         sets="continuous.admission",
@@ -254,6 +271,28 @@ CONTINUOUS = (
         group="engine continuous",
         flag="--watermark",
         metavar="SHARE",
+    ),
+    Option(
+        "victim",
+        "Which member is preempted where memory is short: the one that arrived last (newest), the newest of the SLO "
+        "class that is listed last (last-class), or the one with the fewest tokens computed (least-computed).",
+        Choice(VICTIMS),
+        "newest",
+        sets="continuous.victim",
+        engine="continuous",
+        group="engine continuous",
+        flag="--victim",
+    ),
+    Option(
+        "returned",
+        "Where preempted requests wait: before all others (first), or in the order of the discipline, with sjf by the "
+        "output that they are still predicted to lack (ordered).",
+        Choice(RETURNS),
+        "first",
+        sets="continuous.returned",
+        engine="continuous",
+        group="engine continuous",
+        flag="--returned",
     ),
     Option(
         "window_s",

@@ -53,7 +53,7 @@ def key_rate(config: SimConfig) -> float:
     """By how much the key of a request grows with its arrival."""
     queueing = config.queueing
     if queueing.discipline in ("sjf", "oracle-sjf", "oracle-srpt"):
-        return 0.0
+        return 1.0 / queueing.aging_s if queueing.discipline == "sjf" else 0.0
     return 1.0 / patience_s(config) if queueing.discipline == "priority" else 1.0
 
 
@@ -67,7 +67,8 @@ def _own_keys(config: SimConfig, requests: Requests) -> NDArray[np.float64]:
     """The key of the discipline."""
     queueing = config.queueing
     if queueing.discipline == "sjf":
-        return requests.predicted_tokens.astype(np.float64)
+        tokens = requests.predicted_tokens.astype(np.float64)
+        return tokens + requests.arrival_s / queueing.aging_s if np.isfinite(queueing.aging_s) else tokens
     if queueing.discipline in ("oracle-sjf", "oracle-srpt"):
         return requests.output_tokens.astype(np.float64)
     if queueing.discipline == "edf":

@@ -124,7 +124,7 @@ class Simulator:
         """Take over the prefix cache of a smaller simulator with ``loaded`` requests in its only lane."""
         self.chained, old = other.chained, other.arrays
         self.arrays = self.arrays._replace(
-            pools=old.pools, blocks=old.blocks, buckets=old.buckets, hashes=old.hashes, tables=old.tables
+            pools=old.pools, extents=old.extents, buckets=old.buckets, hashes=old.hashes, tables=old.tables
         )
         self.arrays.chains[0, :loaded] = old.chains[0, :loaded]
 

@@ -119,7 +119,7 @@ def pool_rows(config: SimConfig) -> NDArray:
     """The POOL rows (servers,): no block was ever used."""
     rows = np.zeros(len(config.servers), layout.POOL)
     rows["total"] = rows["free"] = [config.usable_eta(server) // BLOCK_TOKENS for server in config.servers]
-    for name in ("unnamed", "oldest", "newest", "head", "tail", "lacked", "wanted"):
+    for name in ("spare", "oldest", "newest", "head", "tail", "lacked", "wanted"):
         rows[name] = layout.NONE
     return rows
 
@@ -158,6 +158,7 @@ def server_rows(config: SimConfig) -> NDArray:
         rows[name] = math.inf
     for name in ("number", "drop", "preempted_head", "preempted_tail"):
         rows["batch"][name] = layout.NONE
+    rows["set"]["most"] = math.inf
     for name in ("prefill_head", "prefill_tail"):
         rows["set"][name] = layout.NONE
     rows["set"]["low"], rows["set"]["high"] = config.controller.b_min, config.max_batch

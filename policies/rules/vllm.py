@@ -14,6 +14,12 @@ from llmsched_env.config import SimConfig
 from llmsched_env.options.presets import VLLM_V1, sizes_of
 from llmsched_env.servers import gpu_of
 
+CAPS = {"seqs": setting("max_batch"), "budget": setting("token_budget")}
+"""Parameters: vLLM's caps on the running set and on the tokens of an iteration; none: those for the GPU."""
+
+SWITCHES = {"admission": ("prompt", "chunk"), "prefill": ("chunked", "whole")}
+"""What vLLM has flags for; a configuration that sets one of these words keeps it."""
+
 
 def as_served(config: SimConfig, values: Mapping[str, Any]) -> SimConfig:
     """``config`` with vLLM's rules, and its caps for the GPUs of the servers where none are given.
@@ -25,6 +31,9 @@ def as_served(config: SimConfig, values: Mapping[str, Any]) -> SimConfig:
     seqs, budget = values["seqs"], values["budget"]
     budget = sizes["token_budget"] if budget is None else budget
     rules = {name: value for name, value in VLLM_V1.items() if name != "prefix_cache"}
+    for name, words in SWITCHES.items():
+        given = getattr(config.continuous, name)
+        rules[name] = given if given in words else rules[name]
     continuous = dataclasses.replace(config.continuous, **rules, token_budget=budget)
     seqs = int(min(sizes["max_batch"], budget) if seqs is None else seqs)
     return dataclasses.replace(config, continuous=continuous, max_batch=seqs)
@@ -33,7 +42,7 @@ def as_served(config: SimConfig, values: Mapping[str, Any]) -> SimConfig:
 @policy(
     "vllm",
     engines=("continuous",),
-    params={"seqs": setting("max_batch"), "budget": setting("token_budget")},
+    params=CAPS,
     adapt=as_served,
 )
 def vllm(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:

@@ -82,6 +82,11 @@ def _check(bound: Bound, ready: ReadyPolicy, engine: SimConfig, has_profile: boo
         raise ValueError(
             f"{bound.label}: prefill={made.continuous.prefill!r}, but vLLM's V1 engine prefills in chunks."
         )
+    for name, usual in (("max_chunk", float("inf")), ("victim", "newest"), ("returned", "first")):
+        if (asked := getattr(made.continuous, name)) != usual:
+            raise ValueError(f"{bound.label}: {name}={asked!r}, but whom vLLM preempts and in what chunks is its own.")
+    if made.continuous.admission == "chunk":
+        raise ValueError(f"{bound.label}: admission='chunk' is vLLM's flag --no-scheduler-reserve-full-isl: give it.")
     if made.continuous.token_budget > given.token_budget:
         raise ValueError(
             f"{bound.label}: token_budget={made.continuous.token_budget:g} is more than vLLM's "

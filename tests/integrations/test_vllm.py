@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,9 @@ from llmsched.eval.reality import vllm_parity
 from llmsched.eval.reality.vllm.policy_parity import Setting, in_vllm, simulated
 from llmsched.eval.reality.vllm.tiny_model import write_config
 from llmsched.eval.reality.vllm.virtual_time import VirtualEngine
-from llmsched.eval.reality.vllm_systems import System
+from llmsched.eval.reality.vllm_systems import FIRST_OUTPUT, System
 
-SYSTEMS = 1000
+SYSTEMS = 250
 POLICY_SYSTEMS = 100
 
 SYNCHRONOUS = (
@@ -66,19 +67,59 @@ def random_system(rng: np.random.Generator) -> System:
     return System(blocks, seqs, budget, tuple(map(float, law)), *columns)
 
 
+def with_switches(rng: np.random.Generator, system: System) -> System:
+    """The system with any of the three switches of the scheduler turned.
+
+    Without chunked prefill vLLM wants a budget for the longest request.
+    """
+    threshold = int(rng.choice([0, 0, 1, 8, 40])) if system.budget > 1 else 0
+    chunked, reserve = bool(rng.random() < 0.6), bool(rng.random() < 0.5)
+    longest = max(p + o for p, o in zip(system.prompt, system.output, strict=True))
+    budget = system.budget if chunked else max(system.budget, longest + int(rng.integers(0, 40)))
+    return replace(system, budget=budget, threshold=threshold, chunked=chunked, reserve=reserve)
+
+
+def with_contents(rng: np.random.Generator, system: System) -> System:
+    """The system with tokens: of the requests' own, shared beginnings, turns of conversations, equal prompts."""
+    kind = rng.choice(["own", "beginning", "turn", "equal"])
+    texts = [rng.integers(0, 500, int(rng.integers(1, 160))).tolist() for _ in range(int(rng.integers(1, 4)))]
+    tokens: list[tuple[int, ...]] = []
+    for i in range(len(system.arrival)):
+        head = texts[int(rng.integers(len(texts)))]
+        if kind == "turn" and i > 0 and rng.random() < 0.7:
+            j = int(rng.integers(i))
+            head = [*tokens[j], *[FIRST_OUTPUT + j] * system.output[j]]
+        tail = rng.integers(1000, 1005, int(rng.integers(1, 80))) + 7 * i
+        tokens.append(tuple([] if kind == "own" else head[:400]) + (() if kind == "equal" else tuple(tail.tolist())))
+    prompt = tuple(map(len, tokens))
+    least = math.ceil(max(p + o for p, o in zip(prompt, system.output, strict=True)) / 16)
+    blocks = int(rng.choice([least, least + 1, 2 * least, 3 * least, 5 * least, 10_000]))
+    return replace(system, prompt=prompt, tokens=tuple(tokens), blocks=blocks)
+
+
+@pytest.mark.parametrize("switched", [False, True])
+@pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("scheduling", ["sync", "async"])
-def test_the_engine_gives_the_stamps_of_vllm(scheduling: str, model: Path) -> None:
-    """Every stamp of 1,000 random systems, prefix cache off."""
+def test_the_engine_gives_the_stamps_of_vllm(scheduling: str, cached: bool, switched: bool, model: Path) -> None:
+    """Every stamp of 250 random systems, with and without a prefix cache, and with the three switches."""
     rng = np.random.default_rng(2032)
-    preempted = 0
+    preempted = found_tokens = differ = 0
     for place in range(SYSTEMS):
         system = random_system(rng)
+        system = with_contents(rng, system) if cached else system
+        plain, system = system, with_switches(rng, system) if switched else system
         expected = VirtualEngine(system, model, asynchronous=scheduling == "async").run()
-        found = vllm_parity.run(place, system, scheduling)
+        found = vllm_parity.run(place, system, scheduling, cached)
         assert vllm_parity.divergence(place, system, expected, found) is None, system
         assert None not in expected.done
         preempted += sum(expected.preempted)
-    assert preempted > SYSTEMS
+        found_tokens += sum(expected.cached)
+        if switched:
+            other = replace(system, threshold=plain.threshold, chunked=plain.chunked, reserve=plain.reserve)
+            differ += vllm_parity.run(place, other, scheduling, cached).done != found.done
+    assert preempted > SYSTEMS // 2
+    assert cached == (found_tokens > 100 * SYSTEMS)
+    assert switched == (differ > SYSTEMS // 10)
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,9 @@ def test_memory_that_is_reserved_is_given_back() -> None:
     [
         ("oracle-sjf", {}, "vLLM does not know true output lengths"),
         ("fcfs", {}, "prefills in chunks"),
+        ("vllm-least-computed", {}, "victim='least-computed', but whom vLLM preempts"),
+        ("static", {"max_chunk": 16}, "max_chunk=16, but whom vLLM preempts"),
+        ("static", {"admission": "chunk"}, "--no-scheduler-reserve-full-isl"),
         ("sarathi:budget=4096", {}, "--max-num-batched-tokens 4096"),
         ("network", {}, "give 'profile'"),
         ("sjf:overdue=2", {}, "give 'profile'"),

@@ -43,7 +43,8 @@ def test_parse() -> None:
     assert parse("static:batch=1e2").encoded == {"batch": 100.0}
     assert parse(bound.text).text == bound.text
     assert ready.options.keys() == {"params", "memory_size", "details"}
-    assert [name for name in names() if parse(name).details] == ["least-slack", "weighted-queue", "network"]
+    detailed = ["least-slack", "vllm-cached", "weighted-queue", "network"]
+    assert [name for name in names() if parse(name).details] == detailed
 
 
 def test_values_keep_their_digits() -> None:

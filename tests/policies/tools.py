@@ -19,7 +19,8 @@ EVERY = (
     *("longest-queue", "sjf", "edf", "least-slack", "aimd", "random", "oracle-sjf", "weighted-queue"),
 )
 
-CONTINUOUS = ("fcfs", "sarathi", "vllm", "iterative", "oracle-srpt")
+VLLM = ("vllm-priority", "vllm-sjf", "vllm-residual-sjf", "vllm-slo", "vllm-cached", "vllm-least-computed")
+CONTINUOUS = ("fcfs", "sarathi", "vllm", *VLLM, "iterative", "oracle-srpt")
 """Those of the engine `continuous` alone."""
 
 STAMPS = ("dispatch", "first_token", "last_token", "completion")

@@ -131,6 +131,9 @@ def with_engine(case: Case) -> SimConfig:
         routing=options.routing,
         watermark=options.watermark,
         window_s=options.window_s,
+        max_chunk=options.max_chunk,
+        victim=options.victim,
+        returned=options.returned,
     )
     return replace(case.config, queueing=queueing, engine="continuous", continuous=continuous)
 
@@ -273,7 +276,8 @@ def scripted_runs(pick: Pick, lattice: bool, cached: bool = False, losses: bool 
     """A random case under random answers: waits, empty bins, sizes below the running set and above the cap."""
     case = make_case(pick, lattice, drained=False, cached=cached)
     if losses:
-        queueing = with_losses(pick, case.config.queueing, lattice, not case.options.srpt)
+        deadlines = not case.options.srpt and case.options.returned == "first"
+        queueing = with_losses(pick, case.config.queueing, lattice, deadlines)
         case = replace(case, config=replace(case.config, queueing=queueing))
     answers = [value for answer in make_script(pick, case.config) for value in answer]
     return both(case, "scripted", answers)

@@ -49,7 +49,7 @@ def test_continuous_by_lot(lattice: bool, cached: bool) -> None:
     """What Hypothesis finds hard to reach, and that every reason occurs."""
     seen = np.zeros(len(REASONS), int)
     abandoned = 0
-    for seed in range(250):
+    for seed in range(270):
         run = continuous.scripted_runs(dice(seed), lattice, cached, losses=True)
         try:
             continuous.assert_equal_runs(run, rtol=0 if lattice else 1e-9)

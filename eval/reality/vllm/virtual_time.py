@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from llmsched.eval.reality.vllm_systems import Stamps, System
+from llmsched.eval.reality.vllm_systems import FIRST_OUTPUT, Stamps, System
 from llmsched_env.core.constants import BLOCK_TOKENS
 
 SPINS = 8
@@ -35,8 +35,20 @@ def vllm_config(model: Path) -> Any:
     )
 
 
+@cache
+def block_hasher() -> Any:
+    """What vLLM names the blocks of a request with; made once."""
+    from vllm.utils.hashing import get_hash_fn_by_name
+    from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+
+    function = get_hash_fn_by_name("sha256")
+    init_none_hash(function)
+    return get_request_block_hasher(BLOCK_TOKENS, function)
+
+
 def make_scheduler(system: System, model: Path, *, scheduler_class: type | None, asynchronous: bool) -> Any:
-    """A scheduler on the server of ``system``; without a class vLLM's own.  The prefix cache is off."""
+    """A scheduler on the server of ``system``; without a class vLLM's own.  The prefix cache is on where the tokens of
+    the requests are known."""
     import torch
     from vllm.v1.core.sched.async_scheduler import AsyncScheduler
     from vllm.v1.core.sched.scheduler import Scheduler
@@ -47,6 +59,9 @@ def make_scheduler(system: System, model: Path, *, scheduler_class: type | None,
     limits = config.scheduler_config
     limits.max_num_seqs, limits.max_num_batched_tokens = system.seqs, system.budget
     limits.max_num_scheduled_tokens, limits.async_scheduling = None, asynchronous
+    limits.long_prefill_token_threshold, limits.enable_chunked_prefill = system.threshold, system.chunked
+    limits.scheduler_reserve_full_isl = system.reserve
+    config.cache_config.enable_prefix_caching = bool(system.tokens)
     config.cache_config.num_gpu_blocks = system.blocks + 1  # block 0 is vLLM's null block
     layer = FullAttentionSpec(block_size=BLOCK_TOKENS, num_kv_heads=1, head_size=1, dtype=torch.float32)
     memory = KVCacheConfig(
@@ -88,6 +103,7 @@ class VirtualEngine:
         self.first: list[float | None] = [None] * n
         self.done: list[float | None] = [None] * n
         self.preempted = [0] * n
+        self.cached = [0] * n
         self.steps = 0
         self._to_prefill: dict[str, int] = {}  # tokens that the present stay of a request begins with
         if prepare is not None:
@@ -129,7 +145,8 @@ class VirtualEngine:
                 if not self.more_to_come:
                     break
                 self.now, spins = max(self.now, self.system.arrival[self._next]), 0
-        return Stamps(tuple(self.first), tuple(self.done), tuple(self.preempted))
+        found = tuple(self.cached) if self.system.tokens else ()
+        return Stamps(tuple(self.first), tuple(self.done), tuple(self.preempted), found)
 
     def _arrive(self) -> None:
         while self.more_to_come and self.system.arrival[self._next] <= self.now:
@@ -148,10 +165,11 @@ class VirtualEngine:
         )
         return Request(
             request_id=str(i),
-            prompt_token_ids=[0] * self.system.prompt[i],
+            prompt_token_ids=list(self.system.tokens[i]) if self.system.tokens else [0] * self.system.prompt[i],
             sampling_params=sampling,
             pooling_params=None,
             arrival_time=self.system.arrival[i],
+            block_hasher=block_hasher() if self.system.tokens else None,
         )
 
     def _note_preemptions(self, out: Any) -> None:
@@ -166,6 +184,8 @@ class VirtualEngine:
         for name, n in out.num_scheduled_tokens.items():
             request = self.scheduler.requests[name]
             before = request.num_computed_tokens - n
+            if name not in self._to_prefill:
+                self.cached[int(name)] += before
             if before < self._to_prefill.setdefault(name, request.num_tokens):
                 tokens += n
                 squares += (before + n) ** 2 - before**2
@@ -187,7 +207,7 @@ class VirtualEngine:
         from vllm.v1.outputs import ModelRunnerOutput
 
         names = list(out.num_scheduled_tokens)
-        sampled = [[2] if name in sampling else [] for name in names]
+        sampled = [[FIRST_OUTPUT + int(name)] if name in sampling else [] for name in names]
         places = {name: place for place, name in enumerate(names)}
         found = self.scheduler.update_from_output(
             out, ModelRunnerOutput(req_ids=names, req_id_to_index=places, sampled_token_ids=sampled)

@@ -1,7 +1,7 @@
 """Bins: FIFO linked lists through the request records, or heaps by a static key; and their merge, `any`.
 
 Requests that were preempted and returned (``preemptions`` > 0) stand before all others, by number; under `oracle-srpt`
-they stand by key among them.
+they stand by key among them, and so they do with PARAMS.ordered.
 
 A group of bins (a server's own where arrivals are routed, else there is one group) has R rows of State.bins: bin k of
 group g is row g R + k.  The overdue queue, where there is one, is the last row of its group, beside the bins: a list in
@@ -30,7 +30,7 @@ def _less(requests, i, j):
 def precedes(state: State, i, j):
     """Whether waiting request ``i`` comes before ``j`` in the order of `any`."""
     returned_i, returned_j = state.requests[i].preemptions > 0, state.requests[j].preemptions > 0
-    if state.params.preemptive:
+    if state.params.preemptive or state.params.ordered:
         return _less(state.requests, i, j)
     if returned_i != returned_j:
         return returned_i
@@ -102,7 +102,8 @@ def controller_row(params, choice):
 def in_heap(state: State, i):
     """Whether request ``i`` waits, or would, in a heap."""
     request = state.requests[i]
-    return state.params.keyed and (state.params.preemptive or not (request.overdue or request.preemptions > 0))
+    by_key = state.params.preemptive or state.params.ordered
+    return state.params.keyed and (by_key or not (request.overdue or request.preemptions > 0))
 
 
 @part
@@ -183,8 +184,9 @@ def push_preempted(state: State, i):
     row = state.bins[k]
     _count(state, row, i, 1)
     state.lane.oldest = min(state.lane.oldest, i)
-    if state.params.preemptive:
-        requests[i].key = float(requests[i].output - requests[i].generated)
+    if state.params.preemptive or state.params.ordered:
+        if state.params.preemptive:
+            requests[i].key = float(requests[i].output - requests[i].generated)
         _heap_push(state, k, i)
         return
     before = NONE  # the returned request behind which it goes

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.layout import NONE
 from llmsched_env.core.queueing.queues import head, next_row, pop, would_mix
-from llmsched_env.engines.continuous.ahead import is_known
+from llmsched_env.engines.continuous.ahead import is_known, limit_chunks
 from llmsched_env.engines.continuous.cache.decoding import want_name
 from llmsched_env.engines.continuous.cache.stays import look_up, start_of
 from llmsched_env.engines.continuous.iterations import cut
-from llmsched_env.engines.continuous.memory import blocks_of, need, to_prefill
+from llmsched_env.engines.continuous.memory import blocks_of, first_end, need, prompts_ask, to_prefill
+from llmsched_env.engines.continuous.routing.rules import group_of, waiting_for
 from llmsched_env.engines.continuous.running_set import join, put_back, remove, reservation
 
 if TYPE_CHECKING:
@@ -22,24 +23,28 @@ ADMITTED, NO_ROOM, NEVER, LATER = range(4)
 
 
 @part
-def has_slot(params, server):
+def has_slot(state: State, server):
     """Whether ``server`` may take one more member, memory aside."""
-    members = server.set
+    params, members = state.params, server.set
     if members.quiet or members.running + members.leaving >= params.max_batch and not params.preemptive:
         return False
-    return bool(params.prefill_first) or server.set.backlog < params.token_budget - server.set.decoding
+    return bool(params.prefill_first) or prompts_ask(state, server) < params.token_budget - server.set.decoding
 
 
 @part
-def waiting_for(state: State, s):
-    """Requests that wait for server ``s``."""
-    return state.servers[s].waiting if state.params.groups > 1 else state.lane.waiting
-
-
-@part
-def group_of(params, s):
-    """The set of bins of server ``s``."""
-    return s if params.groups > 1 else 0
+def budget_allows(state: State, s, i, tokens):
+    """Whether the prompts of server ``s`` leave the token budget for request ``i`` with ``tokens`` to prefill (A5)."""
+    params, server = state.params, state.servers[s]
+    if not (params.prefill_first or params.whole):
+        return prompts_ask(state, server) < params.token_budget - server.set.decoding
+    if params.cached:
+        look_up(state, s, i, tokens)
+    left = min(float(tokens - start_of(state, i)), server.set.most)
+    if params.prefill_first:
+        return server.set.prefilling == 0 or server.set.backlog + left <= params.token_budget
+    if server.set.running == 0:
+        return True
+    return prompts_ask(state, server) + left <= params.token_budget - server.set.decoding
 
 
 @part
@@ -50,13 +55,7 @@ def verdict(state: State, s, i, size):
     tokens = to_prefill(request)
     if tokens > hardware.eta:
         return NEVER
-    if params.prefill_first:
-        if params.cached:
-            look_up(state, s, i, tokens)
-        left = tokens - start_of(state, i)
-        if server.set.prefilling > 0 and server.set.backlog + left > params.token_budget:
-            return LATER
-    elif server.set.backlog >= params.token_budget - server.set.decoding:
+    if not budget_allows(state, s, i, tokens):
         return LATER
     if server.set.running + server.set.leaving >= size:
         return NO_ROOM
@@ -66,7 +65,7 @@ def verdict(state: State, s, i, size):
     if params.cached:
         room -= look_up(state, s, i, tokens)
         room += state.chains[i].found
-    room -= blocks_of(tokens)
+    room -= blocks_of(first_end(state, server, i) if params.by_chunk else tokens)
     if params.by_prompt:
         if server.set.running + server.set.leaving > 0:
             room -= math.floor(params.watermark * (hardware.capacity + 1.0))
@@ -108,6 +107,8 @@ def preempt_longest(state: State, s, i):
 def admit(state: State, s, choice, size):
     """Admit requests of ``choice`` to server ``s`` up to ``size`` members; return how many."""
     n, i0 = 0, NONE
+    if state.servers[s].set.prefilling == 0:
+        limit_chunks(state, s, False)
     while waiting_for(state, s) > 0:
         k = next_row(state, choice, group_of(state.params, s))
         i = head(state, k)

@@ -6,13 +6,16 @@ there keep their seats and blocks until the decisions of the instant are made.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.constants import BLOCK_TOKENS
-from llmsched_env.core.layout import NONE
+from llmsched_env.core.layout import NONE, WAITING
+from llmsched_env.core.queueing.sessions import next_arrival_s
 from llmsched_env.engines.continuous.cache.stays import end_stay, name_blocks
 from llmsched_env.engines.continuous.memory import blocks_of
+from llmsched_env.engines.continuous.routing.rules import waiting_for
 from llmsched_env.engines.continuous.segments import boundary_s
 
 if TYPE_CHECKING:
@@ -50,6 +53,38 @@ def _give_blocks_back(state: State, s):
         end_stay(state, s, first)
         first = request.next
     server.set.leaving_head = NONE
+
+
+@apart
+def _known_waits(state: State, s, boundary):
+    """Whether a request waits for server ``s`` as far as its composition knows; ``boundary``: or comes now."""
+    lane, server = state.lane, state.servers[s]
+    number = waiting_for(state, s)
+    if not server.set.composed:
+        return number > 0 or boundary and next_arrival_s(state, lane.now) <= lane.now
+    i = lane.next_arrival - 1
+    while number > 0 and i >= 0 and state.requests[i].arrival > server.set.known:
+        here = state.params.groups == 1 or state.requests[i].group == s
+        number -= here and state.requests[i].status == WAITING
+        i -= 1
+    return number > 0
+
+
+@apart
+def limit_chunks(state: State, s, boundary):
+    """Set the largest chunk of the iteration that server ``s`` composes: a request that is alone has no limit.
+
+    ``boundary``: the server events of this instant are being looked at, its arrivals are still to come.
+    """
+    server = state.servers[s]
+    if state.params.max_chunk == math.inf:
+        return
+    members = server.set.running + server.set.leaving
+    if boundary:
+        alone = members <= 1 and not _known_waits(state, s, True)
+    else:  # a request that waits is about to be admitted
+        alone = members == 0 and waiting_for(state, s) == 1
+    server.set.most = math.inf if alone else state.params.max_chunk
 
 
 @part

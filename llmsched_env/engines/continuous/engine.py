@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsched_env.core.constants import BLOCK_TOKENS, IN_SERVICE, ROUTINGS
+from llmsched_env.core.constants import BLOCK_TOKENS, IN_SERVICE, RESIDUAL, ROUTINGS
 from llmsched_env.engines.engine import Engine
 from llmsched_env.options.presets import against_cache
 from llmsched_env.options.table import check_no_other_engine
+from llmsched_env.options.words import VICTIMS
 
 if TYPE_CHECKING:
     from llmsched_env.config import SimConfig
@@ -48,11 +49,31 @@ def check(config: SimConfig) -> None:
     reason = against_cache((server.eta for server in config.servers), config.queueing.discipline)
     if config.continuous.prefix_cache == "on" and reason:
         raise ValueError(f"prefix_cache='on' {reason}.")
-    if config.continuous.prefill == "chunked" and config.continuous.token_budget < config.max_batch:
+    if config.continuous.prefill != "first" and config.continuous.token_budget < config.max_batch:
         raise ValueError(
             f"token_budget={config.continuous.token_budget:g} is less than max_batch={config.max_batch}, so decoding "
             "alone could use it up: give at least as many tokens, or a smaller max_batch."
         )
+    check_rules(config)
+
+
+def check_rules(config: SimConfig) -> None:
+    """``ValueError`` for rules that exclude each other."""
+    rules, queueing = config.continuous, config.queueing
+    if rules.prefill == "first" and math.isfinite(rules.max_chunk):
+        raise ValueError(f"max_chunk={rules.max_chunk:g} does not go with prefill='first': give prefill='chunked'.")
+    if queueing.discipline == "oracle-srpt":
+        for name, usual in (("max_chunk", math.inf), ("victim", "newest"), ("returned", "first")):
+            if getattr(rules, name) != usual:
+                raise ValueError(
+                    f"{name}={getattr(rules, name)!r} does not go with discipline='oracle-srpt': drop one."
+                )
+        if rules.admission == "chunk":
+            raise ValueError("admission='chunk' does not go with discipline='oracle-srpt': give admission='prompt'.")
+    if rules.returned == "ordered" and not queueing.keyed:
+        raise ValueError("returned='ordered' needs an order: give a discipline other than fifo, or class_priority.")
+    if rules.returned == "ordered" and queueing.overdue_factor is not None:
+        raise ValueError("returned='ordered' does not go with overdue_factor: drop one.")
 
 
 def usable_tokens(eta: float) -> float:
@@ -80,9 +101,15 @@ def blocks(config: SimConfig) -> int:
 def parameters(config: SimConfig) -> dict[str, Any]:
     """The options `continuous` as fields of layout.PARAMS."""
     rules = config.continuous
+    ordered = RESIDUAL if config.queueing.discipline == "sjf" else 1
     return {
-        "by_prompt": rules.admission == "prompt",
+        "by_prompt": rules.admission != "predicted",
+        "by_chunk": rules.admission == "chunk",
         "prefill_first": rules.prefill == "first",
+        "whole": rules.prefill == "whole",
+        "max_chunk": rules.max_chunk,
+        "victim": VICTIMS.index(rules.victim),
+        "ordered": ordered if rules.returned == "ordered" else 0,
         "ahead": rules.scheduling == "async",
         "cached": rules.prefix_cache == "on",
         "routing": ROUTINGS.index(rules.routing),

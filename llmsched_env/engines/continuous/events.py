@@ -8,12 +8,12 @@ from llmsched_env.compiler.parts import part
 from llmsched_env.core.clock import clock, read_answer
 from llmsched_env.core.layout import DECIDE, DECODING, IDLE, NONE
 from llmsched_env.core.queueing.leaving import refuse_first
-from llmsched_env.engines.continuous.admission import admit, group_of, has_slot, waiting_for
+from llmsched_env.engines.continuous.admission import admit, has_slot
 from llmsched_env.engines.continuous.ahead import note_composition, release
 from llmsched_env.engines.continuous.cache.decoding import compose_until
 from llmsched_env.engines.continuous.iterations import finish_segment, pass_iterations
 from llmsched_env.engines.continuous.memory import room_at_start
-from llmsched_env.engines.continuous.routing.rules import ASKED, route
+from llmsched_env.engines.continuous.routing.rules import ASKED, group_of, route, waiting_for
 from llmsched_env.engines.continuous.segments import (
     boundaries_by,
     boundary_s,
@@ -65,7 +65,7 @@ def may_ask(state: State, s):
     lane, server = state.lane, state.servers[s]
     if server.set.seen >= lane.events or waiting_for(state, s) == 0:
         return False
-    if not has_slot(state.params, server):
+    if not has_slot(state, server):
         if server.set.running > 0 or not server.set.composed:
             return False
         release(state, s)  # nothing can be composed ahead: the server is idle
@@ -101,7 +101,7 @@ def start_servers(state: State):
             if state.params.cached:
                 state.pools[s].planned = server.set.planned
                 stop_at_name(state, s)
-        if server.set.kind == DECODING and has_slot(state.params, server) and not plan_question(state, s, 1):
+        if server.set.kind == DECODING and has_slot(state, server) and not plan_question(state, s, 1):
             lane.closed = 0
 
 

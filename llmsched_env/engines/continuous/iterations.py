@@ -8,14 +8,14 @@ from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.itl import add_run, add_stall
 from llmsched_env.core.layout import DECODING, NONE, PREFILLING
-from llmsched_env.engines.continuous.ahead import note_composition
+from llmsched_env.engines.continuous.ahead import limit_chunks, note_composition
 from llmsched_env.engines.continuous.cache.composing import compose
 from llmsched_env.engines.continuous.cache.decoding import compose_until
 from llmsched_env.engines.continuous.cache.pool import in_use
 from llmsched_env.engines.continuous.controllers import feed_window
-from llmsched_env.engines.continuous.memory import blocks_after, budget_left, prompt_blocks, to_prefill
+from llmsched_env.engines.continuous.memory import blocks_after, budget_left, chunk_of, prompt_blocks, to_prefill
 from llmsched_env.engines.continuous.running_set import complete, end_decoding, finish_prefill, make_room
-from llmsched_env.engines.continuous.segments import boundary_s, chunk_of, chunks, stop_segment
+from llmsched_env.engines.continuous.segments import boundary_s, chunks, stop_segment
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -103,7 +103,7 @@ def _advance_prompts(state: State, s, left):
         if done + chunk == to_prefill(state.requests[i]):
             finish_prefill(state, s, i)
         else:
-            server.set.prefill_done = int(done + chunk)
+            state.requests[i].prefilled = int(done + chunk)
             server.set.backlog -= chunk
         i = following
 
@@ -123,6 +123,8 @@ def finish_segment(state: State, s):
     if prefilled:
         _advance_prompts(state, s, left)
         server.set.seen = NONE
+    if server.set.prefilling > 0:
+        limit_chunks(state, s, True)
     if state.params.cached:
         compose(state, s)
         if state.pools[s].wanted == server.set.iteration:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
+from llmsched_env.core.layout import NONE
 from llmsched_env.engines.continuous.cache.pool import in_use
+from llmsched_env.engines.continuous.cache.stays import start_of
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -30,6 +32,34 @@ def to_prefill(request):
 def budget_left(params, server):
     """Tokens that the next iteration has for prompts."""
     return math.inf if params.prefill_first else params.token_budget - server.set.decoding
+
+
+@part
+def chunk_of(state: State, server, i, left):
+    """Tokens that the next iteration prefills of request ``i`` with ``left`` of the budget; and done before."""
+    request = state.requests[i]
+    return min(to_prefill(request) - request.prefilled, left, server.set.most), request.prefilled
+
+
+@part
+def prompts_ask(state: State, server):
+    """Tokens that the members' prompts would take of the next iteration if its budget had no end."""
+    if state.params.max_chunk == math.inf:
+        return server.set.backlog
+    tokens, i = 0.0, server.set.prefill_head
+    while i != NONE:
+        chunk, _ = chunk_of(state, server, i, math.inf)
+        tokens += chunk
+        i = state.requests[i].next
+    return tokens
+
+
+@part
+def first_end(state: State, server, i):
+    """Tokens of request ``i`` that are prefilled after its first iteration if it joins ``server`` now."""
+    start = start_of(state, i)
+    left = budget_left(state.params, server) - prompts_ask(state, server)
+    return start + int(min(to_prefill(state.requests[i]) - start, left, server.set.most))
 
 
 @part
@@ -61,10 +91,24 @@ def blocks_after(server, k):
 
 
 @part
+def _chunk_blocks(state: State, server):
+    """Blocks that the chunks of the next iteration take, one chunk after the other."""
+    blocks, left, i = 0.0, budget_left(state.params, server), server.set.prefill_head
+    while i != NONE and left > 0.0:
+        chunk, done = chunk_of(state, server, i, left)
+        blocks += blocks_of(int(done + chunk)) - blocks_of(done)
+        left -= chunk
+        i = state.requests[i].next
+    return blocks
+
+
+@part
 def prompt_blocks(state: State, server):
     """Blocks that the chunks of the next iteration take; only the last prompt may end later than that."""
     if server.set.prefilling == 0:
         return 0.0
+    if state.params.max_chunk < math.inf:
+        return _chunk_blocks(state, server)
     beyond = server.set.backlog - budget_left(state.params, server)
     if beyond <= 0.0:
         return server.set.prompt_blocks

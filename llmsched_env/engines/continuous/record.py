@@ -12,10 +12,10 @@ from llmsched_env.core.layout import NONE
 from llmsched_env.core.queueing.queues import any_row, first_row, head, length_of_any, overdue_row
 from llmsched_env.core.view.observation import squash_log
 from llmsched_env.core.view.record import OVERDUE_S, write_bin, write_controller, write_lane
-from llmsched_env.engines.continuous.admission import group_of, waiting_for
 from llmsched_env.engines.continuous.cache.stays import look_up, start_of
 from llmsched_env.engines.continuous.controllers import server_target
 from llmsched_env.engines.continuous.memory import need, to_prefill
+from llmsched_env.engines.continuous.routing.rules import group_of, waiting_for
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State

@@ -9,11 +9,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.costs import charge, drop
 from llmsched_env.core.itl import add_stall
-from llmsched_env.core.layout import COMPLETED, IN_SERVICE, NONE, WAITING
+from llmsched_env.core.layout import (
+    COMPLETED,
+    IN_SERVICE,
+    LAST_CLASS,
+    LEAST_COMPUTED,
+    NEWEST,
+    NONE,
+    RESIDUAL,
+    WAITING,
+)
 from llmsched_env.core.queueing.heap import binary_heap
 from llmsched_env.core.queueing.queues import any_row, push_preempted
 from llmsched_env.core.queueing.sessions import ends_now
@@ -29,7 +38,7 @@ from llmsched_env.engines.continuous.cache.stays import (
     start_of,
 )
 from llmsched_env.engines.continuous.controllers import feed_completion
-from llmsched_env.engines.continuous.memory import blocks_of, budget_left, change_residue, need, to_prefill
+from llmsched_env.engines.continuous.memory import blocks_of, change_residue, first_end, need, to_prefill
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -59,11 +68,10 @@ _rise, _sink = binary_heap(_before, _swap)
 
 
 @part
-def _take_first_chunk(state: State, s, i):
-    """Request ``i``, which joins server ``s``, refers to what it found, and takes and names the rest of its chunk."""
-    server, tokens, start = state.servers[s], to_prefill(state.requests[i]), start_of(state, i)
-    begin_stay(state, s, i, tokens)
-    end = start + int(min(tokens - start, budget_left(state.params, server) - server.set.backlog))
+def _take_first_chunk(state: State, s, i, end):
+    """Request ``i``, which joins server ``s``, refers to what it found; takes and names blocks up to ``end``."""
+    server = state.servers[s]
+    begin_stay(state, s, i, to_prefill(state.requests[i]))
     hold(state, s, i, int(blocks_of(end)))
     name_blocks(state, s, i, end // BLOCK_TOKENS)
     server.set.prompt_blocks -= blocks_of(end)
@@ -76,11 +84,12 @@ def join(state: State, s, i):
     if server.set.running == 0:
         lane.free -= 1
     request.status = IN_SERVICE
-    request.next, request.server = NONE, s
+    end = first_end(state, server, i) if state.params.cached else 0
+    request.next, request.server, request.prefilled = NONE, s, start_of(state, i)
     if math.isnan(request.dispatch):
         request.dispatch = lane.now
     if server.set.prefill_head == NONE:
-        server.set.prefill_head, server.set.prefill_done = i, start_of(state, i)
+        server.set.prefill_head = i
     else:
         state.requests[server.set.prefill_tail].next = i
     server.set.prefill_tail = i
@@ -88,8 +97,8 @@ def join(state: State, s, i):
     server.set.running += 1
     server.set.prompt_blocks += blocks_of(to_prefill(request))
     if state.params.cached:
-        _take_first_chunk(state, s, i)
-    server.set.backlog += to_prefill(request) - start_of(state, i)
+        _take_first_chunk(state, s, i, end)
+    server.set.backlog += to_prefill(request) - request.prefilled
     server.reserved += reservation(request, state.hardware[s].eta)
     server.set.promised += request.predicted - request.generated
     lane.in_service += 1
@@ -145,15 +154,11 @@ def end_decoding(state: State, s, at):
 def end_prefilling(state: State, s, i):
     """Take request ``i`` out of the prefilling ones of server ``s``; return the blocks of its chunks so far."""
     server, request = state.servers[s], state.requests[i]
-    held = 0.0
+    server.set.backlog -= to_prefill(request) - request.prefilled
+    before = NONE
     if server.set.prefill_head == i:
-        held = blocks_of(server.set.prefill_done)
-        server.set.backlog -= to_prefill(request) - server.set.prefill_done
         server.set.prefill_head = request.next
-        server.set.prefill_done = start_of(state, request.next) if request.next != NONE else 0
-        before = NONE
     else:
-        server.set.backlog -= to_prefill(request) - start_of(state, i)
         before = server.set.prefill_head
         while state.requests[before].next != i:
             before = state.requests[before].next
@@ -161,7 +166,7 @@ def end_prefilling(state: State, s, i):
     if server.set.prefill_tail == i:
         server.set.prefill_tail = before
     server.set.prefilling -= 1
-    return held
+    return blocks_of(request.prefilled)
 
 
 @part
@@ -223,8 +228,11 @@ def complete(state: State, s, i, tokens):
 def return_to_bin(state: State, i, generated):
     """Request ``i`` is preempted with ``generated`` tokens in all, and waits again."""
     request = state.requests[i]
+    lacking = request.predicted - request.generated
     request.generated = generated
     request.predicted = max(request.predicted, generated + 1)
+    if state.params.ordered == RESIDUAL:
+        request.key += request.predicted - generated - lacking
     request.status = WAITING
     request.preemptions += 1
     state.counts.preempted += 1
@@ -259,6 +267,58 @@ def newest(state: State, s):
 
 
 @part
+def _rather(state: State, i, computed, j, computed_j):
+    """Whether member ``i`` with ``computed`` tokens is preempted rather than ``j`` with ``computed_j``."""
+    if state.params.victim == LAST_CLASS and state.requests[i].slo_class != state.requests[j].slo_class:
+        return state.requests[i].slo_class > state.requests[j].slo_class
+    if state.params.victim == LEAST_COMPUTED and computed != computed_j:
+        return computed < computed_j
+    return i > j
+
+
+@part
+def _computed(state: State, s, at, i):
+    """Tokens of member ``i`` that are computed: it decodes at place ``at``, or prefills (NONE)."""
+    request = state.requests[i]
+    return request.prefilled if at == NONE else request.prompt + request.output - _lacking(state, s, at)
+
+
+@apart
+def victim_by_rule(state: State, s):
+    """As `newest`, by the rule PARAMS.victim: its place, it, and its tokens that are computed."""
+    server, slots = state.servers[s], state.slots[s]
+    at, best, least = NONE, NONE, 0
+    for place in range(server.set.decoding):
+        i = slots[place].request
+        computed = _computed(state, s, place, i)
+        if best == NONE or _rather(state, i, computed, best, least):
+            at, best, least = place, i, computed
+    i = server.set.prefill_head
+    while i != NONE:
+        computed = _computed(state, s, NONE, i)
+        if best == NONE or _rather(state, i, computed, best, least):
+            at, best, least = NONE, i, computed
+        i = state.requests[i].next
+    return at, best, least
+
+
+@apart
+def leaves_instead(state: State, server, i, computed):
+    """Of those that complete now the one that is preempted rather than member ``i`` (NONE: any of them), or NONE."""
+    if state.params.victim == NEWEST:
+        number = newest_leaving(state, server)
+        return number if number > i else NONE
+    best, least = i, computed
+    j = server.set.leaving_head if server.set.leaving > 0 else NONE
+    while j != NONE:
+        own = state.requests[j].prompt + state.requests[j].output - 1
+        if best == NONE or _rather(state, j, own, best, least):
+            best, least = j, own
+        j = state.requests[j].next
+    return best if best != i else NONE
+
+
+@part
 def remove(state: State, s, at, i):
     """Take member ``i`` (at place ``at``, NONE: prefilling) off server ``s``; return the tokens of its stay."""
     server, tokens = state.servers[s], 0
@@ -278,14 +338,18 @@ def remove(state: State, s, at, i):
     return tokens
 
 
-@part
+@apart
 def newest_leaves(state: State, s):
-    """Preempt the newest member of server ``s``, or drop it where it is alone; its number."""
+    """Preempt the newest member of server ``s``, or that of PARAMS.victim; drop it where it is alone; its number."""
     server = state.servers[s]
     alone = server.set.running + server.set.leaving == 1
-    at, i = newest(state, s)
-    complete_now = newest_leaving(state, server)
-    if complete_now > i:
+    if state.params.victim == NEWEST:
+        at, i = newest(state, s)
+        computed = 0
+    else:
+        at, i, computed = victim_by_rule(state, s)
+    complete_now = leaves_instead(state, server, i, computed)
+    if complete_now != NONE:
         give_up_seat(state, s, complete_now)
         return complete_now
     tokens = remove(state, s, at, i)
@@ -305,7 +369,9 @@ def make_room(state: State, s):
     while need(state, s) + server.set.leaving_blocks > state.hardware[s].capacity:
         newest_leaves(state, s)
         left = True
-    server.set.quiet = left and state.params.ahead
+    params = state.params
+    strict = params.by_chunk or params.ordered or params.victim != NEWEST
+    server.set.quiet = left and (params.ahead or strict and server.set.running > 0)
 
 
 @part

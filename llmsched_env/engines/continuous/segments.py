@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.latency import mixed_s, noise_factor, piece_steps, prefill_s, step_piece_s
 from llmsched_env.core.layout import DECODING, IDLE, NONE, PREFILLING
-from llmsched_env.engines.continuous.cache.stays import start_of
-from llmsched_env.engines.continuous.memory import ENDLESS, budget_left, iterations_that_fit, to_prefill
+from llmsched_env.engines.continuous.memory import ENDLESS, budget_left, chunk_of, iterations_that_fit
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -52,14 +51,6 @@ def boundaries_by(server, time):
     while k < server.set.planned and boundary_s(server, k + 1) <= time:
         k += 1
     return k if boundary_s(server, k) <= time else k - 1
-
-
-@part
-def chunk_of(state: State, server, i, left):
-    """Tokens that the next iteration prefills of request ``i`` with ``left`` of the budget; and done before."""
-    request = state.requests[i]
-    done = server.set.prefill_done if i == server.set.prefill_head else start_of(state, i)
-    return min(to_prefill(request) - done, left), done
 
 
 @part

@@ -38,6 +38,7 @@ WRITTEN = {  # what to write for an option that is neither a number nor a word
     "slo_classes": ("a=0.5,e2el:20000 b=0.5,ttft:1000", None),
     "bins": ("(0,64,256,1024)", (0, 64, 256, 1024)),
     "controller": ("peer", {"kind": "peer"}),
+    "routing": ("round-robin", "round-robin"),
     "reward": ("", {"miss": 2.0}),
 }
 NEEDS: dict[str, dict[str, Any]] = {
@@ -46,6 +47,8 @@ NEEDS: dict[str, dict[str, Any]] = {
     "accept_burst": {"accept_rate": 2.0},
     "think": {"concurrency": 5},
     "sessions": {"workload": "coding-agent"},
+    "aging_s": {"discipline": "sjf"},
+    "returned": {"discipline": "sjf"},
 }
 """What has to be given too."""
 

@@ -77,7 +77,7 @@ def discipline_key(
         case "fifo":
             return arrival
         case "sjf":
-            return float(predicted)
+            return predicted + arrival / queueing.aging_s
         case "oracle-sjf":
             return float(output)
         case "edf":

@@ -27,7 +27,7 @@ def has_free_slot(server: Server, options: Options, max_batch: int) -> bool:
 
 
 def _budget_is_left(server: Server, options: Options) -> bool:
-    return sum(member.left for member in server.members) < options.token_budget - len(server.decoding)
+    return server.asked_tokens < options.token_budget - len(server.decoding)
 
 
 def broken_rules(server: Server, request: Request, size: int, options: Options) -> set[int]:
@@ -39,13 +39,15 @@ def broken_rules(server: Server, request: Request, size: int, options: Options) 
         broken.add(1)
     if prompt > server.eta:
         broken.add(2)
-    kept_free = watermark(server, options.watermark) if options.admission == "prompt" and seated else 0
+    kept_free = watermark(server, options.watermark) if options.admission != "predicted" and seated else 0
     need = server.need(options.prefill, options.token_budget) + server.leaving_blocks
-    if server.cache:
-        wanted = server.cache.missing(request.number, prompt)
-        found = BLOCK * len(server.cache.find(request.number, prompt))
-    else:
-        wanted, found = blocks_for(prompt), 0
+    found = BLOCK * len(server.cache.find(request.number, prompt)) if server.cache else 0
+    left = min(prompt - found, server.most)  # tokens of its first chunk, if the budget allows
+    budget = options.token_budget - len(server.decoding) - server.asked_tokens
+    room_for = prompt
+    if options.admission == "chunk" and options.prefill != "first":
+        room_for = found + int(min(left, max(budget, 0)))
+    wanted = server.cache.missing(request.number, prompt, room_for) if server.cache else blocks_for(room_for)
     if need + wanted > server.blocks - kept_free:
         broken.add(3)
     if options.admission == "predicted":
@@ -54,6 +56,9 @@ def broken_rules(server: Server, request: Request, size: int, options: Options) 
             broken.add(4)
     if options.prefill == "chunked":
         if not _budget_is_left(server, options):
+            broken.add(5)
+    elif options.prefill == "whole":
+        if server.members and left > budget:
             broken.add(5)
     elif server.prefilling and sum(m.left for m in server.prefilling) + prompt - found > options.token_budget:
         broken.add(5)

@@ -111,10 +111,10 @@ class Cache:
             found.append(block)
         return found
 
-    def missing(self, number: int, prompt: int) -> int:
-        """Free blocks that the whole prompt needs, those that it finds included."""
+    def missing(self, number: int, prompt: int, room_for: int) -> int:
+        """Free blocks that ``room_for`` tokens of the prompt need, those that it finds included."""
         found = self.find(number, prompt)
-        return -(-prompt // BLOCK) - sum(self.pool.refs[block] > 0 for block in found)
+        return -(-room_for // BLOCK) - sum(self.pool.refs[block] > 0 for block in found)
 
     def admit(self, member: Any, budget: float) -> None:
         """A member joins; ``budget`` tokens are left for its first chunk."""

@@ -72,7 +72,7 @@ def workload(pick: Pick, lattice: bool, cached: bool = False) -> Requests:
     requests = Requests.checked(np.cumsum(gaps), prompt, output, predicted, classes)
     if not cached:
         return requests
-    hashes, hashed, span = contents(rng, requests, pick([16, 16, 32]))
+    hashes, hashed, span = contents(rng, requests, pick([16, 16, 32, 64, 512]))
     return replace(requests, hashes=hashes, hashed_tokens=hashed, hash_tokens=span)
 
 
@@ -121,7 +121,9 @@ def make_case(pick: Pick, lattice: bool, drained: bool, cached: bool = False) ->
         overdue_factor=None if discipline == "srpt" else pick(OVERDUE_FACTORS),
         hold_s=pick(timers),
         tick_s=pick(timers),
+        aging_s=pick([INF, INF, 0.125, 0.5]) if discipline == "sjf" else INF,
     )
+    ordered = queueing.keyed and queueing.overdue_factor is None
     config = SimConfig(
         servers,
         queueing,
@@ -131,17 +133,21 @@ def make_case(pick: Pick, lattice: bool, drained: bool, cached: bool = False) ->
         overhead_s=pick([0.0, 0.0, 0.5 if lattice else 0.003]),
         horizon_s=INF if drained else pick([INF, INF, INF, 30.0 if lattice else 4.0]),
     )
-    prefill, token_budget = pick(["chunked", "chunked", "first"]), pick([16, 1, 2, 5, 64, 2048, INF])
+    prefill, token_budget = pick(["chunked", "chunked", "first", "whole"]), pick([16, 1, 2, 5, 64, 2048, INF])
+    srpt = discipline == "srpt"  # it goes with none of the rules that let prompts lose what they have for ever
     options = Options(
-        admission=pick(["prompt", "predicted"]),
+        admission=pick(["prompt", "predicted"] if srpt else ["prompt", "predicted", "chunk"]),
         prefill=prefill,
-        token_budget=max(token_budget, config.max_batch) if prefill == "chunked" else token_budget,
+        token_budget=max(token_budget, config.max_batch) if prefill != "first" else token_budget,
         routing=pick(["pull", "pull", "round-robin", "least-outstanding", "join-shortest-kv"]),
         watermark=pick([0.0, 0.0, 0.01, 0.3]),
         window_s=pick([0.25, 1.0, 4.0]),
-        srpt=discipline == "srpt",
+        srpt=srpt,
         scheduling=pick(["sync", "async"]),
         prefix_cache="on" if cached else "off",
+        max_chunk=INF if srpt or prefill == "first" else pick([INF, INF, 1, 2, 5, 20]),
+        victim="newest" if srpt else pick(["newest", "newest", "last-class", "least-computed"]),
+        returned=pick(["first", "first", "first", "ordered"]) if ordered and not srpt else "first",
     )
     return Case(config, options, workload(pick, lattice, cached))
 

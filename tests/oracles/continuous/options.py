@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from llmsched_env.requests import Requests
 from tests.oracles.batch.requests import load
 from tests.oracles.sessions import Plan
 
+INF = math.inf
 SRPT = "oracle-srpt"
 """The one discipline that preempts by choice."""
 
@@ -18,8 +20,8 @@ SRPT = "oracle-srpt"
 class Options:
     """The options that only this engine has."""
 
-    admission: str = "predicted"  # or "prompt"
-    prefill: str = "chunked"  # or "first"
+    admission: str = "predicted"  # or "prompt", "chunk"
+    prefill: str = "chunked"  # or "first", "whole"
     token_budget: float = 2048
     routing: str = "pull"  # or "round-robin", "least-outstanding", "join-shortest-kv"
     watermark: float = 0.0  # share of the blocks
@@ -27,11 +29,19 @@ class Options:
     srpt: bool = False
     scheduling: str = "sync"  # or "async"
     prefix_cache: str = "off"  # or "on"
+    max_chunk: float = INF  # tokens of a prompt in an iteration
+    victim: str = "newest"  # or "last-class", "least-computed"
+    returned: str = "first"  # or "ordered"
 
     @property
     def ahead(self) -> bool:
         """Whether iterations are composed one boundary early."""
         return self.scheduling == "async"
+
+    @property
+    def strict(self) -> bool:
+        """Whether no request joins where a member was preempted, also with synchronous scheduling."""
+        return self.ahead or self.admission == "chunk" or self.victim != "newest" or self.returned == "ordered"
 
     @classmethod
     def of(cls, config: Any) -> Options:
@@ -47,6 +57,9 @@ class Options:
             config.queueing.discipline == SRPT,
             asked.scheduling,
             asked.prefix_cache,
+            asked.max_chunk,
+            asked.victim,
+            asked.returned,
         )
 
 

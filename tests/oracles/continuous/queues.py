@@ -36,6 +36,8 @@ class Queues:
             queue = [request for request in queue if request.bin == min(bin_, self.num_bins)]
         if self.options.srpt:
             return sorted(queue, key=lambda request: (request.remaining, request.number))
+        if self.options.returned == "ordered":
+            return sorted(queue, key=lambda request: (request.key, request.number))
         return in_order_of_any(queue) if bin_ == self.num_bins else sorted(queue, key=Request.order)
 
     def _exits(self) -> bool:

@@ -59,6 +59,11 @@ class Member:
         return blocks_for(self.context - 1 if self.decoding else self.prefilled)
 
     @property
+    def computed(self) -> int:
+        """Tokens of which it has keys and values, or a token that it has just got."""
+        return self.context if self.decoding else self.prefilled
+
+    @property
     def promised(self) -> int:
         """Blocks that it holds, or will hold when its prompt is prefilled."""
         return self.held if self.decoding else blocks_for(self.prompt)
@@ -102,6 +107,7 @@ class Server:
     known: float = math.inf  # what happened after this
     leaving: list[Member] = field(default_factory=list)  # members that complete now
     quiet: bool = False  # it preempted a member: nobody joins
+    most: float = math.inf  # tokens of one prompt in the next iteration
     busy: float = 0.0
     peak: int = 0  # most blocks held
 
@@ -119,6 +125,11 @@ class Server:
     def prefilling(self) -> list[Member]:
         """Members that do not yet, in order of admission."""
         return [member for member in self.members if not member.decoding]
+
+    @property
+    def asked_tokens(self) -> float:
+        """Tokens that its prompts would take of the next iteration if the budget had no end."""
+        return sum(min(member.left, self.most) for member in self.prefilling)
 
     @property
     def leaving_blocks(self) -> int:
@@ -164,7 +175,7 @@ class Server:
         chunks = []
         budget = token_budget - len(self.decoding)
         for member in self.prefilling:
-            chunk = int(min(member.left, budget))
+            chunk = int(min(member.left, budget, self.most))
             if chunk <= 0:
                 break
             chunks.append((member, chunk))

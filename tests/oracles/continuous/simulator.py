@@ -49,6 +49,7 @@ class ContinuousSimulator(Queues, Room):
     ) -> None:
         self.config = config
         self.decide = decide
+        self.discipline = config.queueing.discipline
         self.options = Options.of(config) if options is None else options
         self.noise_key = noise_key
         self.requests: list[Request] = []
@@ -124,8 +125,7 @@ class ContinuousSimulator(Queues, Room):
         self.event_now, self.event_time = True, self.now
         for server in self.servers:
             server.wants = True
-        if not timer:
-            self.tick_armed = True
+        self.tick_armed |= not timer
 
     # ---- (1) the end of an iteration
 
@@ -149,6 +149,7 @@ class ContinuousSimulator(Queues, Room):
             if member.decoding:
                 self._first_token_of_stay(server, member)
         before = len(server.members)
+        self._limit_at_boundary(server)
         named = self._compose(server, server.cache) if server.cache else self._make_room(server)
         if iteration.chunks:
             server.wants = True
@@ -287,6 +288,7 @@ class ContinuousSimulator(Queues, Room):
         admitted: list[int] = []
         preempted: list[int] = []
         kind = None
+        self._limit_at_admission(server)
         while queue := self._queue(server, bin_):
             head = queue[0]
             if kind not in (None, bool(head.overdue)):
@@ -316,9 +318,7 @@ class ContinuousSimulator(Queues, Room):
         if math.isnan(request.dispatch):
             request.dispatch = self.now
         member = Member(request, request.context, request.remaining, reservation(server, request))
-        budget = math.inf
-        if self.options.prefill == "chunked":
-            budget = self.options.token_budget - len(server.decoding) - sum(other.left for other in server.prefilling)
+        budget = self._budget_of_first_chunk(server)
         server.members.append(member)
         if server.cache:
             server.cache.admit(member, budget)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from llmsched_env.core.rows import State
 
 
+LAST_SEAT = 2**62
+"""Above the number of every seat."""
+
+
 @part
 def _list_of(chain):
     return (chain.lead - 1) % BLOCK_TOKENS
@@ -28,12 +32,19 @@ def enter_list(state: State, s, i, base):
     pool, chain = state.pools[s], state.chains[i]
     chain.lead = base
     k = _list_of(chain)
-    chain.next, chain.prev = NONE, pool.tail[k]
-    if pool.tail[k] == NONE:
+    before = pool.tail[k]
+    while before != NONE and state.chains[before].seat > chain.seat:
+        before = state.chains[before].prev
+    after = pool.head[k] if before == NONE else state.chains[before].next
+    chain.prev, chain.next = before, after
+    if before == NONE:
         pool.head[k] = i
     else:
-        state.chains[pool.tail[k]].next = i
-    pool.tail[k] = i
+        state.chains[before].next = i
+    if after == NONE:
+        pool.tail[k] = i
+    else:
+        state.chains[after].prev = i
 
 
 @part
@@ -64,13 +75,21 @@ def blocks_in(state: State, i, iteration):
 
 
 @part
-def name_in(state: State, s, iteration):
-    """The decoding members of server ``s`` name the blocks that are full in ``iteration``, as far as they know."""
+def name_between(state: State, s, iteration, after, before):
+    """The decoding members of server ``s`` with a seat above ``after`` and below ``before`` name the blocks that are
+    full in ``iteration``, as far as they know."""
     known = iteration - state.params.ahead  # the newest token is still under way
     i = state.pools[s].head[(BLOCK_TOKENS - 1 - known) % BLOCK_TOKENS]
-    while i != NONE:
-        name_blocks(state, s, i, (state.chains[i].lead + known) // BLOCK_TOKENS)
+    while i != NONE and state.chains[i].seat < before:
+        if state.chains[i].seat > after:
+            name_blocks(state, s, i, (state.chains[i].lead + known) // BLOCK_TOKENS)
         i = state.chains[i].next
+
+
+@part
+def name_in(state: State, s, iteration):
+    """All decoding members of server ``s`` do."""
+    name_between(state, s, iteration, 0, LAST_SEAT)
 
 
 @part

@@ -9,11 +9,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.constants import BLOCK_TOKENS
 from llmsched_env.core.latency import mixed_bits
 from llmsched_env.core.layout import NONE
-from llmsched_env.engines.continuous.cache.pool import UNLISTED, find, give_back, give_name, name_unlisted, refer, take
+from llmsched_env.engines.continuous.cache.pool import (
+    cover,
+    cut_extent,
+    enter_list,
+    give_back,
+    make_extent,
+    name_next,
+    refer,
+    take,
+)
 
 if TYPE_CHECKING:
     from llmsched_env.core.rows import State
@@ -24,74 +33,148 @@ OWN = np.uint64(0xD1B54A32D192ED03)
 
 
 @part
-def key_of(state: State, i, j):
-    """Key of block ``j`` of request ``i``: of its hash and place in it, or its own; neither 0 nor UNLISTED."""
+def own_key(chain):
+    """Key of the blocks of a request that no hash covers."""
+    return mixed_bits(np.uint64(chain.own) ^ OWN)
+
+
+@part
+def piece_of(state: State, i, j):
+    """Block ``j`` of request ``i``: the key of its hash, or of the request; its place in that; blocks from it on."""
     chain = state.chains[i]
-    if j < chain.keyed:
-        seed, place = np.uint64(state.hashes[chain.hashes + j // chain.span]), j % chain.span
-    else:
-        seed, place = np.uint64(chain.own) ^ OWN, j
-    return mixed_bits(mixed_bits(seed) + np.uint64(place + 1) * ODD) | np.uint64(2)
+    if j >= chain.keyed:
+        return own_key(chain), j, 2**30
+    place = j % chain.span
+    return (
+        mixed_bits(np.uint64(state.hashes[chain.hashes + j // chain.span])),
+        place,
+        min(chain.span - place, chain.keyed - j),
+    )
+
+
+@part
+def key_of(state: State, i, j):
+    """A number for block ``j`` of request ``i`` that equal blocks have in common."""
+    key, place, _ = piece_of(state, i, j)
+    return mixed_bits(key + np.uint64(place + 1) * ODD)
 
 
 @part
 def look_up(state: State, s, i, tokens):
     """Find blocks of request ``i``, which has ``tokens`` to prefill, on server ``s``; return how many are free.
 
-    Notes them in its table and their number in CHAIN.found; it does not refer to them yet.
+    Notes their number in CHAIN.found; it does not refer to them yet.
     """
-    chain, blocks, buckets = state.chains[i], state.blocks[s], state.buckets[s]
+    chain, extents, buckets = state.chains[i], state.extents[s], state.buckets[s]
     most, free, found = (tokens - 1) // BLOCK_TOKENS, 0, 0
     while found < most:
-        b = find(blocks, buckets, key_of(state, i, found))
-        if b == NONE:
+        key, place, left = piece_of(state, i, found)
+        e, end = cover(extents, buckets, key, place)
+        if e == NONE:
             break
-        state.tables[chain.table + found] = b
-        free += blocks[b].refs == 0
-        found += 1
+        blocks = min(end - place, left, most - found)
+        free += blocks * (extents[e].refs == 0)
+        found += blocks
     chain.found = found
     return free
 
 
 @part
+def _enter(state: State, i, e, blocks):
+    """Put ``blocks`` blocks from extent ``e`` on into the table of request ``i``."""
+    chain = state.chains[i]
+    entry = state.tables[chain.table + chain.entries]
+    entry.extent, entry.blocks = e, blocks
+    chain.entries += 1
+    chain.held += blocks
+    chain.last = e
+
+
+@apart
+def _refer_to_found(state: State, s, i):
+    """Request ``i`` refers to the blocks that it found, CHAIN.found of them."""
+    chain, pool, extents, buckets = state.chains[i], state.pools[s], state.extents[s], state.buckets[s]
+    while chain.held < chain.found:
+        key, place, left = piece_of(state, i, chain.held)
+        e, end = cover(extents, buckets, key, place)
+        blocks = min(end - place, left, chain.found - chain.held)
+        if extents[e].start < place:
+            e = cut_extent(pool, extents, e, place - extents[e].start)
+        if extents[e].length > blocks:
+            cut_extent(pool, extents, e, blocks)
+        refer(pool, extents, e)
+        _enter(state, i, e, blocks)
+
+
+@part
 def hold(state: State, s, i, number):
     """Request ``i`` takes blocks of server ``s`` until it refers to ``number`` of them."""
-    chain, pool = state.chains[i], state.pools[s]
+    chain, pool, extents = state.chains[i], state.pools[s], state.extents[s]
+    if number <= chain.held:
+        return
+    take(pool, extents, state.buckets[s], number - chain.held)
     while chain.held < number:
-        state.tables[chain.table + chain.held] = take(pool, state.blocks[s], state.buckets[s])
-        chain.held += 1
+        key, place, left = piece_of(state, i, chain.held)
+        blocks = min(left, number - chain.held)
+        if chain.entries > 0:
+            last = extents[chain.last]
+            if last.refs == 1 and last.key == key and last.start + last.length == place:
+                last.length += blocks
+                state.tables[chain.table + chain.entries - 1].blocks += blocks
+                chain.held += blocks
+                continue
+        _enter(state, i, make_extent(pool, extents, key, place, blocks), blocks)
 
 
 @part
 def name_blocks(state: State, s, i, number):
     """Request ``i`` names its blocks on server ``s`` until ``number`` of them are named."""
-    chain = state.chains[i]
+    chain, pool, extents, buckets = state.chains[i], state.pools[s], state.extents[s], state.buckets[s]
     while chain.named < number:
-        b = state.tables[chain.table + chain.named]
-        if chain.named < chain.keyed:
-            give_name(state.blocks[s], state.buckets[s], b, key_of(state, i, chain.named))
-        else:  # nobody else looks for it
-            name_unlisted(state.blocks[s], b)
-        chain.named += 1
+        e = chain.name_extent
+        if e != NONE and extents[e].named < extents[e].length:
+            # nobody else looks for what it alone knows, and it does only after a preemption
+            findable = chain.named < chain.keyed or extents[e].listed
+            blocks = name_next(pool, extents, buckets, e, number - chain.named, findable)
+            chain.named += blocks
+            chain.name_done += blocks
+            if blocks > 0:
+                continue
+        if e != NONE and chain.name_done < state.tables[chain.table + chain.name_entry].blocks:
+            chain.name_extent = extents[e].rest
+        else:
+            chain.name_entry += 1
+            chain.name_extent = state.tables[chain.table + chain.name_entry].extent
+            chain.name_done = 0
 
 
-@part
+@apart
 def list_own_names(state: State, s, i):
     """Request ``i`` is preempted: from now on it may look for the blocks that it alone knows."""
-    chain = state.chains[i]
-    for j in range(chain.keyed, chain.named):
-        b = state.tables[chain.table + j]
-        if state.blocks[s][b].key == UNLISTED:
-            give_name(state.blocks[s], state.buckets[s], b, key_of(state, i, j))
+    chain, extents, key = state.chains[i], state.extents[s], own_key(state.chains[i])
+    for at in range(chain.table, chain.table + chain.entries):
+        e, left = state.tables[at].extent, state.tables[at].blocks
+        while left > 0:
+            extent = extents[e]
+            if extent.key == key and extent.named > 0 and not extent.listed:
+                enter_list(extents, state.buckets[s], e)
+            left -= extent.length
+            e = extent.rest
 
 
 @part
 def begin_stay(state: State, s, i, tokens):
     """Request ``i`` is admitted to server ``s`` with ``tokens`` to prefill: it refers to the blocks that it found."""
     chain, pool = state.chains[i], state.pools[s]
-    for j in range(chain.found):
-        refer(pool, state.blocks[s], state.tables[chain.table + j])
-    chain.held = chain.named = chain.found
+    pool.seats += 1
+    chain.seat = pool.seats
+    chain.entries = chain.held = 0
+    _refer_to_found(state, s, i)
+    chain.named = chain.found
+    chain.name_entry, chain.name_extent, chain.name_done = NONE, NONE, 0
+    if chain.entries > 0:
+        chain.name_entry, chain.name_extent = chain.entries - 1, chain.last
+        chain.name_done = state.tables[chain.table + chain.name_entry].blocks
     cached = BLOCK_TOKENS * chain.found
     chain.cached += cached
     pool.looked_up += tokens
@@ -104,8 +187,8 @@ def begin_stay(state: State, s, i, tokens):
 def end_stay(state: State, s, i):
     """Request ``i`` gives its blocks back to server ``s``."""
     chain = state.chains[i]
-    give_back(state, s, chain.table, chain.held)
-    chain.held = chain.named = 0
+    give_back(state, s, chain.table, chain.entries)
+    chain.entries = chain.held = chain.named = 0
 
 
 @part

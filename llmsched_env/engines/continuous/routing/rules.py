@@ -18,6 +18,18 @@ ROUND_ROBIN, LEAST_OUTSTANDING, ASKED = (ROUTINGS.index(name) for name in ("roun
 
 
 @part
+def waiting_for(state: State, s):
+    """Requests that wait for server ``s``."""
+    return state.servers[s].waiting if state.params.groups > 1 else state.lane.waiting
+
+
+@part
+def group_of(params, s):
+    """The set of bins of server ``s``."""
+    return s if params.groups > 1 else 0
+
+
+@part
 def kv_load(state: State, s):
     """Tokens held on server ``s``, or asked for by its prompts and by those that wait for it, over its capacity."""
     server, eta = state.servers[s], state.hardware[s].eta

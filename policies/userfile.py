@@ -53,7 +53,7 @@ def load_policy(file: str, name: str) -> Policy:
     return Policy(name, chosen, first_line(chosen), declared({}))
 
 
-def load_function(file: str, name: str, kind: type) -> Any:
+def load_function(file: str, name: str, kind: Any) -> Any:
     """Run ``file`` and return what it calls ``name``: a ``kind`` (with a name) that it made, or a plain function.
 
     ``ValueError`` where it has none.

@@ -20,7 +20,7 @@ def call_compiled(entry: Callable, *arguments: Any) -> Any:
     """
     if threading.current_thread() is not threading.main_thread():
         return entry(*arguments)
-    handler = signal.getsignal(signal.SIGINT)
+    handler: Any = signal.getsignal(signal.SIGINT)
     if handler is not signal.default_int_handler and not getattr(handler, "raises_interrupt", False):
         return entry(*arguments)
     came: list[int] = []

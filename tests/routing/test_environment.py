@@ -86,7 +86,7 @@ def test_lane_i_is_the_scalar_environment_with_seed_plus_i(case: str) -> None:
         np.testing.assert_array_equal(env.reset(seed=11 + i)[0], seen[i])
     rng, over = np.random.default_rng(0), [False] * 3
     for _ in range(70):
-        actions = envs.action_space.sample() if case == "default" else rng.integers(0, envs.single_action_space.n, 3)
+        actions = envs.action_space.sample() if case == "default" else rng.integers(0, envs.action_masks().shape[1], 3)
         seen, rewards, terminated, truncated, _ = envs.step(actions)
         for i, env in enumerate(alone):
             if over[i]:

@@ -32,7 +32,6 @@ WRITTEN = {  # what to write for an option that is neither a number nor a word
     "predictor": ("oracle", "oracle"),
     "shared_prefix": ("3:64", "3:64"),
     "think": ("exp:2", "exp:2"),
-    "routing": ("round-robin", "round-robin"),
     "profile": ("h100-80gb_llama2-70b_tp8", "h100-80gb_llama2-70b_tp8"),
     "slo": ("e2el:20000", {"e2el": 20_000.0}),
     "slo_classes": ("a=0.5,e2el:20000 b=0.5,ttft:1000", None),

@@ -73,11 +73,15 @@ class Scenario:
     refusals: str | None = None
     hold_s: float | None = None
     tick_s: float | None = None
+    aging_s: float | None = None
+    returned: str | None = None
+    victim: str | None = None
     rules: str | None = None
     prefill: str | None = None
     scheduling: str | None = None
     prefix_cache: str | None = None
     token_budget: float | None = None
+    max_chunk: float | None = None
     admission: str | None = None
     routing: str | None = None
     load_age_s: float | None = None

@@ -82,13 +82,21 @@ def with_hashes(requests: Requests) -> Requests:
     return dataclasses.replace(requests, hashes=10 * texts + places, hashed_tokens=hashed, hash_tokens=64)
 
 
+REFUSED = {
+    "oracle-srpt": ("overdue, routed", "prefix cache"),
+    "vllm-priority": ("overdue, routed",),
+    "vllm-residual-sjf": ("overdue, routed",),
+}
+"""Scenarios that a policy refuses."""
+
+
 @pytest.mark.parametrize(
     ("name", "scenario"),
     [
         (name, scenario)
         for name in names("continuous")
         for scenario in SCENARIOS
-        if name != "oracle-srpt" or scenario not in ("overdue, routed", "prefix cache")  # which it refuses
+        if scenario not in REFUSED.get(name, ())
     ],
 )
 def test_environment_equals_compiled_run(name: str, scenario: str) -> None:

@@ -218,7 +218,7 @@ def test_pieces_of_any_size_are_the_whole(source, end, chunk):
 
 def test_streams_are_independent_of_each_other_and_of_the_split():
     first = {(split, name): rng.random() for split in ("test", "validation") for name, rng in streams(0, split).items()}
-    assert len(set(first.values())) == len(first) == 16
+    assert len(set(first.values())) == len(first) == 18
 
 
 @pytest.mark.parametrize("seed", [-1, 1.5, "0", None, True])

@@ -68,7 +68,8 @@ def test_continuous(lattice: bool, cached: bool) -> None:
         case = make_case(pick, lattice, drained=False, cached=cached)
         case = dataclasses.replace(case, requests=with_sessions(pick, case.requests, lattice))
         if pick([True, False]):
-            queueing = with_losses(pick, case.config.queueing, lattice, not case.options.srpt)
+            deadlines = not case.options.srpt and case.options.returned == "first"
+            queueing = with_losses(pick, case.config.queueing, lattice, deadlines)
             case = dataclasses.replace(case, config=dataclasses.replace(case.config, queueing=queueing))
         answers = [value for answer in make_script(pick, case.config) for value in answer]
         run = continuous.both(case, "scripted", answers)

@@ -121,6 +121,7 @@ def routing(
         raise ValueError(f"{name!r} cannot name a routing: no spaces, commas, colons and equals signs are allowed.")
 
     def register(function: Callable) -> RoutingPolicy:
+        """The routing policy of ``function``, kept under its name."""
         made = RoutingPolicy(
             name, function, **{"summary": first_line(function), **needs}, params=declared(params or {})
         )

@@ -115,7 +115,9 @@ class Comparison:
         summaries = []
         for found in policy_summaries(self.done, self.labels):
             entrant = entrants[found["policy"]]
-            about = {"parameters": entrant.policy.text, "clairvoyant": entrant.policy.clairvoyant}
+            routing = entrant.policy.routing
+            typed = entrant.policy.text if routing is None else f"{entrant.policy.text} @ {routing.label}"
+            about = {"parameters": typed, "clairvoyant": entrant.policy.clairvoyant}
             summaries.append({"policy": found.pop("policy"), **about, "chosen": entrant.choice or None, **found})
         return summaries
 

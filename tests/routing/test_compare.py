@@ -26,6 +26,7 @@ def test_a_list_compares_routings(tmp_path: Path) -> None:
     words = ["--routing", "round-robin,power-of-two,prefix-load:kv=1", "--shared-prefix", "40:2000:1"]
     first = rows(*words, "--out", str(tmp_path / "o"))
     assert list(first) == ["vllm @ round-robin", "vllm @ power-of-two", "vllm @ prefix-load:kv=1"]
+    assert [row["parameters"] for row in first.values()] == list(first)
     (alone,) = rows("--routing", "round-robin", "--shared-prefix", "40:2000:1").values()
     listed = first["vllm @ round-robin"]
     assert {name: alone[name] for name in SAME} == {name: listed[name] for name in SAME}

@@ -266,8 +266,10 @@ class Bound:
 
     @property
     def clairvoyant(self) -> bool:
-        """Whether it uses true output lengths."""
-        return self.policy.clairvoyant
+        """Whether it uses true output lengths: it says so, or its order of the queue does."""
+        if self.policy.clairvoyant or self.policy.queueing is None or self.autos:
+            return self.policy.clairvoyant
+        return str(self._overrides("queueing").get("discipline", "")).startswith(CLAIRVOYANT)
 
     def ready(self, config: SimConfig) -> ReadyPolicy:
         """All that a run in the system ``config`` needs from this policy.

@@ -53,8 +53,12 @@ def parse(text: str) -> Bound:
         if name in values:
             raise ValueError(f"{given}: {name} is given twice.")
         values[name] = read_value(found.name, name, found.accepted[name], value)
-    bound = found.bind(values, given=visible(given), source=visible(source), label=label)
+    texts = {"given": visible(given), "source": visible(source)}
+    bound = found.bind(values, **texts, label=label)
     bound.decide  # noqa: B018  (a function that cannot be compiled is refused here)
+    _check_prefix(given, bound)
+    if bound.clairvoyant and not bound.label.startswith(CLAIRVOYANT):
+        return found.bind(values, **texts, label=f"{CLAIRVOYANT}{bound.label}")  # results say it of every policy
     return bound
 
 
@@ -64,11 +68,15 @@ def _label(given: str, policy: Policy, text: str) -> str:
         raise ValueError(f"{visible(given)}: give {LABEL}=TEXT with 1 to {LONGEST_LABEL} printable letters.")
     if text != policy.name and text in names():
         raise ValueError(f"{given}: {text} is another policy: give another label.")
-    if text.startswith(CLAIRVOYANT) != policy.clairvoyant:
-        why = "knows" if policy.clairvoyant else "does not know"
-        rule = "begins" if policy.clairvoyant else "cannot begin"
-        raise ValueError(f"{given}: {policy.name} {why} true output lengths, so its label {rule} with {CLAIRVOYANT}")
     return text
+
+
+def _check_prefix(given: str, bound: Bound) -> None:
+    """``ValueError`` where a label that was typed says of a policy what is not true."""
+    if bound.labelled and bound.label.startswith(CLAIRVOYANT) != bound.clairvoyant:
+        why = "knows" if bound.clairvoyant else "does not know"
+        rule = "begins" if bound.clairvoyant else "cannot begin"
+        raise ValueError(f"{given}: {bound.name} {why} true output lengths, so its label {rule} with {CLAIRVOYANT}")
 
 
 def _unknown(given: str, found: Policy, name: str, part: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from llmsched.eval.figures.calibration import draw_profile
 from llmsched_env.commands.interrupts import heed
 from llmsched_env.commands.parser import refuse
 from llmsched_env.commands.process import INTERRUPTED, run_guarded
-from llmsched_env.commands.terminal import show
+from llmsched_env.commands.terminal import say, show
 from llmsched_env.files.writing import check_file, check_folder
 from llmsched_env.profiles import load_profile
 
@@ -94,7 +93,7 @@ def calibrate(options: argparse.Namespace) -> int:
     try:
         fits = fit_all(points)
     except ValueError as error:
-        print(f"{settings.PROGRAM}: {error} The same command continues from {file.path}", file=sys.stderr)
+        say(f"{settings.PROGRAM}: {error} The same command continues from {file.path}")
         return UNFINISHED
     profile = document.document(out.stem, bench.setup, fits, found, bench.about(plan, out, file.path))
     document.write(out, profile)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from llmsched.eval.figures.atlas import draw_points
 from llmsched.eval.figures.calibration import draw_profile
 from llmsched.eval.report.text import fold
 from llmsched_env import atlas, datafiles
+from llmsched_env.commands.terminal import say
 from llmsched_env.files.writing import check_folder
 from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.profiles import Profile, load_profile, shipped_profiles
@@ -174,9 +174,9 @@ class ProfileList(Findings):
             else:
                 without.append(profile.name)
                 continue
-            print(f"drawn: {path}", file=sys.stderr)
+            say(f"drawn: {path}")
         if without:
-            print(fold(f"no raw rows here, not drawn: {', '.join(without)}"), file=sys.stderr)
+            say(fold(f"no raw rows here, not drawn: {', '.join(without)}"))
 
 
 def find(session: Session) -> Findings:

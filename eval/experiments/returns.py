@@ -24,6 +24,7 @@ from llmsched.eval.cli.progress import Progress
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.policies import Bound
+from llmsched_env.simulation.compiled_calls import call_compiled
 
 BOTH = "static,dynamic,multibin,longest-queue,sjf,edf,least-slack,aimd,random,network"
 AGENTS = {
@@ -76,7 +77,7 @@ def player(env_id: str, bound: Bound) -> tuple[Any, Play]:
         memory, rng = np.zeros(max(1, ready.memory_size)), np.random.default_rng(seed)
 
         def answer() -> tuple[int, int]:
-            choice, size = ready.decide(env.record, ready.params, memory, rng)
+            choice, size = call_compiled(ready.decide, env.record, ready.params, memory, rng)
             return choice, min(size, ready.config.max_batch)
 
         return play_out(env, seed, answer)

@@ -19,7 +19,7 @@ LONG = {
     "compare": ["--policies", "static,multibin", "--requests", "2000000", "--seeds", "3"],
     "compare, continuous": ["--engine", "continuous", "--policies", "fcfs", "--requests", "500000"],
     **{name: [] for name in ("capacity", "optimum", "hindsight", "theory", "levels", "stress", "sensitivity", "sla")},
-    **{name: [] for name in ("decisions", "benchmark", "bench")},
+    **{name: [] for name in ("decisions", "benchmark", "bench", "returns")},
 }
 """Commands that take some seconds, once everything is compiled."""
 

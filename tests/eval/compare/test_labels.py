@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmsched.eval import compare
+from llmsched.policies import registry
 
 POLICIES = "static:batch=4:label=fours,adaptive-memory:min=2:start=4:max=16:threshold=0.5:label=by memory"
 SMALL = ["--requests", "200", "--seeds", "1", "--jobs", "1"]
@@ -51,3 +52,30 @@ def test_equal_labels_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
         compare.main(["--policies", "static:label=a,dynamic:label=a"])
     error = capsys.readouterr().err
     assert ended.value.code == 2 and error.count("\n") == 1 and "a is given 2 times" in error
+
+
+KNOWING = '''
+from llmsched.policies.registry import policy
+
+@policy("knowing"{said})
+def knowing(record, params, memory, rng):
+    """Knows."""
+    return record.num_bins, record.max_batch
+'''
+
+
+@pytest.mark.parametrize("said", [", clairvoyant=True", ", queueing=lambda params: {'discipline': 'oracle-sjf'}"])
+def test_a_policy_of_a_user_that_knows_the_truth_is_marked(
+    said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it says so or only orders by the truth: never the best of a column, and the note says why."""
+    monkeypatch.setattr(registry, "_POLICIES", {**registry._POLICIES})
+    file = tmp_path / "mine.py"
+    file.write_text(KNOWING.replace("{said}", said))
+    assert compare.main(["--policies", f"static,dynamic,{file}:knowing", *SMALL]) == 0
+    shown = capsys.readouterr().out
+    row = next(line for line in shown.splitlines() if line.startswith("oracle-"))
+    assert "*" not in row and "never marked best" in shown
+    with pytest.raises(SystemExit):
+        compare.main(["--policies", f"{file}:knowing:label=mine", *SMALL])
+    assert "its label begins with oracle-" in capsys.readouterr().err

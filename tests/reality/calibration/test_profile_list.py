@@ -50,9 +50,11 @@ def test_measured_against_fitted_is_drawn_where_there_are_rows(tmp_path, capsys)
     plan, file = MeasurementPlan(CELLS, repeats=2), opened(tmp_path)
     campaign.run(plan, file, Table(sigma=0.02))
     document.write(tmp_path / "mine.json", profile_of(plan, file.rows))
-    assert profiles.main([str(tmp_path / "mine.json"), "ideal", "--plot", str(tmp_path / "figures")]) == 0
-    assert (tmp_path / "figures" / "mine.png").stat().st_size > 10_000
-    assert "not drawn: ideal" in capsys.readouterr().err
+    folder = tmp_path / "figures\x1b[31m"
+    assert profiles.main([str(tmp_path / "mine.json"), "ideal", "--plot", str(folder)]) == 0
+    assert (folder / "mine.png").stat().st_size > 10_000
+    said = capsys.readouterr().err
+    assert "not drawn: ideal" in said and r"figures\x1b[31m" in said and "\x1b" not in said
 
 
 @pytest.mark.parametrize("name", [n for n in shipped_profiles() if "rows" in load_profile(n).meta])

@@ -5,7 +5,6 @@ A unit comes from the header (``ttft_ms``, ``Latency (s)``), from the format, or
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from llmsched.eval.analysis.client_log import ClientLog, Floats
+from llmsched_env.files.columns import read_table
+from llmsched_env.files.reading import CannotReadError
 from llmsched_env.files.showing import shortened
 from llmsched_env.workload.trace_columns import SECONDS, Header, header_of
 
@@ -63,9 +64,9 @@ FORMS = (
 def read_csv_log(raw: bytes, label: str, unit: str | None) -> ClientLog:
     """The run of a CSV text; ``unit``: of times whose header and format state none; ``ValueError`` asks for it."""
     try:
-        frame = pd.read_csv(io.BytesIO(raw), skipinitialspace=True, low_memory=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"not readable as CSV ({str(error).strip().splitlines()[0]}).") from None
+        frame = read_table(raw, skipinitialspace=True, low_memory=False)
+    except CannotReadError as error:
+        raise ValueError(f"not readable as CSV ({error}).") from None
     headers = [header_of(str(column)) for column in frame.columns]
     names = {header.name for header in headers}
     form = next((form for form in FORMS if form.marks <= names), None)

@@ -7,7 +7,6 @@ docs/results/engine_log.md lists the columns.
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llmsched_env.files.columns import numbers_of
+from llmsched_env.files.columns import numbers_of, read_table
 from llmsched_env.files.reading import CannotReadError
 from llmsched_env.files.showing import shortened
 from llmsched_env.requests import MAX_TOKENS, Requests
@@ -128,9 +127,9 @@ def _runs_of(file: Path, header: Sequence[str]) -> list[LoggedRun]:
     if missing:
         raise ValueError(f"{file}: no column {', '.join(missing)}; it has {', '.join(header[:20])}.")
     try:
-        frame = pd.read_csv(io.BytesIO(read_text(file)), skipinitialspace=True, low_memory=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{file}: not readable as CSV ({str(error).strip().splitlines()[0]}).") from error
+        frame = read_table(read_text(file), skipinitialspace=True, low_memory=False)
+    except (CannotReadError, OSError) as error:
+        raise ValueError(f"{file}: not readable as CSV ({error}).") from error
     frame.columns = frame.columns.str.strip()
     if frame.empty:
         raise ValueError(f"{file} has a header and no row: give at least one request.")

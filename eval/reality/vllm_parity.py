@@ -106,7 +106,7 @@ def admissible(system: System) -> System:
     keeps all later ones out, while the engine rejects it."""
     room = BLOCK_TOKENS * system.blocks
     n = next((i for i, tokens in enumerate(system.prompt) if tokens > room), len(system.prompt))
-    rows = {name: getattr(system, name)[:n] for name in ("arrival", "prompt", "output", "tokens")}
+    rows = {name: getattr(system, name)[:n] for name in ("arrival", "prompt", "output", "tokens", "priority")}
     return replace(system, **rows)
 
 
@@ -134,14 +134,14 @@ def run(place: int, system: System, scheduling: str, prefix_cache: bool = False)
     """The stamps of the engine; ``place`` names the system in a ``ValueError``."""
     if not system.arrival:
         return Stamps((), (), ())
-    cache = "on" if prefix_cache else "off"
+    cache, levels = "on" if prefix_cache else "off", sorted(set(system.priority))
     try:
         coefficients = dict(zip(COEFFICIENTS, system.coef_ms, strict=True))
         profile = Profile("system", "split", coefficients, float(BLOCK_TOKENS * system.blocks))
         config = SimConfig(
             servers=(Server(profile),),
             max_batch=system.seqs,
-            slos=(SLO(),),
+            slos=tuple(SLO(share=1 / len(levels), name=str(level)) for level in levels) or (SLO(),),
             engine="continuous",
             continuous=Continuous(
                 admission="prompt" if system.reserve else "chunk",
@@ -152,11 +152,17 @@ def run(place: int, system: System, scheduling: str, prefix_cache: bool = False)
                 prefix_cache=cache,
             ),
         )
-        requests = hashed(system)
-        ready = parse(f"static:batch={system.seqs}").ready(config)
+        requests, policy = hashed(system), f"static:batch={system.seqs}"
+        if levels:  # a class for each
+            classes = np.array([levels.index(level) for level in system.priority], np.int8)
+            requests = replace(requests, slo_class=classes)
+            policy = f"vllm-priority:seqs={system.seqs}:budget={system.budget}"
+        ready = parse(policy).ready(config)
     except ValueError as error:
         raise ValueError(f"system {place}: {error}") from None
-    result = simulate(ready.config, requests, ready.decide, **ready.options)
+    # a policy of vLLM's asks for asynchronous scheduling and leaves the cache as it is
+    rules = replace(ready.config.continuous, scheduling=scheduling)
+    result = simulate(replace(ready.config, continuous=rules), requests, ready.decide, **ready.options)
     rows, cached = result.requests, () if result.cached_tokens is None else result.cached_tokens
     preempted = tuple(map(int, rows["preemptions"]))
     return Stamps(_times(rows["first_token"]), _times(rows["completion"]), preempted, tuple(map(int, cached)))

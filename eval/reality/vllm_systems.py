@@ -31,7 +31,8 @@ class System:
     ``arrival`` in seconds, ``prompt`` and ``output`` in tokens.  With a prefix cache ``tokens``: the ids of each
     prompt's tokens; those of the output of request i all have the id FIRST_OUTPUT + i.  Switches of the scheduler:
     ``threshold`` (``long_prefill_token_threshold``, 0: none), ``chunked`` (``enable_chunked_prefill``) and ``reserve``
-    (``scheduler_reserve_full_isl``).
+    (``scheduler_reserve_full_isl``).  ``priority`` of each request, the lowest first; without them first come, first
+    served.
     """
 
     blocks: int
@@ -45,6 +46,7 @@ class System:
     threshold: int = 0
     chunked: bool = True
     reserve: bool = True
+    priority: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

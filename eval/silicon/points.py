@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections import Counter
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from llmsched.eval.silicon.closed_loop import Loop
-from llmsched_env.files.columns import numbers_of
+from llmsched_env.files.columns import numbers_of, read_table
 from llmsched_env.files.reading import CannotReadError, read_bytes
 
 LEAST_POINTS = 6
@@ -106,9 +105,9 @@ class Configuration:
 def read_points(path: Path) -> list[Configuration]:
     """The aggregated configurations with at least LEAST_POINTS points, by name; ``ValueError`` with one line."""
     try:
-        frame = pd.read_csv(io.BytesIO(read_bytes(path)), low_memory=False)
-    except (CannotReadError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{path}: not readable as CSV ({str(error).strip().splitlines()[0]}).") from error
+        frame = read_table(read_bytes(path), low_memory=False)
+    except CannotReadError as error:
+        raise ValueError(f"{path}: not readable as CSV ({error}).") from error
     missing = [name for name in NEEDED if name not in frame]
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns[:12]))}.")

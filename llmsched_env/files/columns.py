@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from llmsched_env.files.reading import CannotReadError
+
+MOST_COLUMNS = 2_000
+"""Most columns of a table: pandas takes a millisecond for each."""
+
+
+def read_table(content: bytes, **how: Any) -> pd.DataFrame:
+    """The table of a CSV text, read by pandas with the options ``how``; `CannotReadError` in one line where it is none.
+
+    A table of more than MOST_COLUMNS columns is refused.
+    """
+    width = content.lstrip().split(b"\n", 1)[0].count(b",") + 1
+    if width > MOST_COLUMNS:
+        raise CannotReadError(f"its first line has {width:,} columns: at most {MOST_COLUMNS:,} are read")
+    try:
+        return pd.read_csv(io.BytesIO(content), **how)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise CannotReadError(str(error).strip().splitlines()[0]) from None
 
 
 def numbers_of(column: pd.Series) -> NDArray[np.float64]:

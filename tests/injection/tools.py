@@ -89,6 +89,8 @@ def damaged(content: bytes, seed: int) -> Iterator[tuple[str, bytes]]:
     yield "deep JSON", b"[" * 100_000
     yield "deep object", b'{"a":' * 50_000
     yield "digits", b"9" * 5000
+    yield "many columns", b",".join(b"a%d" % place for place in range(50_000)) + b"\n" + b"1," * 49_999 + b"1"
+    yield "many columns more", content.split(b"\n", 1)[0] + b",x" * 50_000 + b"\n" + b"1" + b",1" * 50_010
     yield "null", b"null\n"
     yield "list", b"[1, 2]\n"
     yield "text", b"hello\n"

@@ -6,7 +6,6 @@ dense.csv (layer, tokens), per_sequence.csv (layer, sequences), moe.csv (tokens,
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from llmsched_env.files.columns import numbers_of
+from llmsched_env.files.columns import numbers_of, read_table
 from llmsched_env.files.reading import CannotReadError, read_bytes
 from llmsched_env.files.showing import shortened, visible
 
@@ -140,10 +139,9 @@ def _read(path: Path) -> pd.DataFrame:
     """A table whose numbers are finite, whose times are above 0, and whose points are there once."""
     keys = KEYS[path.name]
     try:
-        content = io.BytesIO(read_bytes(path, MOST_BYTES))
-        frame = pd.read_csv(content, encoding="utf-8-sig", skipinitialspace=True)
-    except (CannotReadError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{path}: not readable as CSV ({str(error).strip().splitlines()[0]}).") from error
+        frame = read_table(read_bytes(path, MOST_BYTES), encoding="utf-8-sig", skipinitialspace=True)
+    except CannotReadError as error:
+        raise ValueError(f"{path}: not readable as CSV ({error}).") from error
     frame.columns = frame.columns.str.strip()
     missing = [name for name in (*keys, TIME) if name not in frame]
     if missing:

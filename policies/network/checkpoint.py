@@ -31,7 +31,7 @@ from llmsched_env.files.showing import shortened
 FORMAT = "llmsched-policy/v1"
 """Format of the JSON, its first field."""
 
-MAKER = "train/search.py or train/ppo.py"
+MAKER = "train/search.py, train/ppo_grouped.py or train/ppo.py"
 OF_ZIP = "give the checkpoint that training wrote beside it (.npz and .json)"
 
 MOST_HIDDEN = 2**16
@@ -39,6 +39,9 @@ MOST_HIDDEN = 2**16
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = {"batch": WEIGHTS / "network-batch", "continuous": WEIGHTS / "network-continuous"}
 """Shipped checkpoints by engine, without suffix."""
+
+PPO = WEIGHTS / "ppo-batch"
+"""The one that gradient training made for the engine `batch`, the policy `ppo`."""
 
 SMALL = WEIGHTS / "network-small"
 """The one for LLMSchedSmall-v0."""

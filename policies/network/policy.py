@@ -1,4 +1,7 @@
-"""The policy `network`: the network of the engine that it runs in, on shipped weights or on those of a checkpoint."""
+"""The policies `network` and `ppo`: the network of the engine, on shipped weights or on those of a checkpoint.
+
+`network` has weights that an evolution strategy found, `ppo` those of gradient training (train/ppo_grouped.py).
+"""
 
 from __future__ import annotations
 
@@ -48,10 +51,26 @@ def load_weights(values: Mapping[str, Value], config: SimConfig) -> tuple[Floats
     return found.packed, 0
 
 
+def load_ppo(values: Mapping[str, Value], config: SimConfig) -> tuple[Floats, int]:
+    """(packed weights (P,) of gradient training, 0 numbers of memory)."""
+    return checkpoint.load(checkpoint.PPO).packed, 0
+
+
+NETWORK = build_function(sources_of(Path(__file__).parent))
+
 policy(
     "network",
     params={"path": Text(None, allowed="a checkpoint that train/ wrote, or none for the shipped weights")},
     adapt=lambda config, values: settings.adapt(config),
     details=True,
     load=load_weights,
-)(build_function(sources_of(Path(__file__).parent)))
+)(NETWORK)
+
+policy(
+    "ppo",
+    engines=("batch",),
+    summary="The network's choice on weights from gradient training: cloning, then PPO (docs/results/learned.md)",
+    adapt=lambda config, values: settings.adapt(config),
+    details=True,
+    load=load_ppo,
+)(NETWORK)

@@ -97,11 +97,12 @@ def test_the_shipped_profiles_are_found() -> None:
 
 
 def test_the_shipped_weights_are_found() -> None:
-    """A network for each engine, and one for the small environment."""
+    """A network for each engine, one of gradient training, and one for the small environment."""
     assert {path.name for path in checkpoint.WEIGHTS.glob("*.npz")} == {
         "network-batch.npz",
         "network-continuous.npz",
         "network-small.npz",
+        "ppo-batch.npz",
     }
 
 

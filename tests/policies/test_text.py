@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 
-from llmsched.policies import get, names, parse, parse_list, registry
+from llmsched.policies import get, names, parse, parse_list
 from llmsched.policies.parameters import show
 from llmsched.policies.selection import label_notes
 from llmsched_env.config import Controller, Queueing, Server, SimConfig
@@ -43,7 +44,7 @@ def test_parse() -> None:
     assert parse("static:batch=1e2").encoded == {"batch": 100.0}
     assert parse(bound.text).text == bound.text
     assert ready.options.keys() == {"params", "memory_size", "details"}
-    detailed = ["least-slack", "vllm-cached", "weighted-queue", "network"]
+    detailed = ["least-slack", "vllm-cached", "weighted-queue", "network", "ppo", "rollout"]
     assert [name for name in names() if parse(name).details] == detailed
 
 
@@ -176,17 +177,12 @@ def test_configure_sets_what_is_named_and_keeps_the_rest() -> None:
     assert parse("timeout:wait=250").configure(base).queueing == Queueing((10, 20), "sjf", hold_s=0.25, max_tokens=99.0)
 
 
-def test_an_old_name_gives_the_same_policy_and_warns_in_one_line() -> None:
-    for text in ("ppo", "ppo:path=runs/first/best"):
-        with pytest.warns(UserWarning) as caught:
-            bound = parse(text)
-        assert bound.policy is get("network") and bound.label == text.replace("ppo", "network") == bound.text
-        assert [str(warning.message) for warning in caught] == [
-            "`ppo` is the old name of `network`: its weights come from an evolution strategy, not from PPO. "
-            "Write network."
-        ]
-    assert not set(registry.ALIASES) & set(names()) and {alias.name for alias in registry.ALIASES.values()} <= set(
-        names()
-    )
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match="network is given 2 times"):
-        parse_list("ppo,network")
+def test_ppo_is_a_policy_of_its_own_and_says_what_it_is() -> None:
+    """Weights of gradient training under this name, the evolved ones under `network`; no warning, no alias."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ours, evolved = parse("ppo"), parse("network")
+    assert ours.policy is get("ppo") is not get("network") and "gradient" in get("ppo").summary
+    assert "ppo" in names("batch") and "ppo" not in names("continuous")
+    assert ours.ready(SYSTEM).params.tolist() != evolved.ready(SYSTEM).params.tolist()
+    assert ours.ready(SYSTEM).config == evolved.ready(SYSTEM).config

@@ -1,0 +1,1 @@
+"""The policy `rollout`: every decision is tried in a simulation of what may follow."""

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDS = {"ppo": "torch", "search": "cma", "search_continuous": "cma", "small": "cma", "export": "torch"}
+NEEDS = {
+    "ppo": "torch",
+    "ppo_grouped": "torch",
+    "search": "cma",
+    "search_continuous": "cma",
+    "small": "cma",
+    "export": "torch",
+}
 
 
 @pytest.mark.parametrize("name", NEEDS)

@@ -1,0 +1,1 @@
+"""Decisions that are tried in simulated futures."""

@@ -136,7 +136,7 @@ def adapt(config: SimConfig, values: Mapping[str, Value]) -> SimConfig:
 
 def load(values: Mapping[str, Value], config: SimConfig) -> tuple[Floats, int]:
     """(parameters (P,), numbers of memory)."""
-    numbers = [float(values[name]) for name in ("futures", "ahead", "power", "caution", "soft")]
+    numbers = [float(values[name] or 0) for name in ("futures", "ahead", "power", "caution", "soft")]
     return packed(adapt(config, values), numbers), MEMORY
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from llmsched.train.arguments import flag, setting
 from llmsched.train.grouped.learner import UpdateSettings
@@ -53,7 +54,8 @@ LEAST = {"seed": 0, "systems": 0, "critic_iterations": 0, "runs": 2}
 def check_settings(settings: GroupedSettings) -> GroupedSettings:
     """The settings themselves; ``ValueError`` in one line where a number is outside its bounds."""
     for field in dataclasses.fields(settings):
-        name, value = field.name, getattr(settings, field.name)
+        name = field.name
+        value: Any = getattr(settings, name)
         kind = {"str": str, "int": int, "float": float}[str(field.type)]
         if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
             raise ValueError(f"{flag(name)} {value!r} is not allowed: give a {kind.__name__}.")

@@ -65,7 +65,7 @@ def test_the_flags_of_a_server_are_kept(text: str) -> None:
 def answer(text: str, **fields: Any) -> tuple[int, int]:
     """What a policy answers to a record."""
     bound = parse(text)
-    usual = {"num_bins": 3, "max_batch": 40, "running": 6, "now": 9.0, "oldest_arrival": 8.0}
+    usual: dict[str, Any] = {"num_bins": 3, "max_batch": 40, "running": 6, "now": 9.0, "oldest_arrival": 8.0}
     usual |= {"queue_length": np.array([1, 1, 1, 3]), "head_cached": np.array([0, 64, 16, 0])}
     record = SimpleNamespace(**(usual | fields))
     params = np.array(list(bound.encoded.values())[: len(bound.policy.params)], float)

@@ -57,7 +57,8 @@ def check_settings(settings: GroupedSettings) -> GroupedSettings:
         name = field.name
         value: Any = getattr(settings, name)
         kind = {"str": str, "int": int, "float": float}[str(field.type)]
-        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+        fits = not isinstance(value, bool) and isinstance(value, (int, float) if kind is float else kind)
+        if not fits:
             raise ValueError(f"{flag(name)} {value!r} is not allowed: give a {kind.__name__}.")
         if field.type == "int" and not LEAST.get(name, 1) <= value <= 10**7:
             raise ValueError(f"{flag(name)} {value} is not allowed: give a whole number from {LEAST.get(name, 1)}.")

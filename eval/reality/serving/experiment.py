@@ -11,6 +11,7 @@ import hashlib
 import json
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +83,9 @@ def find(session: Session) -> Findings:
     """Make the runs that are missing, in turn, and compare."""
     options = session.options
     need(PROGRAM, "aiohttp")
-    scenario = scenario_from(options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the profile, by which nothing is simulated here
+        scenario = scenario_from(options)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.out) / "servers" if options.out else Path(scratch)
         entrants = entrants_of(options, folder)

@@ -8,14 +8,16 @@ every source file that is compiled.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from numba import config, njit
 
+from llmsched_env.compiler.libraries import EntryCompiler, PartCompiler
 from llmsched_env.files.numba_cache import prepare_cache
 
-_UNWRAPPED: dict[str, Any] = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
+_UNWRAPPED: dict[str, Any] = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True, "pipeline_class": PartCompiler}
 
 part = njit(forceinline=True, **_UNWRAPPED)
 """Decorator of a piece of the kernel: inlined where it is called, compiled with its caller, not callable from
@@ -26,6 +28,11 @@ apart = njit(**_UNWRAPPED)
 
 exposed = njit(forceinline=True)
 """The same for a piece that Python calls too."""
+
+
+def entry_of(signature: Any) -> Callable[[Callable], Callable]:
+    """Decorator of what Python calls: compiled for ``signature`` alone, kept on disk, and run without the lock."""
+    return njit(signature, cache=True, nogil=True, pipeline_class=EntryCompiler)
 
 
 LIBRARY = Path(__file__).resolve().parents[1]

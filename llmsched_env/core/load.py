@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit, typeof, types
+from numba import typeof, types
 
-from llmsched_env.compiler.parts import fingerprint
+from llmsched_env.compiler.parts import entry_of, fingerprint
 from llmsched_env.core.latency import alone_s
 from llmsched_env.core.layout import HARDWARE, NONE, PENDING, REQUEST
 
@@ -28,7 +28,7 @@ ALONE_SIGNATURE = types.void(typeof(np.zeros(1, HARDWARE)), types.int64[::1], ty
 def entries(sources: str) -> tuple[Callable, Callable]:
     """The compiled entries; ``sources`` (parts.fingerprint) is a closure variable and so part of their cache key."""
 
-    @njit(LOAD_SIGNATURE, cache=True, nogil=True)
+    @entry_of(LOAD_SIGNATURE)
     def load_rows(rows, arrival, prompt, output, predicted, slo_class, key, edges):
         """Write requests that are still to come into ``rows``; their bin is the number of edges <= predicted."""
         sources  # noqa: B018
@@ -47,7 +47,7 @@ def entries(sources: str) -> tuple[Callable, Callable]:
             row.status = PENDING
             row.dispatch = row.first_token = row.last_token = row.completion = row.left = np.nan
 
-    @njit(ALONE_SIGNATURE, cache=True, nogil=True)
+    @entry_of(ALONE_SIGNATURE)
     def alone_times(hardware, prompt, output, times):
         """Write the service time of every request served alone on ``hardware`` (1,) into ``times`` (N,), s."""
         sources  # noqa: B018

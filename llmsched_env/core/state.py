@@ -17,6 +17,7 @@ from numba import njit, typeof, types
 from numpy.typing import NDArray
 
 from llmsched_env.compiler.borrow import borrow
+from llmsched_env.compiler.by_reference import by_reference
 from llmsched_env.compiler.parts import jit_is_off
 from llmsched_env.core.layout import (
     BATCH,
@@ -150,7 +151,7 @@ def allocate(sizes: Sizes) -> Any:
 def lane_state(arrays, i):
     """Lane ``i`` of the arrays, a State: one line for each row of TABLE, in its order (a test holds it)."""
     lane = borrow(arrays.lane)[i]
-    return State(  # type: ignore[call-arg]
+    found = State(  # type: ignore[call-arg]
         borrow(arrays.params)[0],
         borrow(arrays.hardware),
         lane,
@@ -176,3 +177,4 @@ def lane_state(arrays, i):
         borrow(arrays.releases[i]),
         lane.counts,
     )
+    return by_reference(found)

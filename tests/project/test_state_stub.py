@@ -35,7 +35,7 @@ def test_arrays_follow_the_table() -> None:
 def test_the_view_of_a_lane_follows_the_table() -> None:
     """Every array stands in its own place of a State, and an array of lanes is read at the lane."""
     source = inspect.getsource(getattr(state.lane_state, "py_func", state.lane_state))
-    parts = re.findall(r"^ {8}(?:borrow\(arrays\.)?(\w+)(.*),$", source.split("return State(")[1], re.MULTILINE)
+    parts = re.findall(r"^ {8}(?:borrow\(arrays\.)?(\w+)(.*),$", source.split("State(")[1], re.MULTILINE)
     assert [name for name, _ in parts] == [*state.NAMES, "lane"]
     for spec, (name, place) in zip(state.TABLE, parts, strict=False):
         row = ")[0]" if spec.shape == ("one",) else ")"

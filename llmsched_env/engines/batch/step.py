@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from numba import njit
-
-from llmsched_env.compiler.parts import fingerprint, part
+from llmsched_env.compiler.parts import entry_of, fingerprint, part
 from llmsched_env.core.controllers import current_target
 from llmsched_env.core.queueing.queues import controller_row
 from llmsched_env.core.step import STEP_SIGNATURE, step_arrays, step_loop
@@ -41,7 +39,7 @@ _loop = step_loop(
 def entry(sources: str) -> Callable:
     """The compiled entry; ``sources`` (parts.fingerprint) is a closure variable and so part of its cache key."""
 
-    @njit(STEP_SIGNATURE, cache=True, nogil=True)
+    @entry_of(STEP_SIGNATURE)
     def step_lanes(words, scale, low, high):
         """Lanes low, ..., high - 1 as core.step.step_loop describes it; ``words`` say where the arrays lie."""
         sources  # noqa: B018

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from numba import njit
-
-from llmsched_env.compiler.parts import fingerprint
+from llmsched_env.compiler.parts import entry_of, fingerprint
 from llmsched_env.core.run import RUN_SIGNATURE, run_loop
 from llmsched_env.core.state import lane_state
 from llmsched_env.engines.continuous.events import advance, apply
@@ -18,7 +16,7 @@ _loop = run_loop(advance_of=advance, apply_of=apply, write_record_of=write_recor
 def entry(sources: str) -> Callable:
     """The compiled entry; ``sources`` (parts.fingerprint) is a closure variable and so part of its cache key."""
 
-    @njit(RUN_SIGNATURE, cache=True, nogil=True)
+    @entry_of(RUN_SIGNATURE)
     def run_lane(arrays, record, decide, params, memory, rng, details, limit):
         """Lane 0 as core.run.run_loop describes it."""
         sources  # noqa: B018

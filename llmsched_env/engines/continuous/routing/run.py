@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit, typeof, types
+from numba import typeof, types
 
-from llmsched_env.compiler.parts import fingerprint
+from llmsched_env.compiler.parts import entry_of, fingerprint
 from llmsched_env.core.layout import DECIDE, ROUTE, ROUTE_RECORD
 from llmsched_env.core.run import RUN_SIGNATURE, run_loop
 from llmsched_env.core.state import lane_state
@@ -31,7 +31,7 @@ ROUTED_SIGNATURE = RUN_SIGNATURE.return_type(
 def entry(sources: str) -> Callable:
     """The compiled entry; ``sources`` (parts.fingerprint) is a closure variable and so part of its cache key."""
 
-    @njit(ROUTED_SIGNATURE, cache=True, nogil=True)
+    @entry_of(ROUTED_SIGNATURE)
     def run_routed_lane(
         arrays, record, decide, params, memory, rng, details, row, route, route_params, route_memory, route_rng, limit
     ):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import njit, typeof, types
+from numba import typeof, types
 
 from llmsched_env.compiler.addresses import arrays_at
-from llmsched_env.compiler.parts import fingerprint, part
+from llmsched_env.compiler.parts import entry_of, fingerprint, part
 from llmsched_env.core.layout import DECIDE, NONE, OUTCOME, ROUTE_RECORD, SKIP, STEP
 from llmsched_env.core.state import ARRAYS, Arrays, lane_state
 from llmsched_env.core.step import STEP_SIGNATURE, write_outcome
@@ -44,7 +44,7 @@ def advance_to_route(state):
 def entry(sources: str) -> Callable:
     """The compiled entry; ``sources`` (parts.fingerprint) is a closure variable and so part of its cache key."""
 
-    @njit(STEP_SIGNATURE, cache=True, nogil=True)
+    @entry_of(STEP_SIGNATURE)
     def route_lanes(words, scale, low, high):
         """Take lanes low, ..., high - 1 to the next request to be routed: SKIP, START (no answer yet) or STEP each.
 

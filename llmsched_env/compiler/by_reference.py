@@ -1,0 +1,122 @@
+"""Named tuples of arrays and records that compiled code passes by reference.
+
+Numba passes a named tuple of arrays by value, every length and stride of every array on its own: 165 values for a
+State, at each of a thousand calls, and two thirds of the code that LLVM had to read.  A reference is one address, of
+the places and lengths of the arrays.  They lie on the stack of the entry; there LLVM takes them apart again, as
+nothing else knows the address.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.datamodel import models
+from numba.core.typing.templates import AttributeTemplate
+from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, register_model
+
+from llmsched_env.compiler.parts import jit_is_off
+
+
+class Reference(types.Type):
+    """The address of a named tuple of type ``inner`` of records and of contiguous arrays, which are borrowed."""
+
+    def __init__(self, inner: types.NamedTuple) -> None:
+        self.inner = inner
+        super().__init__(name=f"Reference({inner})")
+
+
+def _structure(dmm: Any, inner: types.NamedTuple) -> ir.LiteralStructType:
+    """What a reference points to: of every array the address and the lengths, of every record the address."""
+    fields = []
+    for kind in inner.types:
+        if isinstance(kind, types.Array):
+            data = dmm.lookup(types.CPointer(kind.dtype)).get_value_type()
+            fields.append(ir.LiteralStructType([data, *[ir.IntType(64)] * kind.ndim]))
+        else:
+            fields.append(dmm.lookup(kind).get_value_type())
+    return ir.LiteralStructType(fields)
+
+
+@register_model(Reference)
+class _ReferenceModel(models.PrimitiveModel):
+    """A pointer."""
+
+    def __init__(self, dmm: Any, fe_type: Reference) -> None:
+        super().__init__(dmm, fe_type, ir.PointerType(_structure(dmm, fe_type.inner)))
+
+
+@infer_getattr
+class _ReferenceAttributes(AttributeTemplate):
+    """The fields of the tuple, by their names."""
+
+    key = Reference
+
+    def generic_resolve(self, reference: Any, name: str) -> Any:  # type: ignore[override]
+        inner = reference.inner
+        return inner[inner.fields.index(name)] if name in inner.fields else None
+
+
+@lower_getattr_generic(Reference)
+def _load_field(context: Any, builder: Any, reference: Reference, address: Any, name: str) -> Any:
+    """A field; it owns nothing, so nothing is counted."""
+    at = reference.inner.fields.index(name)
+    kind = reference.inner.types[at]
+    if not isinstance(kind, types.Array):
+        return builder.load(cgutils.gep_inbounds(builder, address, 0, at))
+    words = [builder.load(cgutils.gep_inbounds(builder, address, 0, at, k)) for k in range(1 + kind.ndim)]
+    return _view(context, builder, kind, words[0], words[1:])
+
+
+def _view(context: Any, builder: Any, kind: types.Array, data: Any, lengths: list[Any]) -> Any:
+    """The contiguous array of type ``kind`` at ``data`` with axes of these ``lengths``, field by field as
+    numba.core.datamodel.models.ArrayModel lists them."""
+    value_type = context.get_value_type(kind)
+    size = ir.Constant(ir.IntType(64), context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    strides = [size]
+    for length in reversed(lengths[1:]):
+        strides.insert(0, builder.mul(strides[0], length))
+    count = lengths[0]
+    for length in lengths[1:]:
+        count = builder.mul(count, length)
+    nothing = [ir.Constant(kind, None) for kind in value_type.elements[:2]]
+    rest = [ir.Constant(kind, ir.Undefined) for kind in value_type.elements[4:]]
+    value = ir.Constant(value_type, [*nothing, ir.Constant(ir.IntType(64), ir.Undefined), size, *rest])
+    value = builder.insert_value(value, count, 2)
+    value = builder.insert_value(value, data, 4)
+    for axis, (length, stride) in enumerate(zip(lengths, strides, strict=True)):
+        value = builder.insert_value(value, length, (5, axis))
+        value = builder.insert_value(value, stride, (6, axis))
+    return value
+
+
+if jit_is_off():
+
+    def by_reference(value):
+        """The tuple itself."""
+        return value
+
+else:
+
+    @intrinsic
+    def by_reference(typing_context, value):
+        """The named tuple ``value`` of borrowed arrays, by reference; for the function that calls this, and below."""
+
+        def codegen(context, builder, signature, arguments):
+            """Its place on the stack."""
+            inner = signature.args[0]
+            address = cgutils.alloca_once(builder, _structure(context.data_model_manager, inner))
+            for at, kind in enumerate(inner.types):
+                field = builder.extract_value(arguments[0], at)
+                if not isinstance(kind, types.Array):
+                    builder.store(field, cgutils.gep_inbounds(builder, address, 0, at))
+                    continue
+                words = [builder.extract_value(field, (5, axis)) for axis in range(kind.ndim)]
+                words.insert(0, builder.extract_value(field, 4))
+                for k, word in enumerate(words):
+                    builder.store(word, cgutils.gep_inbounds(builder, address, 0, at, k))
+            return address
+
+        return Reference(value)(value), codegen

@@ -44,6 +44,7 @@ COMMANDS = {  # words: (module with a function main, one line of help, what has 
     "train search-continuous": ("llmsched.train.search_continuous", "the same for the engine continuous", "cma"),
     "train small": ("llmsched.train.small", "weights for LLMSchedSmall-v0", "cma"),
     "train ppo": ("llmsched.train.ppo", "weights for the engine batch by PPO", "torch stable-baselines3 sb3-contrib"),
+    "train ppo-grouped": ("llmsched.train.ppo_grouped", "the same, groups of runs on the same arrivals", "torch"),
     "export": ("llmsched.train.export", "an agent of Stable-Baselines3 as a policy of every experiment", "torch"),
     "train curves": ("llmsched.train.curves", "draw the curves of training runs", "matplotlib"),
     "warmup": ("llmsched.eval.warmup", "compile now what first use would compile", ""),

@@ -138,13 +138,16 @@ def test_ctrl_c_is_heeded_within_a_second_in_a_long_draw_and_in_an_endless_polic
     (tmp_path / "my.py").write_text(
         "def mine(record, params, memory, rng):\n    while record.now >= 0:\n        memory[0] += 1\n    return 0, 1\n"
     )
+    began = time.monotonic()
+    subprocess.run([sys.executable, str(ROOT / "eval" / "compare.py"), "--help"], capture_output=True, check=True)
+    to_import = time.monotonic() - began  # before that, Ctrl-C ends the program without a line
     for words in (
         ["--policies", f"{tmp_path}/my.py:mine"],
         ["--rate", "6e-5", "--requests", "2000", "--policies", "static"],
     ):
         command = [sys.executable, str(ROOT / "eval" / "compare.py"), "--seeds", "1", "--jobs", "1", *words]
         with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
-            time.sleep(6)
+            time.sleep(6 + 2 * to_import)
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
                 error = process.communicate(timeout=20)[1]

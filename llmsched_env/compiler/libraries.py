@@ -51,6 +51,7 @@ class PartLibrary(_AtLevel2):
 
     @property
     def codegen(self) -> _NoMachineCode:
+        """What Numba asks for the place of the environment."""
         return _NoMachineCode()
 
     def finalize(self) -> None:
@@ -120,6 +121,7 @@ class UsePartLibrary(FunctionPass):
         FunctionPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
+        """Choose the library; nothing of the function changes."""
         state.library = PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         return False
 
@@ -134,6 +136,7 @@ class UseEntryLibrary(FunctionPass):
         FunctionPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
+        """Choose the library; nothing of the function changes."""
         state.library = EntryLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
         return False
@@ -145,6 +148,7 @@ class PartCompiler(CompilerBase):
     use: type[FunctionPass] = UsePartLibrary
 
     def define_pipelines(self) -> list[Any]:
+        """Numba's passes, and after the types are known the choice of the library."""
         passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
         passes.add_pass_after(self.use, NopythonTypeInference)
         passes.finalize()

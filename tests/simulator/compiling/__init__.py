@@ -1,0 +1,1 @@
+"""How the simulator is compiled: linked parts, references, addresses."""

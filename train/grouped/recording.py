@@ -42,6 +42,7 @@ def make_recorder() -> Callable:
 
     @njit(DECIDE_SIGNATURE)
     def recorder(record, params, memory, rng):
+        """Draw an action from the scores, and keep the instant, the action and the image in ``memory``."""
         image = np.empty(ENTRIES, np.float32)
         write_image(record, MAX_BINS, image)
         rungs = rungs_of(record.max_batch)
@@ -77,6 +78,7 @@ def make_watcher(decide: Callable) -> Callable:
 
     @njit(DECIDE_SIGNATURE)
     def watcher(record, params, memory, rng):
+        """Decide, and keep the same."""
         choice, size = decide(record, params, np.zeros(1), rng)
         rungs, place = rungs_of(record.max_batch), 0
         if size > 0:

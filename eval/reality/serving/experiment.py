@@ -196,6 +196,7 @@ def run_once(entrant: Entrant, requests: Requests, seed: int, timeout_s: float) 
     over = threading.Event()
 
     def watch() -> None:
+        """Start the server again when it has ended by itself."""
         while not over.wait(0.5):
             if not server.alive:
                 notes.append("the server ended by itself and was started again; what it had is missed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -53,8 +54,17 @@ def packed(config: SimConfig, numbers: list[float]) -> NDArray[np.float64]:
     return np.concatenate([numbers, own, *servers])
 
 
+class Law(NamedTuple):
+    """A server as core.latency reads it: the fields of layout.HARDWARE of the same names."""
+
+    form: int
+    total_length: bool
+    eta: float
+    c: NDArray[np.float64]
+
+
 @njit
 def law_of(params, server):
-    """(form, whether lengths count prompts, memory in tokens, numbers of the latency law) of a server."""
+    """The Law of a server."""
     at = HEAD + server * ROW
-    return int(params[at]), params[at + 1] == 1.0, params[at + 2], params[at + 3 : at + ROW]
+    return Law(int(params[at]), params[at + 1] == 1.0, params[at + 2], params[at + 3 : at + ROW])

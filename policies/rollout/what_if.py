@@ -13,31 +13,13 @@ from numba import njit
 
 from llmsched.policies.rollout.futures import ARRIVAL, PREDICTED, PROMPT
 from llmsched.policies.rollout.places import BATCH_FACTOR, FACTOR, OVERHEAD, SOFT, TARGET, law_of
-from llmsched_env.core.latency import prefill, step_piece
-from llmsched_env.core.layout import BATCH_LENGTH
-
-
-@njit
-def decode(form, c, steps, prompts, batch):
-    """Time of the decode steps 1, ..., steps - 1 of ``batch`` members whose prompts add up to ``prompts``, s."""
-    total, j = 0.0, 1
-    while j < steps:
-        base, slope, end = step_piece(form, c, batch, prompts + batch * j)
-        until = steps if end == math.inf else min(steps, max(j + 1, int(math.ceil((end - prompts) / batch))))
-        count, sum_j = float(until - j), 0.5 * ((until - 1.0) * until - (j - 1.0) * j)
-        total += count * (base + slope * prompts) + slope * batch * sum_j
-        j = until
-    return total
+from llmsched_env.core.latency import decode_until_s, prefill_s
 
 
 @njit
 def service_s(law, batch, prompts, squares, longest, total):
     """Service time of a batch: ``batch`` members with these sums, longest output and longest prompt + output."""
-    form, whole, _, c = law
-    if form == BATCH_LENGTH:
-        base, slope, _ = step_piece(form, c, batch, 0.0)
-        return prefill(form, c, prompts, squares) + (base + slope * 0.0) * (total if whole else longest)
-    return prefill(form, c, prompts, squares) + decode(form, c, int(longest), prompts, batch)
+    return prefill_s(law, prompts, squares) + decode_until_s(law, batch, prompts, total - longest, int(longest))
 
 
 @njit
@@ -55,7 +37,7 @@ def launch(params, law, queue, first, end, now, size, members, wrong):
     Returns (place behind those that were taken or became overdue, end of service, cost, how many became overdue).
     Nobody left: the end is now.
     """
-    memory, n, overdue, target = law[2], 0, 0, params[TARGET]
+    memory, n, overdue, target = law.eta, 0, 0, params[TARGET]
     reserved, at = 0.0, first
     while True:
         while n < size and at < end:

@@ -12,6 +12,7 @@ import numpy as np
 from llmsched.eval.analysis.client_log import ClientLog
 from llmsched.eval.analysis.held_out import share_met
 from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.runs.client_times import tpot_s
 from llmsched.eval.runs.runner import Cell, run_cell
 from llmsched_env.config import SLO
 from llmsched_env.simulation.metrics import summarize
@@ -31,8 +32,7 @@ def measured_summary(log: ClientLog, slo: SLO) -> dict[str, float]:
     """The metrics of a log that has times, by key."""
     run = log.run()
     tokens = run.requests.output_tokens.astype(np.float64)
-    several = tokens > 1
-    tpot = (run.e2e_s[several] - run.ttft_s[several]) / (tokens[several] - 1.0)
+    tpot = tpot_s(run.ttft_s, run.e2e_s, tokens)[tokens > 1]
     found = {"request_throughput": len(tokens) / float(run.done_s.max())}
     for name, values in (("ttft", run.ttft_s), ("tpot", tpot), ("e2el", run.e2e_s)):
         for which, percent in (("median", 50), ("p95", 95), ("p99", 99)):

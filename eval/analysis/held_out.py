@@ -16,6 +16,7 @@ from llmsched.eval.reality.log_data import Floats, LoggedRun
 from llmsched.eval.reality.log_fit import Coefficients, fit, predict
 from llmsched.eval.reality.log_replay import EngineSettings
 from llmsched.eval.report.tables import Column, Table
+from llmsched.eval.runs.client_times import meets, tpot_s
 from llmsched_env.config import SLO
 from llmsched_env.profiles import SCHEMA, UNITS
 
@@ -92,14 +93,12 @@ def fit_held_out(run: LoggedRun, engine: EngineSettings) -> HeldOutFit:
 def share_met(run: LoggedRun, ttft_s: Floats, e2e_s: Floats, slo: SLO) -> float:
     """The share of the requests of ``run`` that meet ``slo`` with these times, (N,) seconds."""
     tokens = run.requests.output_tokens.astype(np.float64)
-    tpot = np.where(tokens > 1, (e2e_s - ttft_s) / np.maximum(tokens - 1.0, 1.0), 0.0)
-    return float(((ttft_s <= slo.ttft_s) & (e2e_s <= slo.e2e_s) & (tpot <= slo.tpot_s)).mean())
+    return float(meets(ttft_s, e2e_s, tokens, [slo]).mean())
 
 
 def _metrics(ttft_s: Floats, e2e_s: Floats, tokens: Floats) -> dict[str, float]:
     found: dict[str, float] = {}
-    several = tokens > 1
-    tpot = (e2e_s[several] - ttft_s[several]) / (tokens[several] - 1.0)
+    tpot = tpot_s(ttft_s, e2e_s, tokens)[tokens > 1]
     for name, values in (("ttft", ttft_s), ("tpot", tpot), ("e2e", e2e_s)):
         found |= {f"{name}_p{p}": float(np.percentile(values, p)) if len(values) else np.nan for p in PERCENTILES}
     return found

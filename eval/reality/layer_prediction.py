@@ -31,6 +31,7 @@ from llmsched.eval.reality.log_replay import ClientTimes, EngineSettings, replay
 from llmsched.eval.report import artefacts
 from llmsched.eval.report.tables import Column, Table, text
 from llmsched.eval.report.text import fold
+from llmsched.eval.runs.client_times import tpot_s
 from llmsched_env.files.writing import check_file, write_text
 from llmsched_env.options.gpus import GIB, memory_gib
 from llmsched_env.profiles import SCHEMA, UNITS, Profile
@@ -123,7 +124,7 @@ def statistics(requests_output: Floats, ttft_s: Floats, e2e_s: Floats) -> dict[s
     several = requests_output > 1
     times = {"ttft": ttft_s, "e2el": e2e_s}
     if several.any():
-        times["tpot"] = ((e2e_s - ttft_s)[several]) / (requests_output[several] - 1)
+        times["tpot"] = tpot_s(ttft_s, e2e_s, requests_output)[several]
     found = {}
     for key, values in times.items():
         found[f"mean_{key}"] = float(values.mean())

@@ -30,6 +30,8 @@ from llmsched.eval.runs.line_store import LineStore
 from llmsched.eval.scenarios.describing import describe
 from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
+from llmsched.policies import parse
+from llmsched.policies.userfile import code_digest
 from llmsched_env.commands.needs import need
 from llmsched_env.files.reading import CannotReadError, read_json
 from llmsched_env.requests import Requests
@@ -136,9 +138,12 @@ def endpoint_of(text: str, options: argparse.Namespace) -> Entrant:
 
 def started(policy: str, options: argparse.Namespace, settings: Mapping[str, Any], folder: Path) -> Entrant:
     """A vLLM that is started with a policy."""
+    facts = {"model": options.model, "arguments": options.server_args, "settings": settings, "policy": policy}
+    if policy != OWN_ORDER:
+        file = parse(policy).policy.file  # refused here, not minutes later by a server
+        facts["code"] = code_digest(file)
     server = VllmServer(options.python, options.model, options.server_args, policy, settings, folder)
     more = {"predictions": policy != OWN_ORDER}
-    facts = {"model": options.model, "arguments": options.server_args, "settings": settings, "policy": policy}
     return Entrant(policy, lambda: Target(server.url, "served", options.prompts, more), server, facts)
 
 

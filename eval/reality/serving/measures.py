@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched.eval.reality.serving.client import Served
+from llmsched.eval.runs.client_times import meets, tpot_s
 from llmsched_env.config import SLO
 
 
@@ -27,13 +28,11 @@ def measures(rows: Sequence[Served], slos: Sequence[SLO], classes: Sequence[int]
     due, first, last = (np.array([getattr(row, name) for row in rows]) for name in ("due", "first", "last"))
     tokens = np.array([row.tokens for row in rows])
     ttft, e2e = first - due, last - due
-    with np.errstate(invalid="ignore"):
-        tpot = np.where(tokens > 1, (last - first) / np.maximum(tokens - 1, 1), 0.0)
-        limits = np.array([(slo.ttft_s, slo.tpot_s, slo.e2e_s) for slo in slos])[np.asarray(classes)]
-        met = done & (ttft <= limits[:, 0]) & (tpot <= limits[:, 1]) & (e2e <= limits[:, 2])
+    tpot = tpot_s(ttft, e2e, tokens)
+    met = done & meets(ttft, e2e, tokens, slos, classes)
     gaps = np.concatenate([row.gaps for row in rows if row.gaps]) if any(row.gaps for row in rows) else np.zeros(0)
     lag = np.array([row.sent - row.due for row in rows])
-    took = float(np.nanmax(last)) if done.any() else math.nan
+    took = float(np.nanmax(last)) if done.any() else math.inf
     found = {"slo_attainment": float(met.mean()), "failed": float((~done).mean())}
     found |= {"throughput": float(done.sum()) / took, "goodput": float(met.sum()) / took}
     for name, values in (("ttft", ttft[done]), ("e2e", e2e[done]), ("itl", gaps)):

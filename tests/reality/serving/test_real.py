@@ -19,6 +19,7 @@ from llmsched.eval.reality.serving.client import Served, Target, as_row, from_ro
 from llmsched.eval.reality.serving.experiment import remarks
 from llmsched.eval.reality.serving.measures import failures, measures
 from llmsched.eval.reality.serving.vllm_server import VllmServer
+from llmsched.eval.runs.client_times import meets, tpot_s
 from llmsched_env.config import SLO
 from llmsched_env.requests import Requests
 from tests.faults.tools import run
@@ -142,6 +143,7 @@ def test_two_servers_in_turn_and_a_restart(tmp_path: Path) -> None:
         (["--backend", "vllm", "--model", "m", "--endpoint", "http://x"], "drop one"),
         (["--backend", "vllm", "--model", "m", "--python", "/nowhere/python"], "cannot be started"),
         (["--backend", "vllm", "--model", "m", "--settings", "/nowhere.json"], "there is no such file"),
+        (["--backend", "vllm", "--model", "m", "--python", "false", "--policies", "statik"], "Did you mean static?"),
         (["--backend", "vllm", "--model", "m", "--python", "false"], "vLLM ended as it started"),
     ],
 )
@@ -200,3 +202,29 @@ def test_a_server_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     assert server.alive
     server.stop()
     assert not server.alive
+
+
+def test_runs_under_a_policy_that_has_changed_are_made_again(tmp_path: Path) -> None:
+    """The code of a policy is part of what names a run."""
+    file, answer = tmp_path / "mine.py", "def mine(record, params, memory, rng):\n    return record.num_bins, {size}\n"
+    words = ["--backend", "vllm", "--model", "m", "--policies", f"{file}:mine", "--python", stand_in(tmp_path)]
+    runs = []
+    for size in (4, 4, 8):
+        file.write_text(answer.format(size=size))
+        assert command(*words, "--out", tmp_path / "out", "--seeds", "1").code == 0
+        runs.append(len((tmp_path / "out" / "real.jsonl").read_text().splitlines()))
+    assert runs[0] == runs[1] == runs[2] - 1
+
+
+def test_where_all_fail_nothing_is_in_time() -> None:
+    """Shares and rates are 0, not missing."""
+    found = measures([Served(0.0, sent=0.0, error="timeout"), Served(1.0)], [SLO(e2e_s=1.0)], [0, 0])
+    assert (found["slo_attainment"], found["goodput"], found["failed"]) == (0.0, 0.0, 1.0)
+
+
+def test_targets_of_what_a_client_saw() -> None:
+    """By class; one token has no time per token, a missing time meets nothing."""
+    ttft, e2e, tokens = [0.5, 0.5, np.nan, 0.5], [2.5, 2.5, 1.0, 9.0], [5, 5, 5, 1]
+    slos = [SLO(tpot_s=0.5, share=0.5, name="a"), SLO(tpot_s=0.4, share=0.5, name="b")]
+    assert tpot_s(ttft, e2e, tokens)[[0, 1, 3]].tolist() == [0.5, 0.5, 0.0]
+    assert meets(ttft, e2e, tokens, slos, [0, 1, 0, 1]).tolist() == [True, False, False, True]

@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t as student
+
+from llmsched.eval.runs.intervals import Interval, interval
 
 PAGE = Path(__file__).parents[1] / "results" / "leaderboard.md"
 RUNS = PAGE.parent / "leaderboard" / "runs.csv"
@@ -42,21 +43,16 @@ def read_runs() -> dict[str, dict[tuple[str, str, str], float]]:
     return found
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """(mean, half width of the 95 % interval by Student's t) of values by seed."""
-    spread = float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return float(np.mean(values)), float(student.ppf(0.975, len(values) - 1)) * spread
-
-
 def by_seed(runs: Runs, load: str | None = None) -> list[float]:
     """Mean share of missed requests over all cases and loads (or those at ``load``), seed by seed."""
     seeds = sorted({seed for *_, seed in runs}, key=int)
     return [float(np.mean([v for (_, at, s), v in runs.items() if s == seed and load in (None, at)])) for seed in seeds]
 
 
-def share(found: tuple[float, float]) -> str:
-    """A share with its interval, in %."""
-    return f"{100 * found[0]:.2f} ± {100 * found[1]:.2f}"
+def share(found: Interval, sign: str = "") -> str:
+    """A share with its interval over seeds, in %."""
+    half = math.nan if found.half is None else found.half
+    return f"{100 * found.mean:{sign}.2f} ± {100 * half:.2f}"
 
 
 def table() -> str:
@@ -78,7 +74,7 @@ def table() -> str:
         own, about = by_seed(runs[name]), entries[name]
         gap = interval([a - b for a, b in zip(own, top, strict=True)])
         parts = [f"{100 * np.mean(by_seed(runs[name], load)):.2f}" for load in loads]
-        against = "" if name == best else f"{100 * gap[0]:+.2f} ± {100 * gap[1]:.2f}"
+        against = "" if name == best else share(gap, "+")
         lines.append(
             f"| {place} | `{name}` | {about['kind']} | {share(interval(own))} | {' | '.join(parts)} | {against} | "
             f"{about['ms']:g} | {about['cpu_hours']:g} |"

@@ -22,15 +22,15 @@ MOST_GRADIENT = 0.5
 
 @dataclass(frozen=True)
 class UpdateSettings:
-    """How an update is made."""
+    """How an update is made; the defaults are those of GroupedSettings."""
 
-    learning_rate: float = 3e-4
-    critic_rate: float = 1e-3
-    clip: float = 0.2
-    epochs: int = 3
-    batch: int = 2048
-    entropy: float = 0.0
-    credit: float = 4.0  # horizons / time constant of lambda
+    learning_rate: float
+    critic_rate: float
+    clip: float
+    epochs: int
+    batch: int
+    entropy: float
+    credit: float  # horizons / time constant of lambda
 
 
 @njit

@@ -17,6 +17,7 @@ from llmsched_env.files.reading import CannotReadError, read_json
 from llmsched_env.files.showing import shortened
 from llmsched_env.grids import Grids
 from llmsched_env.options.suggest import did_you_mean
+from llmsched_env.profile_facts import check_facts
 
 FORMS = ("split", "tokens", "batch-length", "affine", "floor", "experts", "table")
 
@@ -185,6 +186,7 @@ def from_json(raw: Mapping[str, Any]) -> Profile:
     own = ("name", "form", "coefficients", "tensor_parallel", "length", "noise_sigma")
     kv_tokens = math.inf if raw["kv_tokens"] is None else raw["kv_tokens"]
     meta = {k: v for k, v in raw.items() if k not in (*own, "kv_tokens", "grids")}
+    check_facts(meta)
     grids = Grids.from_json(raw["grids"]) if "grids" in raw else None
     return Profile(kv_tokens=kv_tokens, grids=grids, meta=meta, **{k: raw[k] for k in own if k in raw})
 

@@ -6,6 +6,7 @@ A loss is the score of weights on compiled runs (train.validation).  The state i
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import time
@@ -47,6 +48,9 @@ MOST_BYTES = 2**28
 """Most bytes of a state."""
 
 CURVE = "curve.csv"
+
+FREE = ("out", "generations")
+"""Settings that may change between two starts: they do not decide what a loss is."""
 
 SAVE_EVERY = 10
 """Generations between two checkpoints of the search's centre."""
@@ -131,15 +135,28 @@ def read_losses(file: Path, settings: SearchSettings) -> NDArray[np.float64]:
             raise ValueError(f"{file.with_name(OLD_STATE)} is of an earlier version and is not read: begin anew.")
         return np.zeros((0, settings.population))
     try:
-        found = read_arrays(file, MOST_BYTES).get("losses")
+        arrays = read_arrays(file, MOST_BYTES)
     except CannotReadError as error:
         raise ValueError(f"{file}: {error}: delete it to begin anew.") from None
+    found = arrays.get("losses")
     wanted = f"losses of {settings.population} points a generation"
     if found is None or found.dtype != np.float64 or found.ndim != 2 or found.shape[1] != settings.population:
         raise ValueError(f"{file}: it does not hold {wanted}: delete it to begin anew.")
     if not np.isfinite(found).all() or len(found) > settings.generations:
         raise ValueError(f"{file}: it does not hold finite {wanted}, at most {settings.generations} generations.")
+    if "settings" in arrays and not np.array_equal(arrays["settings"], digest_of(settings)):
+        raise ValueError(
+            f"{file}: the settings beside it are not those that its losses were made with: only generations may "
+            f"change. Undo the change, or begin a new run with another --out."
+        )
     return found
+
+
+def digest_of(settings: SearchSettings) -> NDArray[np.uint8]:
+    """SHA-256 (32,) of the settings that decide what the losses of a generation are."""
+    deciding = {name: value for name, value in dataclasses.asdict(settings).items() if name not in FREE}
+    found = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).digest()
+    return np.frombuffer(found, np.uint8)
 
 
 def evolve(settings: SearchSettings, problem: SearchProblem, folder: Path, command: str) -> None:
@@ -162,7 +179,7 @@ def evolve(settings: SearchSettings, problem: SearchProblem, folder: Path, comma
             centre = layout.unpack(problem.pack(search.strategy.mean)), {**about, **trained}
         if again and generation < len(kept):
             continue
-        write_state(folder, search, rows)
+        write_state(folder, settings, search, rows)
         if centre is not None:  # after a restart too: a kill may have come between the two files
             checkpoint.save(folder / "best", *centre)
             centre = None
@@ -171,10 +188,10 @@ def evolve(settings: SearchSettings, problem: SearchProblem, folder: Path, comma
     report_validation(problem.runs(problem.validation_seeds, settings.requests), best)
 
 
-def write_state(folder: Path, search: Search, rows: Sequence[str]) -> None:
-    """Keep the losses, then the curve, which follows from them."""
+def write_state(folder: Path, settings: SearchSettings, search: Search, rows: Sequence[str]) -> None:
+    """Keep the losses and what they depend on, then the curve, which follows from them."""
     content = io.BytesIO()
-    np.savez(content, losses=np.array(search.losses))
+    np.savez(content, losses=np.array(search.losses), settings=digest_of(settings))
     write_bytes(folder / STATE, content.getvalue())
     write_text(folder / CURVE, "\n".join([*rows, ""]))
 
@@ -235,7 +252,7 @@ def read_settings(parser: OneLineParser, config: Path, kind: type[SearchSettings
                 raise CannotReadError(f"{name}={value!r} is no {known[name].__name__}")
     except CannotReadError as error:
         parser.error(f"{config}: {error}: write it again, or begin a new run with another --out.")
-    return kind(**found)
+    return kind(**{name: known[name](value) for name, value in found.items()})
 
 
 def run_command(
@@ -279,7 +296,8 @@ def search_from(
         check_settings(settings)
         problem = make_problem(settings)
         make_folder(folder)
-        write_text(config, json.dumps(dataclasses.asdict(settings), indent=1) + "\n")
+        if not resume:
+            write_text(config, json.dumps(dataclasses.asdict(settings), indent=1) + "\n")
         evolve(settings, problem, folder, command_line(parser.prog, settings))
     except ValueError as error:
         parser.error(str(error))

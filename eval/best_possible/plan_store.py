@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ def search_plans(search: PlanSearch, seeds: Sequence[int], jobs: int, folder: Pa
     """By seed, a policy that follows the best plan for its trace; stored plans are not searched again."""
     keys = [search.key(seed) for seed in seeds]
     lines = None if folder is None else LineStore(folder / FILE)
-    stored = {key: _stored(lines, key) for key in keys} if lines is not None else {}
+    stored = {key: lines.get(key, _plan) for key in keys} if lines is not None else {}
     known = {key: plan for key, plan in stored.items() if plan is not None}
 
     def task(key: str, seed: int) -> Callable[[], tuple[str, tuple[str, Plan]]]:
@@ -78,6 +79,5 @@ def search_plans(search: PlanSearch, seeds: Sequence[int], jobs: int, folder: Pa
     return [plan_policy("search", plan, order) for order, plan in (known[key] for key in keys)]
 
 
-def _stored(lines: LineStore, key: str) -> tuple[str, Plan] | None:
-    row = lines.get(key)
-    return None if row is None else (row["order"], np.array(row["plan"], dtype=np.float64).reshape(-1, 2))
+def _plan(row: Mapping[str, Any]) -> tuple[str, Plan]:
+    return row["order"], np.array(row["plan"], dtype=np.float64).reshape(-1, 2)

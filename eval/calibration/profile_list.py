@@ -25,10 +25,8 @@ from llmsched_env import atlas, datafiles
 from llmsched_env.commands.terminal import say
 from llmsched_env.files.writing import check_folder
 from llmsched_env.options.suggest import did_you_mean
+from llmsched_env.profile_facts import PHASES
 from llmsched_env.profiles import Profile, load_profile, shipped_profiles
-
-PHASES = ("decode", "prefill", "e2e", "step", "tpot", "ttft")
-"""What a profile may know errors of; ``step``: the matrix products of a step alone."""
 
 FILTERS = ("gpu", "model", "engine", "precision")
 """What the list can be narrowed by."""
@@ -46,6 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def describe(profile: Profile) -> dict[str, Any]:
     """A profile for JSON: its system, form and source, and its errors as fractions, by phase."""
     meta = profile.meta
+    errors = meta.get("errors") or {}
     return {
         "name": profile.name,
         "gpu": meta.get("gpu"),
@@ -64,11 +63,11 @@ def describe(profile: Profile) -> dict[str, Any]:
         "measured_range": meta.get("measured_range"),
         "client_offset_ms": meta.get("client_offset_ms"),
         "engine_settings": meta.get("engine_settings"),
-        "errors": {phase: meta["errors"][phase] for phase in PHASES if phase in meta.get("errors", {})},
-        "errors_kind": meta.get("errors", {}).get("kind") or meta.get("errors_kind"),
+        "errors": {phase: errors[phase] for phase in PHASES if phase in errors},
+        "errors_kind": errors.get("kind") or meta.get("errors_kind"),
         "source": meta.get("source"),
         "not_included": meta.get("not_included"),
-        "caveats": meta.get("caveats", []),
+        "caveats": meta.get("caveats") or [],
     }
 
 
@@ -112,10 +111,10 @@ def atlas_text(found: Sequence[dict[str, Any]]) -> str:
     lines.append(f"{'atlas':{width}}  {'GPUs':>4}  {'measured':10}  {'points':>6}{'TPOT':>13}{'TTFT':>13}")
     lines.append("-" * len(lines[-1]))
     for about in found:
-        cells = "".join(f"{_error(about['errors'][name]):>13}" for name in ("tpot", "ttft"))
+        cells = "".join(f"{_error(about['errors'].get(name)):>13}" for name in ("tpot", "ttft"))
         lines.append(
             f"{about['name']:{width}}  {about['tensor_parallel']:>4}  {about['measured_to'] or '-':10}  "
-            f"{about['points']:>6}{cells}"
+            f"{about['points'] or '-':>6}{cells}"
         )
     first = found[0]
     lines += ["", fold(f"{len(found)} of the atlas (docs/results/atlas.md): {first['source']}")]
@@ -167,7 +166,7 @@ class ProfileList(Findings):
         for name, profile in self.profiles.items():
             rows = rows_path(name, profile)
             path = options.plot / f"{profile.name.replace('/', '_')}.png"
-            if "measured_points" in profile.meta:
+            if profile.meta.get("measured_points"):
                 style.draw_to(path, partial(draw_points, profile))
             elif rows is not None:
                 style.draw_to(path, partial(draw_profile, profile, [row for _, row in read_rows(rows)]))

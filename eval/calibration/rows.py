@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -56,8 +56,11 @@ class RowFile:
         self.path, self.setup = path, setup
         self.rows: list[SampleRow] = []
         if path.exists():
-            self._cut_torn_line()
-            self.rows = list(self._read())
+            content = _content(path)
+            whole = content[: content.rfind(b"\n") + 1]  # a killed process may have left the last line unfinished
+            self.rows = list(self._checked(_rows_of(path, whole)))
+            if whole != content:
+                write_bytes(path, whole)
             return
         make_folder(path.parent)
         write_text(path, ",".join(COLUMNS) + "\n")
@@ -73,15 +76,8 @@ class RowFile:
         append_bytes(self.path, line.getvalue().encode(), sync=True)
         self.rows.append(row)
 
-    def _cut_torn_line(self) -> None:
-        """Remove a last line that a killed process left unfinished."""
-        content = _content(self.path)
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            write_bytes(self.path, whole)
-
-    def _read(self) -> Iterator[SampleRow]:
-        for number, (setup, row) in enumerate(read_rows(self.path), start=2):
+    def _checked(self, found: Sequence[tuple[Setup, SampleRow]]) -> Iterator[SampleRow]:
+        for number, (setup, row) in enumerate(found, start=2):
             for name in SETUP_FIELDS:
                 there, here = getattr(setup, name), getattr(self.setup, name)
                 if there != here:
@@ -94,9 +90,13 @@ class RowFile:
 
 def read_rows(path: Path) -> list[tuple[Setup, SampleRow]]:
     """All rows of a file; ``ValueError`` names a line that is not a row."""
+    return _rows_of(path, _content(path))
+
+
+def _rows_of(path: Path, content: bytes) -> list[tuple[Setup, SampleRow]]:
     found: list[tuple[Setup, SampleRow]] = []
     try:
-        reader = csv.DictReader(_content(path).decode("utf-8").splitlines())
+        reader = csv.DictReader(content.decode("utf-8").splitlines())
         names = tuple(reader.fieldnames or ())
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"rows {path}: not readable as CSV ({error}).") from None

@@ -23,8 +23,9 @@ def draw_points(profile: Profile) -> Figure:
         _panel(axes, profile.meta["measured_points"], measured, simulated)
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_ylabel("ms (log scale)")
-    errors = profile.meta["errors"]
-    words = ", ".join(f"{name.upper()} {100 * errors[name]['median']:.1f} %" for name in ("tpot", "ttft"))
+    errors = profile.meta.get("errors") or {}
+    known = [name for name in ("tpot", "ttft") if name in errors]
+    words = ", ".join(f"{name.upper()} {100 * errors[name]['median']:.1f} %" for name in known)
     figure.suptitle(
         f"{profile.name}: measured (dots) and simulated without the point (lines)\nleft-out error, median: {words}",
         fontsize=10,

@@ -31,10 +31,10 @@ def draw_profile(profile: Profile, rows: Sequence[SampleRow]) -> Figure:
         axes.set_title(title, loc="left", fontsize=10)
         axes.set_xlabel(f"{label} (log scale)")
         axes.set_ylabel("ms (log scale)")
-    held_out = profile.meta["errors"]
+    held_out = profile.meta.get("errors") or {}
     words = [f"{k} {100 * held_out[k]['median']:.1f} %" for k in (DECODE, PREFILL, "e2e") if k in held_out]
     figure.suptitle(
-        f"{profile.meta['model']} on {profile.meta['gpu']}: "
+        f"{profile.meta.get('model')} on {profile.meta.get('gpu')}: "
         f"measured (dots) and fitted (lines), form {profile.form}\n"
         f"held-out error, median: {', '.join(words)}",
         fontsize=10,

@@ -42,8 +42,8 @@ class CellStore:
 
     def get(self, key: str, label: str) -> Outcome | None:
         """The outcome stored under ``key``, with ``label`` as its policy; None when there is none."""
-        row = self._lines.get(key)
-        return None if row is None else replace(_outcome(row), policy=label)
+        found = self._lines.get(key, _outcome)
+        return None if found is None else replace(found, policy=label)
 
     def put(self, key: str, outcome: Outcome) -> None:
         """Store an outcome; on return it is in the file."""

@@ -9,13 +9,16 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from llmsched_env.commands.terminal import say
 from llmsched_env.files.reading import CannotReadError, check_regular
 from llmsched_env.files.writing import append_bytes, make_folder
+
+T = TypeVar("T")
 
 LONGEST = 2**26
 """Most bytes of a line; what is longer is damaged."""
@@ -40,8 +43,11 @@ class LineStore:
     def __contains__(self, key: object) -> bool:
         return key in self._places
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The row stored under ``key``; None where there is none, or where it was damaged since."""
+    def get(self, key: str, read: Callable[[dict[str, Any]], T]) -> T | None:
+        """What ``read`` makes of the row stored under ``key``.
+
+        None where there is no row, where it was damaged since, or where ``read`` fails: then another program wrote it.
+        """
         if key not in self._places:
             return None
         try:
@@ -50,10 +56,11 @@ class LineStore:
                 found = _HEAD.fullmatch(file.readline(LONGEST))
         except OSError:
             found = None
-        if found is None or found[1] != digest_of(found[2]) or found[3].decode() != key:
-            del self._places[key]
-            return None
-        return json.loads(b"{" + found[2])
+        if found is not None and found[1] == digest_of(found[2]) and found[3].decode() == key:
+            with suppress(ValueError, TypeError, LookupError, RecursionError, OverflowError):
+                return read(json.loads(b"{" + found[2]))
+        del self._places[key]
+        return None
 
     def put(self, key: str, row: Mapping[str, Any]) -> None:
         """Store a row; on return it is in the file.  `CannotWriteError` where that fails."""

@@ -67,7 +67,9 @@ def warn_about_hardware(config: SimConfig, workload: Workload, used: Mapping[str
     probe = None
     for profile in dict.fromkeys(server.profile for server in config.servers):
         if profile.meta.get("estimated"):
-            warnings.warn(f"profile {profile.name} is estimated, not measured: {profile.meta['source']}.", stacklevel=2)
+            warnings.warn(
+                f"profile {profile.name} is estimated, not measured: {profile.meta.get('source')}.", stacklevel=2
+            )
         elif not profile.meta.get("measured", True):
             about = profile.meta.get("not_measured") or "see its caveats in eval/profiles.py"
             warnings.warn(f"profile {profile.name} is not measured: {about}.", stacklevel=2)
@@ -82,7 +84,7 @@ def warn_about_hardware(config: SimConfig, workload: Workload, used: Mapping[str
 def warn_of_caveats(config: SimConfig) -> None:
     """Warn in one line of the profiles that have caveats: what the measurement behind them does not say."""
     profiles = dict.fromkeys(server.profile for server in config.servers)
-    found = {profile.name: len(profile.meta.get("caveats", ())) for profile in profiles}
+    found = {profile.name: len(profile.meta.get("caveats") or ()) for profile in profiles}
     words = [f"{name} has {count} caveat{'s' * (count > 1)}" for name, count in found.items() if count]
     if words:
         warnings.warn(f"profile {', '.join(words)}: eval/profiles.py lists them.", stacklevel=3)

@@ -22,7 +22,7 @@ from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.silicon.document import atlas_text
 from llmsched.eval.silicon.fitting import fit
 from llmsched.eval.silicon.page import page_text
-from llmsched.eval.silicon.points import Configuration, read_points
+from llmsched.eval.silicon.points import LEAST_POINTS, Configuration, read_points
 from llmsched.eval.silicon.results import FitResult, FitStore, error_row, problem_of
 from llmsched_env.files.writing import check_file, write_text
 
@@ -142,6 +142,8 @@ def find(session: Session) -> Findings:
         found = [each for each in found if fnmatch(each.name, options.only)]
         if not found:
             raise ValueError(f"--only {options.only!r} fits no configuration: try 'h100/*'.")
+    if not found:
+        raise ValueError(f"{options.points}: no aggregated configuration in it has {LEAST_POINTS} points or more.")
     results = fit_all(found, FitStore(options.out))
     shipped = [result for result in results if result.shipped]
     total = sum(len(each.points) for each in found)

@@ -15,6 +15,7 @@ import pandas as pd
 from llmsched.eval.silicon.closed_loop import Loop
 from llmsched_env.files.columns import numbers_of, read_table
 from llmsched_env.files.reading import CannotReadError, read_bytes
+from llmsched_env.files.showing import shortened
 
 LEAST_POINTS = 6
 """Fewest points of a configuration that is considered."""
@@ -36,6 +37,14 @@ KEYS = (
 """Columns that make a configuration."""
 
 NEEDED = (*KEYS, "mode", "silicon_data_source", "isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms")
+COUNTS = ("tp_size", "attention_dp_size", "moe_tp_size", "moe_ep_size")
+"""Columns of KEYS that are whole numbers; where one is empty it counts as 1."""
+
+MOST = {"isl": 2e6, "osl": 2e6, "clients": 20_000, "silicon_ttft_ms": 1e9, "silicon_tpot_ms": 1e9}
+"""Largest number in a column: tokens, clients, ms.  A loop beyond it would not be simulated in bounded time."""
+
+MOST_COUNT = 1e6
+
 CLIENTS = re.compile(r"silicon_concurrency=(\d+)")
 MEASURED = re.compile(r"measured=(\d{4}-\d{2}-\d{2})")
 
@@ -111,20 +120,36 @@ def read_points(path: Path) -> list[Configuration]:
     missing = [name for name in NEEDED if name not in frame]
     if missing:
         raise ValueError(f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns[:12]))}.")
-    frame = frame[frame["mode"] == "agg"].reset_index(drop=True)
+    frame = frame[frame["mode"] == "agg"].copy()
     frame["clients"] = frame["silicon_data_source"].astype(str).str.extract(CLIENTS, expand=False).astype(float)
     frame["date"] = frame["silicon_data_source"].astype(str).str.extract(MEASURED, expand=False)
     frame = frame[frame["clients"].notna()]
-    for name in ("isl", "osl", "silicon_ttft_ms", "silicon_tpot_ms"):
-        values = numbers_of(frame[name])
-        wrong = ~np.isfinite(values) | (values <= 0)
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            raise ValueError(f"{path}, row {row + 1}: {name}={frame[name].iloc[row]} is not allowed: give above 0.")
+    for name, most in MOST.items():
+        _check(path, frame, name, 0.0 if name.endswith("_ms") else 1.0, most)
+    for name in COUNTS:
+        _check(path, frame, name, 0.0, MOST_COUNT, empty=True)
     found = [_configuration(rows) for _, rows in frame.groupby(list(KEYS), dropna=False, sort=False)]
     kept = [each for each in found if len(each.points) >= LEAST_POINTS]
     by_quantization = _unique(kept, lambda each, number: each.quantization)
     return sorted(_unique(by_quantization, lambda each, number: str(number)), key=lambda each: each.name)
+
+
+def _check(path: Path, frame: pd.DataFrame, name: str, low: float, high: float, *, empty: bool = False) -> None:
+    """Make the column ``name`` numbers from ``low`` (0: above it, unless it may be ``empty``) to ``high``.
+
+    ``ValueError`` names the first row of the file that has another.
+    """
+    values = numbers_of(frame[name])
+    good = (values >= low) & (values <= high) & (empty or values > 0)
+    if empty:
+        good |= frame[name].isna().to_numpy()
+    if not good.all():
+        row = int(np.argmin(good))
+        given = shortened(str(frame[name].iloc[row]))
+        raise ValueError(
+            f"{path}, row {frame.index[row] + 1}: {name}={given} is not allowed: give above 0, at most {high:,.0f}."
+        )
+    frame[name] = values
 
 
 def _unique(found: Sequence[Configuration], word: Callable[[Configuration, int], str]) -> list[Configuration]:
@@ -170,8 +195,8 @@ def _missing(value: object) -> bool:
     return value is None or value != value  # NaN
 
 
-def _count(value: object) -> int:
-    return 1 if _missing(value) or float(str(value)) < 1 else int(float(str(value)))
+def _count(value: float) -> int:
+    return 1 if _missing(value) or value < 1 else int(value)
 
 
 def total_points(found: Sequence[Configuration]) -> int:

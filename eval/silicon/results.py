@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmsched.eval.runs.line_store import LineStore
 from llmsched.eval.silicon import closed_loop, fitting
 from llmsched.eval.silicon.closed_loop import LoopRules
 from llmsched.eval.silicon.experts import expert_share
 from llmsched.eval.silicon.fitting import FitProblem
 from llmsched.eval.silicon.points import Configuration
 from llmsched_env.compiler.parts import fingerprint
-from llmsched_env.files.writing import append_bytes, make_folder
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +35,9 @@ SHIPPED_ERROR = 0.08
 """Largest median error in TPOT, left out, of a configuration that is shipped."""
 
 FILE = "fits.jsonl"
+
+ARRAYS = ("values", "own", "left_out")
+"""What is kept of a fit."""
 
 
 @dataclass(frozen=True)
@@ -76,35 +79,29 @@ def key_of(configuration: Configuration) -> str:
 
 
 class FitStore:
-    """The fits in ``folder``; without a folder they are kept in memory only."""
+    """The fits in ``folder``; without a folder they are kept in memory only.  A damaged line's fit is made again."""
 
     def __init__(self, folder: Path | None) -> None:
-        self.path = None if folder is None else folder / FILE
-        if folder is not None:
-            make_folder(folder)
-        self.lines: dict[str, Mapping[str, Any]] = {}
-        if self.path is not None and self.path.is_file():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    row = json.loads(line)
-                except ValueError:
-                    continue  # the last line of a run that was killed while writing
-                self.lines[row["key"]] = row
+        self._lines = None if folder is None else LineStore(folder / FILE)
+        self._made: dict[str, FitResult] = {}
 
     def get(self, configuration: Configuration) -> FitResult | None:
         """The fit of ``configuration``, None where it has not been made."""
-        row = self.lines.get(key_of(configuration))
-        if row is None:
-            return None
-        return FitResult(configuration, *(np.array(row[name]) for name in ("values", "own", "left_out")))
+        key = key_of(configuration)
+        arrays = None if self._lines is None else self._lines.get(key, _arrays)
+        return self._made.get(key) if arrays is None else FitResult(configuration, *arrays)
 
     def put(self, result: FitResult) -> None:
         """Keep ``result``."""
-        row = {"key": key_of(result.configuration), "name": result.configuration.name}
-        row |= {name: getattr(result, name).tolist() for name in ("values", "own", "left_out")}
-        self.lines[row["key"]] = row
-        if self.path is not None:
-            append_bytes(self.path, (json.dumps(row) + "\n").encode(), sync=True)
+        key = key_of(result.configuration)
+        self._made[key] = result
+        if self._lines is not None:
+            arrays = {name: getattr(result, name).tolist() for name in ARRAYS}
+            self._lines.put(key, {"name": result.configuration.name, **arrays})
+
+
+def _arrays(row: Mapping[str, Any]) -> list[Floats]:
+    return [np.array(row[name], np.float64) for name in ARRAYS]
 
 
 def error_row(results: Sequence[FitResult]) -> dict[str, float]:

@@ -10,7 +10,7 @@ import pytest
 
 from llmsched.eval.best_possible.plan_store import search_plans
 from llmsched.eval.best_possible.plans import Plan
-from llmsched.eval.runs.line_store import LineStore
+from llmsched.eval.runs.line_store import LineStore, digest_of
 from tests.faults.tools import run
 
 
@@ -58,10 +58,32 @@ def test_a_row_that_changes_while_the_store_is_open_is_not_believed(tmp_path: Pa
     store = LineStore(tmp_path / "lines")
     store.put("a", {"value": 1.5})
     store.put("b", {"value": 2.5})
-    assert store.get("a") == {"key": "a", "value": 1.5}
+    assert store.get("a", dict) == {"key": "a", "value": 1.5}
     store.path.write_bytes(store.path.read_bytes().replace(b"1.5", b"1.6"))
-    assert store.get("a") is None and store.get("b") == {"key": "b", "value": 2.5}
+    assert store.get("a", dict) is None and store.get("b", dict) == {"key": "b", "value": 2.5}
     assert "a" not in store and "b" in store
+
+
+OTHERS = {
+    "no JSON": b'"key":"KEY" 5}',
+    "no plan": b'"key":"KEY","order":"fifo"}',
+    "another plan": b'"key":"KEY","order":"fifo","plan":[[1,2,3]]}',
+    "a text": b'"key":"KEY","order":"fifo","plan":"x"}',
+    "deep": b'"key":"KEY","plan":' + b"[" * 100_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_line_of_another_program_is_not_believed(tmp_path: Path, kind: str) -> None:
+    """Its digest is right, and what it holds is no plan: the plan is searched again."""
+    rest = OTHERS[kind].replace(b"KEY", b"plan 0")
+    (tmp_path / "plans.jsonl").write_bytes(b'{"digest":"' + digest_of(rest) + b'",' + rest + b"\n")
+    search = Counted()
+    assert len(LineStore(tmp_path / "plans.jsonl")) == 1
+    search_plans(search, range(1), 1, tmp_path, "")  # type: ignore[arg-type]
+    assert search.searched == 1
+    search_plans(search, range(1), 1, tmp_path, "")  # type: ignore[arg-type]
+    assert search.searched == 1
 
 
 def test_two_writers_lose_nothing_after_a_torn_line(tmp_path: Path) -> None:
@@ -74,7 +96,7 @@ def test_two_writers_lose_nothing_after_a_torn_line(tmp_path: Path) -> None:
         (one, two)[number % 2].put(str(number), {"value": number})
     whole = LineStore(path)
     assert whole.damaged == 1 and len(whole) == 21
-    assert all(whole.get(str(number)) == {"key": str(number), "value": number} for number in range(20))
+    assert all(whole.get(str(number), dict) == {"key": str(number), "value": number} for number in range(20))
 
 
 class Counted:

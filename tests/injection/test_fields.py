@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,11 +14,10 @@ import yaml
 from llmsched.eval import predict_log, vllm_parity
 from tests.faults.tools import Ended, run
 from tests.injection.test_readers import LONGEST_S, assert_well, at_most
-from tests.injection.tools import TRIED, damaged
+from tests.injection.tools import TRIED, damaged, replaced
 from tests.reality.calibration import layer_tools
 from tests.reality.test_predict_log import meta
 
-WRONG: tuple[Any, ...] = (None, [], {}, "x", -1, 0, 2.5, 1e308, 10**9, 10**30, 10**400, True, float("nan"), [[1]])
 STAMPS = Path(__file__).resolve().parents[1] / "reality" / "vllm_stamps"
 MODEL = {
     "hidden_size": 4096,
@@ -34,26 +30,6 @@ MODEL = {
 }
 UNUSUAL = ("num_experts", "n_routed_experts", "moe_intermediate_size", "num_experts_per_tok", "text_config")
 """Fields that a config.json may have too."""
-
-
-def places(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The paths of all fields, inner ones too."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield (*before, key)
-            yield from places(inner, (*before, key))
-
-
-def replaced(document: Any) -> Iterator[tuple[object, Any]]:
-    """Copies of the document in which one field has a wrong value."""
-    for path in places(document):
-        for value in WRONG:
-            changed = copy.deepcopy(document)
-            inner = changed
-            for key in path[:-1]:
-                inner = inner[key]
-            inner[path[-1]] = value
-            yield (path, str(value)[:40]), changed
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from llmsched_env.files import writing
@@ -102,6 +102,25 @@ def damaged(content: bytes, seed: int) -> Iterator[tuple[str, bytes]]:
     yield "truth", content.replace(b"1", b"true")
 
 
-def as_text(path: Path) -> bytes:
-    """The content of a file."""
-    return path.read_bytes()
+WRONG: tuple[Any, ...] = (None, [], {}, "x", -1, 0, 2.5, 1e308, 10**9, 10**30, 10**400, True, float("nan"), [[1]])
+"""Values that suit few fields, or none."""
+
+
+def places(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The paths of all fields, inner ones too."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield (*before, key)
+            yield from places(inner, (*before, key))
+
+
+def replaced(document: Any) -> Iterator[tuple[object, Any]]:
+    """Copies of the document in which one field has a wrong value."""
+    for path in places(document):
+        for value in WRONG:
+            changed = copy.deepcopy(document)
+            inner = changed
+            for key in path[:-1]:
+                inner = inner[key]
+            inner[path[-1]] = value
+            yield (path, str(value)[:40]), changed

@@ -171,17 +171,22 @@ def make_runs(
             requests = scenario.draw(seed)
             for entrant in entrants:
                 key = key_of(entrant, scenario, options, seed)
-                kept = store.get(key) if store is not None else None
+                kept = store.get(key, run_of) if store is not None else None
                 if kept is None:
                     rows, notes = run_once(entrant, requests, seed, options.timeout)
                     if store is not None:
                         store.put(key, {"policy": entrant.label, "repeat": seed, "rows": as_row(rows), "notes": notes})
                 else:
-                    rows, notes = from_row(kept["rows"]), kept["notes"]
+                    rows, notes = kept
                 session.notes += [f"{entrant.label}, repeat {seed}: {note}" for note in [*notes, *remarks(rows)]]
                 found[entrant.label, seed] = rows
                 progress.step(f"{entrant.label}, repeat {seed}", 1.0, stored=kept is not None)
     return found
+
+
+def run_of(row: Mapping[str, Any]) -> tuple[list[Served], list[str]]:
+    """(rows, what happened besides) of a run that was kept."""
+    return from_row(row["rows"]), [str(note) for note in row["notes"]]
 
 
 def key_of(entrant: Entrant, scenario: Scenario, options: argparse.Namespace, seed: int) -> str:

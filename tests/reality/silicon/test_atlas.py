@@ -111,6 +111,8 @@ def test_repeated_rows_count_as_their_median_and_few_points_not_at_all(table):
     (found,) = read_points(table)
     assert found.points[3].rows == 3 or any(point.rows == 3 for point in found.points)
     assert all(1.0 < point.tpot_ms < 100.0 for point in found.points)
+    pd.concat([rows.astype(str), rows.columns.to_frame().T]).to_csv(table, index=False)  # files joined, head and all
+    assert len(read_points(table)[0].points) == len(rows)
     rows.iloc[:5].to_csv(table, index=False)
     assert read_points(table) == []
 
@@ -139,6 +141,11 @@ def test_gpus_of_an_instance(table, tp, dp, moe_tp, ep, gpus):
     [
         (lambda rows: rows.assign(silicon_tpot_ms=-1.0), "silicon_tpot_ms=-1.0 is not allowed: give above 0"),
         (lambda rows: rows.assign(isl="x"), "isl=x is not allowed"),
+        (lambda rows: rows.assign(osl=1e300), "osl=1e+300 is not allowed"),
+        (lambda rows: rows.assign(tp_size="x"), "row 1: tp_size=x is not allowed"),
+        (lambda rows: rows.assign(moe_ep_size=np.inf), "moe_ep_size=inf is not allowed"),
+        (lambda rows: rows.assign(silicon_data_source=f"silicon_concurrency={10**400}"), "clients=inf is not allowed"),
+        (lambda rows: rows.assign(silicon_data_source="silicon_concurrency=123456789"), "at most 20,000"),
         (lambda rows: rows.drop(columns="osl"), "no column osl; it has"),
     ],
 )
@@ -175,9 +182,27 @@ def test_the_command_writes_atlas_and_page_and_goes_on_where_it_was(table, tmp_p
     assert (tmp_path / "atlas.json").read_text() == written
 
 
-def test_half_a_line_of_a_killed_run_is_ignored(tmp_path):
-    (tmp_path / FILE).write_text('{"key": "a", "values": [1')
-    assert FitStore(tmp_path).lines == {}
+def test_a_damaged_fit_is_made_again(table, tmp_path, capsys):
+    """A torn line, a changed digit and a line of another version are said, and nothing of them is believed."""
+    (configuration,) = read_points(table)
+    result = FitResult(configuration, TRUTH, np.ones((9, 2)), np.ones((9, 2)))
+    FitStore(tmp_path).put(result)
+    file = tmp_path / FILE
+    whole = file.read_bytes()
+    assert np.array_equal(FitStore(tmp_path).get(configuration).values, TRUTH)
+    earlier = b'{"key": "a", "values": [1.0], "own": [], "left_out": []}\n'
+    for damaged in (whole[:-20], whole.replace(b"6.0", b"7.0"), earlier, b"[1]\n", b"17\n"):
+        assert damaged != whole
+        file.write_bytes(damaged)
+        assert FitStore(tmp_path).get(configuration) is None
+        assert "fits.jsonl: 1 of 1 lines" in capsys.readouterr().err
+
+
+def test_a_table_without_enough_points_is_refused(table, capsys):
+    pd.read_csv(table).iloc[:5].to_csv(table, index=False)
+    with pytest.raises(SystemExit):
+        main(["--points", str(table)])
+    assert "no aggregated configuration in it has 6 points or more" in capsys.readouterr().err
 
 
 def test_only_takes_a_pattern_and_refuses_one_that_fits_nothing(table, capsys):

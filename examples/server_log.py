@@ -7,6 +7,7 @@ each request: when it was sent, its tokens, when the first one came, and when it
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__" and not __package__:
@@ -15,10 +16,16 @@ if __name__ == "__main__" and not __package__:
 import pandas as pd
 
 from llmsched.policies import parse
+from llmsched_env.commands.parser import OneLineParser, refuse
+from llmsched_env.commands.process import run_and_exit, run_guarded
+from llmsched_env.commands.terminal import show
 from llmsched_env.config import Continuous, SimConfig
+from llmsched_env.files.writing import check_file, write_text
 from llmsched_env.servers import parse_servers
 from llmsched_env.simulation.simulator import simulate
 from llmsched_env.workload.workload import Workload
+
+PROGRAM = "server_log.py"
 
 
 def server_log() -> pd.DataFrame:
@@ -40,8 +47,24 @@ def server_log() -> pd.DataFrame:
     return pd.DataFrame({"prompt_tokens": rows["prompt"], "output_tokens": rows["output"], **times}).round(6)
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the log to the file that ``argv`` names; the exit code."""
+    return run_guarded(PROGRAM, write, argv)
+
+
+def write(argv: Sequence[str]) -> int:
+    """Write the log; the exit code."""
+    parser = OneLineParser(prog=PROGRAM, description="Write the log of a simulated server.")
+    parser.add_argument("file", type=Path, metavar="FILE.csv")
+    file = parser.read(argv).file
+    try:
+        check_file(file, "FILE.csv")
+    except ValueError as error:
+        refuse(PROGRAM, str(error))
+    write_text(file, server_log().to_csv(index=False))
+    show(f"300 requests in {file}")
+    return 0
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
-        sys.exit("usage: python examples/server_log.py FILE.csv")
-    server_log().to_csv(sys.argv[1], index=False)
-    print(f"300 requests in {sys.argv[1]}")
+    run_and_exit(main)

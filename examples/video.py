@@ -10,18 +10,31 @@ GIF and PNG are written with Pillow, which comes with matplotlib.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+if __name__ == "__main__" and not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # from the checkout, not from examples/
+
 import numpy as np
+from gymnasium.error import InvalidAction
 from numpy.typing import NDArray
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from llmsched.eval.cli.readers import number
 from llmsched.policies import parse
+from llmsched_env.commands.parser import OneLineParser, refuse
+from llmsched_env.commands.process import run_and_exit, run_guarded
+from llmsched_env.commands.terminal import show
 from llmsched_env.envs.scalar import LLMSchedEnv
+from llmsched_env.files.writing import check_file, write_bytes
+from llmsched_env.simulation.compiled_calls import call_compiled
+from llmsched_env.simulation.simulator import policy_failure
+
+PROGRAM = "video.py"
 
 Picture = NDArray[np.uint8]
 
@@ -37,7 +50,10 @@ def pictures(
     clock, over = env.reset(seed=seed)[1]["time_s"], False
     for time_s in times:
         while clock < time_s and not over:  # a decision stands until the next one: what lies between is known then
-            choice, size = ready.decide(env.record, ready.params, memory, rng)
+            try:
+                choice, size = call_compiled(ready.decide, env.record, ready.params, memory, rng)
+            except Exception as error:  # whatever the code of a policy raises
+                raise policy_failure(error, clock) from None
             _, _, terminated, truncated, info = env.step((choice, min(size, config.max_batch)))
             clock, over = info["time_s"], terminated or truncated
         yield env.picture(time_s, width=width, height=height, title=policy)
@@ -45,7 +61,7 @@ def pictures(
 
 def films(options: argparse.Namespace) -> Iterator[Picture]:
     """The two side by side, frame by frame."""
-    frames = round(options.seconds * options.fps / options.speed)
+    frames = max(1, round(options.seconds * options.fps / options.speed))
     times = options.start + options.seconds * np.arange(1, frames + 1) / frames
     if options.output.suffix == ".png":
         times = times[-1:]
@@ -57,39 +73,64 @@ def films(options: argparse.Namespace) -> Iterator[Picture]:
         yield np.hstack(parts) if options.side_by_side else np.vstack(parts)
 
 
-def write(frames: Iterator[Picture], path: Path, fps: float) -> None:
-    """A GIF or PNG with Pillow, anything else with imageio."""
-    if path.suffix == ".png":
-        Image.fromarray(next(frames)).quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
-    elif path.suffix == ".gif":
+def encoded(frames: Iterator[Picture], suffix: str, fps: float) -> bytes:
+    """A GIF or PNG by Pillow, anything else by imageio."""
+    content = io.BytesIO()
+    if suffix == ".png":
+        still = Image.fromarray(next(frames)).quantize(256, dither=Image.Dither.NONE)
+        still.save(content, format="png", optimize=True)
+    elif suffix == ".gif":
         images = [Image.fromarray(frame).quantize(128, dither=Image.Dither.NONE) for frame in frames]
-        images[0].save(path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+        more, ms = images[1:], round(1000 / fps)
+        images[0].save(content, format="gif", save_all=True, append_images=more, duration=ms, loop=0)
     else:
         import imageio.v2 as imageio  # optional
 
-        with imageio.get_writer(path, fps=fps, macro_block_size=8) as film:
-            for frame in frames:
-                film.append_data(frame)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"film{suffix}"
+            with imageio.get_writer(path, fps=fps, macro_block_size=8) as film:
+                for frame in frames:
+                    film.append_data(frame)
+            return path.read_bytes()
+    return content.getvalue()
 
 
-def main() -> None:
-    """Read the command line and write the film."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("policies", nargs="*", default=["static:batch=16", "multibin"], help="one or more schedulers")
-    parser.add_argument("-o", "--output", type=Path, default=Path("schedulers.gif"), help="GIF, MP4 or PNG")
-    parser.add_argument("--start", type=float, default=120.0, help="s of the clock before the film begins")
-    parser.add_argument("--seconds", type=float, default=60.0, help="s of the clock in the film")
-    parser.add_argument("--speed", type=float, default=5.0, help="s of the clock in a second of the film")
-    parser.add_argument("--fps", type=float, default=10.0, help="frames per second of the film")
-    parser.add_argument("--rate", type=float, default=2.5, help="requests/s")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--width", type=int, default=960)
-    parser.add_argument("--height", type=int, default=600)
-    parser.add_argument("--stacked", dest="side_by_side", action="store_false", help="one above the other")
-    options = parser.parse_args()
-    write(films(options), options.output, options.fps)
-    print(options.output)
+def make_parser() -> OneLineParser:
+    """The arguments."""
+    parser = OneLineParser(prog=PROGRAM, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("policies", nargs="*", default=["static:batch=16", "multibin"], help="one or more schedulers")
+    add("-o", "--output", type=Path, default=Path("schedulers.gif"), help="GIF, MP4 or PNG")
+    add("--start", type=number(0, 1e6), default=120.0, help="s of the clock before the film begins")
+    add("--seconds", type=number(0.1, 3600), default=60.0, help="s of the clock in the film")
+    add("--speed", type=number(0.1, 1000), default=5.0, help="s of the clock in a second of the film")
+    add("--fps", type=number(1, 60), default=10.0, help="frames per second of the film")
+    add("--rate", type=number(0, 1000, above=True), default=2.5, help="requests/s")
+    add("--seed", type=number(0, 2**31, whole=True), default=1)
+    add("--width", type=number(640, 4096, whole=True), default=960)
+    add("--height", type=number(420, 4096, whole=True), default=600)
+    add("--stacked", dest="side_by_side", action="store_false", help="one above the other")
+    return parser
+
+
+def film(argv: Sequence[str]) -> int:
+    """Write the film that the arguments ask for; returns the exit code."""
+    options = make_parser().read(argv)
+    try:
+        check_file(options.output, "--output")
+        write_bytes(options.output, encoded(films(options), options.output.suffix, options.fps))
+    except ImportError as error:
+        refuse(PROGRAM, f"{error}: give a file .gif or .png, or pip install imageio imageio-ffmpeg")
+    except (ValueError, InvalidAction) as error:
+        refuse(PROGRAM, str(error))
+    show(str(options.output))
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run with the arguments ``argv`` (default: the command line); the exit code."""
+    return run_guarded(PROGRAM, film, argv)
 
 
 if __name__ == "__main__":
-    main()
+    run_and_exit(main)

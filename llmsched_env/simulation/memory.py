@@ -16,9 +16,13 @@ def check_memory(what: str, needed: float) -> None:
     """``ValueError`` where ``needed`` bytes are more than this machine, or this container, has; ``what`` needs them."""
     there = memory_bytes()
     if needed > there:
-        raise ValueError(
-            f"{what} would take {needed / GIB:,.1f} GiB of memory, and {there / GIB:,.1f} GiB are there: give fewer."
-        )
+        wanted = shown(needed / GIB, 1)
+        raise ValueError(f"{what} would take {wanted} GiB of memory, and {there / GIB:,.1f} GiB are there: give fewer.")
+
+
+def shown(number: float, digits: int = 0) -> str:
+    """A number with commas, or in short where it is beyond what anybody counts."""
+    return f"{number:,.{digits}f}" if number < 1e15 else f"{number:.3g}"
 
 
 @cache

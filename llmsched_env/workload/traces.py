@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -170,9 +171,13 @@ def _read_csv(raw: bytes) -> Columns:
     names = [header.name for header in headers]
     for time, prompt, output, known, dated in _CSV:
         if {time, prompt, output} <= set(names):
-            _refuse_long_rows(raw, len(columns), rows)
+            try:
+                _refuse_long_rows(raw, len(columns), rows)
+            except csv.Error as error:
+                raise ValueError(f"not readable as CSV ({error}).") from None
             used = [headers[names.index(name)] for name in (time, prompt, output)]
             more = [_CLASSES] * (_CLASSES in names) + list(_SESSIONS) * (set(_SESSIONS) <= set(names))
+            _refuse_twice(headers, (time, prompt, output, *more))
             frame = _frame(raw, [names.index(name) for name in (time, prompt, output, *more)])
             found = dict(zip(more, frame[3:], strict=True))
             arrival = _dates(used[0].label, frame[0]) if dated else _seconds(used[0], known, frame[0])
@@ -187,11 +192,23 @@ def _read_csv(raw: bytes) -> Columns:
     raise ValueError(f"unknown columns {shown}. Formats known: {FORMATS}.")
 
 
+def _refuse_twice(headers: Sequence[Header], wanted: Sequence[str]) -> None:
+    """Refuse two columns of one meaning: nobody knows which of them counts."""
+    for name in wanted:
+        same = [header.label for header in headers if header.name == name]
+        if len(same) > 1:
+            raise ValueError(f"{len(same)} columns {', '.join(same[:4])} mean the same: keep one of them.")
+
+
 def _refuse_long_rows(raw: bytes, columns: int, first_rows: list[list[str]]) -> None:
     """Refuse a row with more fields than the header, of which pandas would silently take the wrong ones."""
     if first_rows and len(first_rows[0]) > columns:
         raise ValueError(f"row 1: {len(first_rows[0])} fields under {columns} columns.")
-    if b'"' in raw:  # commas inside quotes: left to the parser
+    if b'"' in raw:  # commas inside quotes are none
+        lines = io.StringIO(raw.decode("utf-8-sig", errors="replace"), newline="")
+        for place, row in enumerate(filter(None, csv.reader(lines, skipinitialspace=True))):
+            if len(row) > columns:
+                raise ValueError(f"row {place}: {len(row)} fields under {columns} columns.")
         return
     text = np.frombuffer(raw, np.uint8)
     line_ends = np.append(np.flatnonzero(text == ord("\n")), len(text))

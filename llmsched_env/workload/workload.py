@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from llmsched_env.options.table import check_fields, default
 from llmsched_env.requests import MAX_CLASSES, MAX_TOKENS, Requests
-from llmsched_env.simulation.memory import check_memory
+from llmsched_env.simulation.memory import check_memory, shown
 from llmsched_env.workload.arrivals import Arrivals
 from llmsched_env.workload.contents import Contents, SharedPrefixes, parse_shared_prefix
 from llmsched_env.workload.generators import Generator, generator_names, load_generator
@@ -225,7 +225,7 @@ class Workload:
     def _draw_linked(self, seed: int, split: str) -> Requests:
         """Sessions, or the list that the clients of a closed loop share."""
         count = float(self._count or MOST_TURNS * (self.sessions or 1))
-        check_memory(f"{count:,.0f} requests", count * DRAWN_BYTES)
+        check_memory(f"{shown(count)} requests", count * DRAWN_BYTES)
         rngs = streams(seed, split)
         if not self.has_sessions:
             found = Series(self, self._source(rngs), rngs).take(self._count or 1)
@@ -241,7 +241,7 @@ class Workload:
         counts = [] if self._count is None else [float(self._count)]
         counts += [] if self.duration_s is None else [self.mean_rate * self.duration_s]
         count = min(counts)
-        check_memory(f"{count:,.0f} requests", count * DRAWN_BYTES)
+        check_memory(f"{shown(count)} requests", count * DRAWN_BYTES)
         span_s = min(count / self.mean_rate, self.duration_s or math.inf)
         if span_s > LONGEST_S:
             raise ValueError(

@@ -43,6 +43,13 @@ def test_what_would_never_end_is_refused(kind: str) -> None:
     run(*words).refused(said)
 
 
+def test_a_trace_of_nearly_no_gaps_is_refused_in_a_short_line(tmp_path: Path) -> None:
+    """Its rate is a number of 300 digits."""
+    trace = tmp_path / "x.csv"
+    trace.write_text("arrival_s,prompt_tokens,output_tokens\n0,1,1\n1e-300,1,1\n2e-300,1,1\n")
+    assert len(run("--workload", trace, "--duration", "5").refused("5e+300 requests")) < 300
+
+
 def test_a_tick_that_is_too_short_for_the_times_is_refused() -> None:
     """Times beyond 2^50 ticks: the next tick after such a time is that time."""
     simulator = Simulator(SimConfig(parse_servers("ideal"), Queueing(tick_s=1e-6)), 1)

@@ -5,13 +5,17 @@ from __future__ import annotations
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
-from llmsched.eval import predict_log, vllm_parity
+from llmsched.eval import predict_log, profiles, vllm_parity
+from llmsched.policies.vllm import settings
+from llmsched_env import atlas, datafiles
+from llmsched_env.profiles import SCHEMA
 from tests.faults.tools import Ended, run
 from tests.injection.test_readers import LONGEST_S, assert_well, at_most
 from tests.injection.tools import TRIED, damaged, replaced
@@ -83,6 +87,56 @@ def test_what_is_said_about_layers(layers: Path) -> None:
         path.write_text(yaml.safe_dump(changed))
         assert_well(predicted(layers), about)
         TRIED["fields of what is said about layers"] += 1
+
+
+def profile_documents() -> dict[str, dict[str, Any]]:
+    """A profile with everything that a calibration says, and one of closed loops."""
+    closed = dict(next(iter(atlas.entries().values()))) | {"schema": SCHEMA}
+    folder = datafiles.data_dir("profiles")
+    calibrated = json.loads((folder / "amd-epyc-1-thread_tiny.json").read_text())
+    return {"calibrated": calibrated, "closed loops": closed}
+
+
+@pytest.mark.parametrize("kind", ["calibrated", "closed loops"])
+@pytest.mark.parametrize("words", [[], ["--json"]], ids=["text", "json"])
+def test_fields_of_a_listed_profile(tmp_path: Path, kind: str, words: list[str]) -> None:
+    path = tmp_path / "p.json"
+    for about, changed in replaced(profile_documents()[kind]):
+        path.write_text(json.dumps(changed))
+        with at_most(LONGEST_S):
+            assert_well(run(path, *words, main=profiles.main), about)
+        TRIED[f"fields of profiles, listed ({kind})"] += 1
+
+
+@pytest.mark.parametrize("kind", ["calibrated", "closed loops"])
+def test_fields_of_a_profile_that_is_used(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "p.json"
+    words: list[str | Path] = ["--engine", "continuous", "--policies", "fcfs", "--rate", "1", "--profile", path]
+    path.write_text(json.dumps(profile_documents()[kind]))
+    assert run(*words).code == 0  # compiled before a clock runs
+    for about, changed in replaced(profile_documents()[kind]):
+        path.write_text(json.dumps(changed))
+        with at_most(LONGEST_S):
+            assert_well(run(*words), about)
+        TRIED[f"fields of profiles, used ({kind})"] += 1
+
+
+def test_settings_of_policies_in_vllm(tmp_path: Path) -> None:
+    """JSON and TOML, by bytes and by fields: settings, or one line."""
+    fields = {"policy": "sjf:batch=8", "predicted": 3, "seed": 1, "steps": "x.csv", "bins": [10], "max_batch": 8}
+    texts = {"x.json": json.dumps(fields), "x.toml": 'policy = "sjf:batch=8"\npredicted = 3\nbins = [10]\n'}
+    for name, text in texts.items():
+        copies: list[tuple[object, bytes]] = [*damaged(text.encode(), 0), ("deep", b"a = " + b"[" * 100_000)]
+        if name.endswith(".json"):
+            copies += [(about, json.dumps(changed).encode()) for about, changed in replaced(fields)]
+        for about, content in copies:
+            path = tmp_path / name
+            path.write_bytes(content)
+            try:
+                settings.from_mapping(settings.read_table(path), name)
+            except ValueError as error:
+                assert "\n" not in str(error) and len(str(error)) < 2000, (about, error)
+            TRIED["settings of policies in vLLM"] += 1
 
 
 PAIRS = zip("abcdefgh", "bcdefghi", strict=True)

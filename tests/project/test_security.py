@@ -75,6 +75,24 @@ def test_only_what_the_page_names_executes_code() -> None:
     assert all((ROOT / name).is_file() for name in named_on_the_page())
 
 
+STARTED = {
+    "eval/speed/process.py": "this interpreter, on files of the project",
+    "eval/speed/train.py": "this interpreter, on files of the project",
+    "eval/runs/machine.py": "git, in the checkout",
+    "train/ppo.py": "git, in the checkout",
+}
+"""By file: which program it starts, where nobody chooses it on the command line."""
+
+
+def test_only_what_the_page_names_starts_programs_that_somebody_chooses() -> None:
+    """All others start git or this interpreter."""
+    files = [file for folder in FOLDERS for file in sorted((ROOT / folder).rglob("*.py"))]
+    ways = re.compile(r"subprocess\.(run|Popen|call|check_\w+)\(|create_subprocess|os\.(exec|spawn|posix_spawn)")
+    starting = {str(file.relative_to(ROOT)) for file in files if ways.search(file.read_text(encoding="utf-8"))}
+    assert starting <= named_on_the_page() | STARTED.keys(), starting
+    assert "eval/reality/serving/vllm_server.py" in starting & named_on_the_page() and starting >= STARTED.keys()
+
+
 def test_what_is_looked_for_is_found() -> None:
     """Each of the ways."""
     for source in (

@@ -6,7 +6,6 @@ Times are of a monotonic clock.  A token is seen when its event of the stream ar
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from llmsched_env.requests import Requests
+from llmsched_env.files.reading import CannotReadError, json_of
+from llmsched_env.requests import MAX_TOKENS, Requests
 
 LONGEST_EVENT = 2**20
 """Most bytes of a line of a stream."""
+
+MOST_ANSWER = 2**22
+"""Most bytes of a list of models."""
 
 FIRST_ID, LAST_ID = 10, 250
 """Ids of the tokens of prompts: small ones, which every vocabulary has."""
@@ -83,7 +86,7 @@ def read_event(line: bytes) -> dict[str, Any] | None:
     text = line[5:].strip()
     if not text or text == b"[DONE]":
         return None
-    found = json.loads(text)
+    found = json_of(text)
     if not isinstance(found, dict):
         raise ValueError("an event of the stream is no object")
     return found
@@ -94,8 +97,9 @@ def note_event(served: Served, event: Mapping[str, Any], now: float) -> None:
     if event.get("error"):
         served.error = served.error or "the server reports an error in the stream"
     usage = event.get("usage")
-    if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):
-        served.tokens = usage["completion_tokens"]
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    if type(tokens) is int and 0 <= tokens <= MAX_TOKENS:
+        served.tokens = tokens
     if not event.get("choices"):
         return
     if np.isnan(served.first):
@@ -165,11 +169,15 @@ async def ask_model(url: str, timeout_s: float = 10.0) -> str:
         ):
             if answer.status != 200:
                 raise ValueError(f"{url}/models: HTTP {answer.status}: give the address of the API, up to /v1.")
-            found = await answer.json(content_type=None)
-        return str(found["data"][0]["id"])
+            content = b""
+            async for piece in answer.content.iter_chunked(2**16):
+                content += piece
+                if len(content) > MOST_ANSWER:
+                    raise CannotReadError(f"it has more than {MOST_ANSWER:,} bytes")
+        return str(json_of(content)["data"][0]["id"])
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise ValueError(f"{url}: no server answers ({type(error).__name__}): start it, or mend --endpoint.") from None
-    except (KeyError, IndexError, TypeError, json.JSONDecodeError, UnicodeDecodeError):
+    except (KeyError, IndexError, TypeError, CannotReadError):
         raise ValueError(f"{url}/models: the answer names no model: give --model, or another --endpoint.") from None
 
 

@@ -62,8 +62,9 @@ class VllmServer:
             write_text(file, json.dumps({"policy": self.policy, **self.settings}))
             environment["LLMSCHED_VLLM"] = str(file)
         log = self.folder / f"server-{self.starts}.log"
+        write_text(log, "")  # refuses a link, or a pipe that would be waited for
         try:
-            with log.open("wb") as out:
+            with log.open("ab") as out:
                 self._process = subprocess.Popen(
                     self._command(), env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
                 )

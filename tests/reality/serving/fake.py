@@ -21,10 +21,11 @@ class Fake:
         self.faults = {int(name.removeprefix("n")): fault for name, fault in faults.items()}
         self.bodies: list[dict[str, Any]] = []
         self.url = ""
+        self.list_of_models = b'{"data": [{"id": "tiny"}]}'
 
     async def models(self, _: web.Request) -> web.Response:
         """The list of models."""
-        return web.json_response({"data": [{"id": "tiny"}]})
+        return web.Response(body=self.list_of_models, content_type="application/json")
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """A completion, streamed, or the fault of this request."""
@@ -47,7 +48,12 @@ class Fake:
             await asyncio.sleep(GAP_S)
         if fault == "garbage":
             await answer.write(b"data: {nonsense\n\n")
-        if fault != "no end":
+        if fault == "deep":
+            await answer.write(b"data: " + b"[" * 100_000 + b"\n\n")
+        if fault.startswith("count"):
+            wrong = json.dumps({"usage": {"completion_tokens": json.loads(fault.removeprefix("count "))}})
+            await answer.write(f"data: {wrong}\n\ndata: [DONE]\n\n".encode())
+        elif fault != "no end":
             usage = {"choices": [], "usage": {"completion_tokens": body["max_tokens"]}}
             await answer.write(b"data: " + json.dumps(usage).encode() + b"\n\ndata: [DONE]\n\n")
         return answer

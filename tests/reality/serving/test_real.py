@@ -65,7 +65,8 @@ def test_requests_are_sent_at_their_times_whatever_the_others_do() -> None:
 FAULTS = {
     "refused": "HTTP 503",
     "no stream": "no stream",
-    "garbage": "JSONDecodeError",
+    "garbage": "CannotReadError",
+    "deep": "CannotReadError",
     "no end": "cut off",
     "cut off": "ClientPayloadError",
 }
@@ -82,6 +83,26 @@ def test_a_fault_is_a_miss_and_the_others_go_on(fault: str) -> None:
     found = measures(rows, [SLO()], [0] * 4)
     assert found["slo_attainment"] == 0.75 and found["failed"] == 0.25
     assert failures(rows) == f"1 x {row.error}"
+
+
+@pytest.mark.parametrize("count", ["-5", "true", "1e400", "2.5", "null", '"x"', "1" * 200, "[3]"])
+def test_a_number_of_tokens_that_is_none_is_not_believed(count: str) -> None:
+    """The events count instead."""
+    with serving(Fake(n1=f"count {count}")) as fake:
+        rows = served(some(3), fake)
+    assert all(row.error == "" and row.tokens == len(row.gaps) + 1 for row in rows)
+    assert math.isfinite(measures(rows, [SLO()], [0] * 3)["mean_tpot_s"])
+
+
+MODELS = {"deep": b"[" * 10**6, "long": b" " * 2**23, "no list": b"{}", "no text": b"\xff", "a number": b"9" * 5000}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_list_of_models_that_is_none_is_refused(kind: str) -> None:
+    """In one line, in bounded work."""
+    with serving(Fake()) as fake:
+        fake.list_of_models = MODELS[kind]
+        command("--endpoint", fake.url).refused("names no model")
 
 
 def test_nobody_listens() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import socket
 import stat
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from llmsched.eval import bench
 from llmsched_env.files import writing
 from llmsched_env.files.writing import CannotWriteError, append_bytes, check_file, write_bytes, write_text
-from tests.faults.tools import run, snapshot
+from tests.faults.tools import ROOT, run, snapshot
 
 OPTIONS = ("--report", "--timeline")
 
@@ -177,3 +178,13 @@ def test_places_that_no_file_can_have(tmp_path: Path) -> None:
         with pytest.raises(CannotWriteError, match="cannot be written"):
             check_file(place, "--report")
     run("--out", tmp_path / ("x" * 300)).refused("--out", "give a folder")
+
+
+def test_the_log_of_a_server_replaces_no_link(tmp_path: Path) -> None:
+    """As every output."""
+    (tmp_path / "kept").write_text("kept")
+    (tmp_path / "log.csv").symlink_to(tmp_path / "kept")
+    main = runpy.run_path(str(ROOT / "examples" / "server_log.py"))["main"]
+    run(tmp_path / "log.csv", main=main).refused("a link")
+    run(main=main).refused("FILE.csv")
+    assert (tmp_path / "kept").read_text() == "kept"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from llmsched.policies import Policy, parse
 from llmsched_env.config import SimConfig
 from llmsched_env.servers import parse_servers
-from tests.faults.tools import run, run_process
+from tests.faults.tools import ROOT, run, run_process
 
 MINE = "def mine(record, params, memory, rng):\n"
 
@@ -166,3 +167,36 @@ def test_what_a_policy_prints_is_no_result(tmp_path: Path) -> None:
     ended = run_process(f"$COMPARE --json --policies {name}")
     assert ended.returncode == 0 and json.loads(ended.stdout)["policies"], ended
     assert b"at import" in ended.stderr and b"deciding" in ended.stderr
+
+
+FILM_POLICIES = """def first(row, i):
+    return row[i]
+
+def outside(record, params, memory, rng):
+    return first(record.queue_length, 1000), 1
+
+def no_bin(record, params, memory, rng):
+    return 77, 1
+"""
+FILMS = {
+    "a helper's index": (["my.py:outside"], "IndexError"),
+    "a bin that is not there": (["my.py:no_bin"], "action (77, 1)"),
+    "an unknown policy": (["statik"], "Did you mean static?"),
+    "a policy of the other engine": (["fcfs"], "belongs to the engine"),
+    "a device": (["static", "-o", "/dev/null"], "a device"),
+    "no number": (["static", "--fps", "nan"], "--fps: 'nan'"),
+    "a film that nothing writes": (["static", "-o", "x.nothing"], ""),
+}
+
+
+@pytest.mark.parametrize("kind", FILMS)
+def test_a_film_of_a_policy_refuses_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """A policy is asked from Python there: its helpers' indices are checked all the same."""
+    pytest.importorskip("PIL.Image", reason="Pillow comes with matplotlib, which the plots need")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.py").write_text(FILM_POLICIES)
+    words, said = FILMS[kind]
+    main = runpy.run_path(str(ROOT / "examples" / "video.py"))["main"]
+    ended = run(*words, *([] if "-o" in words else ["-o", "x.png"]), "--start", "5", "--seconds", "2", main=main)
+    ended.refused(said)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("x.")]

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from llmsched.eval.analysis.client_log import ClientLog, Floats
-from llmsched_env.files.columns import read_table
+from llmsched_env.files.columns import numbers_of, read_table
 from llmsched_env.files.reading import CannotReadError
 from llmsched_env.files.showing import shortened
 from llmsched_env.workload.trace_columns import SECONDS, Header, header_of
@@ -120,10 +120,10 @@ def _summed_gaps(frame: pd.DataFrame, headers: Sequence[Header]) -> tuple[pd.Dat
         raise ValueError("no column request_inter_arrival_delay: when requests arrived is not known.")
     number = _find(headers, ("requestid",))
     if number is not None:
-        order = np.argsort(pd.to_numeric(frame.iloc[:, number], errors="coerce").to_numpy(), kind="stable")
+        order = np.argsort(numbers_of(frame.iloc[:, number]), kind="stable")
         frame = frame.iloc[order].reset_index(drop=True)
-    gaps = pd.to_numeric(frame.iloc[:, place], errors="coerce").fillna(0.0)
-    return frame.assign(arrival_of_vidur=gaps.cumsum()), len(frame.columns)
+    gaps = numbers_of(frame.iloc[:, place])
+    return frame.assign(arrival_of_vidur=np.where(np.isnan(gaps), 0.0, gaps).cumsum()), len(frame.columns)
 
 
 def _without_prompt(
@@ -156,9 +156,8 @@ class _Reader:
     def numbers(self, place: int) -> Floats:
         """(N,), an empty cell as NaN; ``ValueError`` names the first that is no number."""
         column = self.frame.iloc[:, place]
-        values = pd.to_numeric(column.astype(str) if column.dtype in (bool, object) else column, errors="coerce")
+        found = numbers_of(column)
         empty = column.isna() | (column.astype(str).str.strip() == "")
-        found = values.to_numpy(dtype=np.float64, na_value=np.nan)
         wrong = (~np.isfinite(found)) & ~empty.to_numpy()
         if wrong.any():
             row = int(np.argmax(wrong))

@@ -8,11 +8,12 @@ inference-perf per_request_lifecycle_metrics.json.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from llmsched.eval.analysis.client_log import ClientLog, log_of
 from llmsched_env.files.reading import CannotReadError, json_of
+from llmsched_env.files.showing import shortened
 from llmsched_env.workload.trace_columns import SECONDS
 
 SAID = ("model_id", "backend", "request_rate", "burstiness", "max_concurrency", "duration", "num_prompts")
@@ -46,6 +47,21 @@ def _documents(raw: bytes) -> list[Any]:
         return [json_of(line) for line in lines]
 
 
+def _rows(read: Callable[[Any], dict[str, Any] | None], records: Iterable[Any], word: str) -> list[dict[str, Any]]:
+    """What ``read`` makes of every record, None left out; ``ValueError`` names the first that has another form."""
+    found = []
+    for place, record in enumerate(records, start=1):
+        try:
+            row = read(record)
+        except ValueError as error:
+            raise ValueError(f"{word} {place}: {error}") from None
+        except (TypeError, AttributeError, LookupError, OverflowError) as error:
+            about = f"{type(error).__name__}: {shortened(' '.join(str(error).split()))}"
+            raise ValueError(f"{word} {place}: a field is missing, or of another kind ({about}).") from None
+        found += [row] if row is not None else []
+    return found
+
+
 def _list(document: Mapping[str, Any], key: str, length: int | None = None) -> list[Any]:
     values = document.get(key)
     if not isinstance(values, list):
@@ -74,14 +90,17 @@ def _bench(document: Any, place: int) -> ClientLog:
             "benchmark does not save it; vLLM's does (vllm bench serve --backend openai --save-detailed works with an "
             "SGLang server too)."
         )
-    rows = []
-    for start, prompt, output, ttft, gap in zip(starts, prompts, outputs, ttfts, gaps, strict=True):
-        whole = isinstance(gap, list) and all(isinstance(value, int | float) for value in gap)
-        served = isinstance(output, int | float) and output >= 1 and isinstance(ttft, int | float) and ttft > 0
-        end = ttft + math.fsum(gap) if served and whole else None
-        rows.append({"arrival": start, "prompt": prompt, "output": output if served else 0, "ttft": ttft, "e2e": end})
+    rows = _rows(_bench_row, zip(starts, prompts, outputs, ttfts, gaps, strict=True), "request")
     kind = "SGLang benchmark" if "sglang" in str(document.get("backend", "")).lower() else "vLLM benchmark"
     return log_of(kind, f"run {place}", rows, says=says, notes=notes)
+
+
+def _bench_row(record: Any) -> dict[str, Any]:
+    start, prompt, output, ttft, gap = record
+    whole = isinstance(gap, list) and all(isinstance(value, int | float) for value in gap)
+    served = isinstance(output, int | float) and output >= 1 and isinstance(ttft, int | float) and ttft > 0
+    end = ttft + math.fsum(gap) if served and whole else None
+    return {"arrival": start, "prompt": prompt, "output": output if served else 0, "ttft": ttft, "e2e": end}
 
 
 def _rate(value: Any) -> float:
@@ -98,9 +117,10 @@ def _guidellm(document: Mapping[str, Any]) -> list[ClientLog]:
         requests = benchmark.get("requests") if isinstance(benchmark, dict) else None
         if not isinstance(requests, dict) or not isinstance(requests.get("successful"), list):
             raise ValueError(f"benchmark {place}: no list of successful requests.")
-        left = sum(len(requests.get(key) or ()) for key in ("errored", "incomplete"))
+        others = [requests.get(key) for key in ("errored", "incomplete")]
+        left = sum(len(rows) for rows in others if isinstance(rows, list))
         notes = [f"{left:,} errored or incomplete requests: not in the log, though they loaded the server"] * bool(left)
-        rows = [_guidellm_row(row) for row in requests["successful"]]
+        rows = _rows(_guidellm_row, requests["successful"], "request")
         found.append(log_of("GuideLLM", f"benchmark {place}", rows, notes=notes))
     return [log for log in found if len(log.arrival_s)]
 
@@ -129,28 +149,28 @@ def _first(row: Mapping[str, Any], *keys: str) -> Any:
 
 def _aiperf(documents: Sequence[Any]) -> ClientLog:
     """Records of the phase ``profiling``; every metric brings its unit."""
-    rows, warmup = [], 0
-    for place, record in enumerate(documents, start=1):
-        about = record.get("metadata") or {}
-        if about.get("benchmark_phase", "profiling") != "profiling":
-            warmup += 1
-            continue
-        failed = bool(record.get("error") or about.get("was_cancelled"))
-        metrics = record.get("metrics") or {}
-        output = _value(metrics, "output_sequence_length", place) or _value(metrics, "output_token_count", place)
-        rows.append(
-            {
-                "arrival": about.get("request_start_ns", 0) / 1e9,
-                "prompt": _value(metrics, "input_sequence_length", place),
-                "output": 0 if failed else output,
-                "ttft": _value(metrics, "time_to_first_token", place, time=True),
-                "e2e": _value(metrics, "request_latency", place, time=True),
-            }
-        )
+    rows = _rows(_aiperf_row, documents, "line")
+    warmup = len(documents) - len(rows)
     return log_of("AIPerf", "run 1", rows, notes=[f"{warmup:,} requests of the warm-up left out"] * bool(warmup))
 
 
-def _value(metrics: Mapping[str, Any], name: str, place: int, *, time: bool = False) -> float | None:
+def _aiperf_row(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """None of the warm-up."""
+    about = record.get("metadata") or {}
+    if about.get("benchmark_phase", "profiling") != "profiling":
+        return None
+    failed = bool(record.get("error") or about.get("was_cancelled"))
+    metrics = record.get("metrics") or {}
+    return {
+        "arrival": about["request_start_ns"] / 1e9,
+        "prompt": _value(metrics, "input_sequence_length"),
+        "output": 0 if failed else _value(metrics, "output_sequence_length") or _value(metrics, "output_token_count"),
+        "ttft": _value(metrics, "time_to_first_token", time=True),
+        "e2e": _value(metrics, "request_latency", time=True),
+    }
+
+
+def _value(metrics: Mapping[str, Any], name: str, *, time: bool = False) -> float | None:
     found = metrics.get(name)
     if found is None:
         return None
@@ -159,25 +179,23 @@ def _value(metrics: Mapping[str, Any], name: str, place: int, *, time: bool = Fa
     if not time:
         return value
     if unit not in SECONDS:
-        raise ValueError(f"line {place}: {name} has no unit that is known ({unit}).")
+        raise ValueError(f"{name} has no unit that is known ({shortened(str(unit))}).")
     return None if value is None else value * SECONDS[unit]
 
 
 def _inference_perf(documents: Sequence[Any]) -> ClientLog:
     """Seconds of one clock; the lengths lie in ``info`` itself, or in two parts of it in newer versions."""
-    rows = []
-    for row in documents:
-        info = row.get("info") or {}
-        asked, got = info.get("request_metrics") or {}, info.get("response_metrics") or info
-        times = got.get("output_token_times") or []
-        prompt = info.get("input_tokens", (asked.get("text") or {}).get("input_tokens"))
-        rows.append(
-            {
-                "arrival": row["start_time"],
-                "prompt": prompt,
-                "output": 0 if row.get("error") else got.get("output_tokens"),
-                "ttft": times[0] - row["start_time"] if times else None,
-                "e2e": (times[-1] if times else row["end_time"]) - row["start_time"],
-            }
-        )
-    return log_of("inference-perf", "run 1", rows)
+    return log_of("inference-perf", "run 1", _rows(_inference_perf_row, documents, "request"))
+
+
+def _inference_perf_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    info = row.get("info") or {}
+    asked, got = info.get("request_metrics") or {}, info.get("response_metrics") or info
+    times = got.get("output_token_times") or []
+    return {
+        "arrival": row["start_time"],
+        "prompt": info.get("input_tokens", (asked.get("text") or {}).get("input_tokens")),
+        "output": 0 if row.get("error") else got.get("output_tokens"),
+        "ttft": times[0] - row["start_time"] if times else None,
+        "e2e": (times[-1] if times else row["end_time"]) - row["start_time"],
+    }

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import math
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,23 +15,37 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llmsched_env.files.reading import CannotReadError
+from llmsched_env.files.showing import shortened
 
 MOST_COLUMNS = 2_000
 """Most columns of a table: pandas takes a millisecond for each."""
+
+MOST_HEADER = 2**20
+"""Most bytes of a first line that are looked at."""
 
 
 def read_table(content: bytes, **how: Any) -> pd.DataFrame:
     """The table of a CSV text, read by pandas with the options ``how``; `CannotReadError` in one line where it is none.
 
-    A table of more than MOST_COLUMNS columns is refused.
+    A table of more than MOST_COLUMNS columns is refused, and one with two columns of the same name.
     """
-    width = content.lstrip().split(b"\n", 1)[0].count(b",") + 1
-    if width > MOST_COLUMNS:
-        raise CannotReadError(f"its first line has {width:,} columns: at most {MOST_COLUMNS:,} are read")
+    _check_header(content.lstrip()[:MOST_HEADER].splitlines()[:1])
     try:
         return pd.read_csv(io.BytesIO(content), **how)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise CannotReadError(str(error).strip().splitlines()[0]) from None
+
+
+def _check_header(first: Sequence[bytes]) -> None:
+    line = first[0].decode("utf-8-sig", errors="replace") if first else ""
+    width = line.count(",") + 1
+    if width > MOST_COLUMNS:
+        raise CannotReadError(f"its first line has {width:,} columns: at most {MOST_COLUMNS:,} are read")
+    with suppress(csv.Error):
+        names = Counter(name.strip() for name in next(csv.reader([line]), []))
+        twice = [name for name, count in names.items() if count > 1 and name]
+        if twice:
+            raise CannotReadError(f"several of its columns are named {shortened(twice[0])!r}: keep one of them")
 
 
 def numbers_of(column: pd.Series) -> NDArray[np.float64]:

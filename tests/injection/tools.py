@@ -107,11 +107,13 @@ WRONG: tuple[Any, ...] = (None, [], {}, "x", -1, 0, 2.5, 1e308, 10**9, 10**30, 1
 
 
 def places(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The paths of all fields, inner ones too."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield (*before, key)
-            yield from places(inner, (*before, key))
+    """The paths of all fields, inner ones too, and of the first and the last entry of every list."""
+    inner = list(value.items()) if isinstance(value, dict) else []
+    if isinstance(value, list):
+        inner = [(place, value[place]) for place in sorted({0, len(value) - 1}) if value]
+    for key, part in inner:
+        yield (*before, key)
+        yield from places(part, (*before, key))
 
 
 def replaced(document: Any) -> Iterator[tuple[object, Any]]:

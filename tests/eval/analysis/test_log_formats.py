@@ -124,6 +124,7 @@ def dated() -> str:
     return table(columns | {"time_to_first_token_ms": [1e3 * t for t in TTFT], "finished_at": ends})
 
 
+OWN = ("arrival_s", "prompt_tokens", "output_tokens", "ttft_s", "e2e_s")
 FILES: dict[str, Callable[[], str]] = {
     "vllm.json": bench,
     "sglang.jsonl": lambda: bench(backend="sglang") + "\n",
@@ -135,7 +136,7 @@ FILES: dict[str, Callable[[], str]] = {
     "serving_sim.csv": lambda: serving_sim(both=False),
     "serving_sim_both.csv": lambda: serving_sim(both=True),
     "vidur.csv": vidur,
-    "own.csv": lambda: gateway(("arrival_s", "prompt_tokens", "output_tokens", "ttft_s", "e2e_s")),
+    "own.csv": lambda: gateway(OWN),
     "gateway.csv": lambda: gateway(
         ("Start Time (ms)", "Input Tokens", "Completion Tokens", "TTFT (ms)", "Latency (ms)"), 1e3
     ),
@@ -190,6 +191,11 @@ def test_units_are_asked_for(tmp_path: Path) -> None:
         ("e.csv", lambda: "a,b\n1,2\n", "no column for"),
         ("f.csv", lambda: gateway(("arrival_s", "prompt_tokens", "output_tokens", "ttft_s", "x")).replace("300", "x"),
          "row 1: prompt_tokens=x is no number"),
+        ("g.csv", lambda: "ttft_s,arrival_s,ttft_s\n1,2,3\n", "several of its columns are named 'ttft_s'"),
+        ("h.csv", lambda: gateway(OWN).replace("300", "9" * 400), "is no number"),
+        ("i.json", lambda: bench(start_times=["a", "b", "c", "d"]), "request 1: arrival=a"),
+        ("j.json", lambda: guidellm(True).replace(f"latency\": {E2E[1]}", "latency\": \"x\""), "request 2: e2e=x"),
+        ("k.jsonl", lambda: aiperf() + "\n{\"metadata\": 3}", "line 6: a field is missing, or of another kind"),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_said(name: str, text: Callable[[], str], said: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What follows a decision in one future, under a rule: a small simulation of the engine `batch`.
+"""What follows a decision in one future, under a rule: a small model of the engine `batch`, of the policy's own.
 
 Times are seconds from the decision on.  Requests that become overdue are misses;
 they are served, in batches of equal length, when nothing else waits.
@@ -93,11 +93,11 @@ def pick(waiting, weights):
 
 
 @njit
-def play(params, requests, ends, free_at, server, choice, size, weights, sizes, members, late, ratios):
+def play(params, requests, ends, free_at, start, weights, sizes, members, late, ratios):
     """Cost of a future: requests that miss, and those that nearly do by a part.
 
     ``requests`` (K, N, 3) and ``ends`` (K,) are the future, ``free_at`` (S,) when servers are free (it is used up),
-    ``server`` the asked one, which takes ``size`` of bin ``choice`` (size 0: waits for the next event).  Then the rule
+    ``start`` is (asked server, bin, size): what it takes now (size 0: it waits for the next event).  Then the rule
     goes on: the bin with most requests x ``weights`` (K,), as many as ``sizes`` (K,).  When the bins are empty it
     serves overdue requests: ``late`` is (how many there are, how many at once, in how many s).  ``ratios`` (K,) are
     measured / predicted times of batches, minus 1.
@@ -112,8 +112,8 @@ def play(params, requests, ends, free_at, server, choice, size, weights, sizes, 
             seen[k] += 1
     while True:
         if not done:
-            s, k, n, done = server, choice, size, True
-            if size == 0:  # until something happens
+            (s, k, n), done = start, True
+            if n == 0:  # until something happens
                 soonest = math.inf
                 for j in range(servers):
                     if free_at[j] > 0.0:

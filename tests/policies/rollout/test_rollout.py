@@ -49,7 +49,7 @@ def cost_of(future: np.ndarray, ends: np.ndarray, size: int) -> float:
     """What a future of one bin costs on one server that takes ``size`` now, and eight at a time later."""
     params, members = packed(adapt(system(), {}), NUMBERS), np.empty(128, np.int64)
     late, ones = (0, 1, 0.0), np.ones(1)
-    return play(params, future, ends, np.zeros(1), 0, 0, size, ones, np.full(1, 8), members, late, np.zeros(1))
+    return play(params, future, ends, np.zeros(1), (0, 0, size), ones, np.full(1, 8), members, late, np.zeros(1))
 
 
 @pytest.mark.parametrize(("output", "misses"), [(10.0, 0.0), (5000.0, 3.0)])

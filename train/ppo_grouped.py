@@ -35,7 +35,7 @@ from llmsched.train.systems import training_systems
 from llmsched_env.commands.parser import OneLineParser
 from llmsched_env.commands.process import INTERRUPTED, run_and_exit, run_guarded, was_interrupted
 from llmsched_env.commands.terminal import say
-from llmsched_env.files.reading import read_json
+from llmsched_env.files.reading import CannotReadError, read_json
 from llmsched_env.files.writing import check_folder, make_folder, write_text
 
 PROGRAM = "ppo_grouped.py"
@@ -63,7 +63,7 @@ def train(argv: Sequence[str]) -> int:
             there = "holds a run already: give --resume to continue it" if not resume else "holds no run to continue"
             raise ValueError(f"{folder} {there}, or give another --out.")
         if resume:
-            settings = check_settings(GroupedSettings(**{**read_json(config), "out": settings.out}))
+            settings = read_settings(config, settings.out)
         torch.set_num_threads(1)
         make_folder(folder)
         write_text(config, json.dumps(dataclasses.asdict(settings), indent=1) + "\n")
@@ -77,6 +77,18 @@ def train(argv: Sequence[str]) -> int:
         say(f"{PROGRAM}: interrupted; --resume continues from the last saved iteration")
         return INTERRUPTED
     return 0
+
+
+def read_settings(config: Path, out: str) -> GroupedSettings:
+    """The settings that a run was started with, and its folder now; ``ValueError`` names the file."""
+    try:
+        found = read_json(config)
+        if not isinstance(found, dict):
+            raise CannotReadError("it holds no JSON object")
+        return check_settings(GroupedSettings(**{**found, "out": out}))
+    except (ValueError, TypeError) as error:
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise ValueError(f"{config}: {reason}: write it again, or begin a new run with another --out.") from None
 
 
 if __name__ == "__main__":

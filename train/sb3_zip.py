@@ -23,7 +23,10 @@ from numpy.typing import NDArray
 from llmsched_env.files.reading import CannotReadError, json_of, read_bytes
 
 MOST_BYTES = 2**28
-"""Most bytes of the zip, of its data and of its weights."""
+"""Most bytes of the zip, and of its weights."""
+
+MOST_DATA = 2**24
+"""Most bytes of its data, a JSON of some 100 kB."""
 
 Weights = Mapping[str, NDArray[np.float64]]
 Layers = list[tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -95,7 +98,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Weights]:
     content = read_bytes(path, MOST_BYTES)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            data, weights = (_entry(archive, name) for name in ("data", "policy.pth"))
+            data, weights = _entry(archive, "data", MOST_DATA), _entry(archive, "policy.pth", MOST_BYTES)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         if isinstance(error, CannotReadError):
             raise
@@ -106,14 +109,14 @@ def _read(path: Path) -> tuple[dict[str, Any], Weights]:
     return found, _tensors(weights)
 
 
-def _entry(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The bytes of an entry, at most MOST_BYTES."""
+def _entry(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """The bytes of an entry, at most ``most``."""
     if name not in archive.namelist():
         raise CannotReadError(f"is no file of Stable-Baselines3: it holds no {name}")
     with archive.open(name) as file:
-        found = file.read(MOST_BYTES + 1)
-    if len(found) > MOST_BYTES:
-        raise CannotReadError(f"its {name} has more than {MOST_BYTES:,} bytes")
+        found = file.read(most + 1)
+    if len(found) > most:
+        raise CannotReadError(f"its {name} has more than {most:,} bytes")
     return found
 
 

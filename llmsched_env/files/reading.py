@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import json
@@ -9,6 +10,8 @@ import os
 import re
 import stat
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +99,25 @@ def _whole(text: str) -> int:
     return int(text)
 
 
+@contextmanager
+def _no_collection(size: int) -> Iterator[None]:
+    """Inside, the collector does not walk the values of a long text again and again, which takes most of the time."""
+    pause = size > PIECE and gc.isenabled()
+    if pause:
+        gc.disable()
+    try:
+        yield
+    finally:
+        if pause:
+            gc.enable()
+
+
 def json_of(content: bytes | str) -> Any:
     """The value of a JSON text; `CannotReadError` in one line where it is none."""
     try:
         text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
-        return json.loads(text, parse_int=_whole) if _LONG.search(text) else json.loads(text)
+        with _no_collection(len(text)):
+            return json.loads(text, parse_int=_whole) if _LONG.search(text) else json.loads(text)
     except CannotReadError:
         raise
     except RecursionError:

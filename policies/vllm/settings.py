@@ -16,7 +16,7 @@ from llmsched.policies.registry import Bound, ReadyPolicy
 from llmsched.policies.selection import parse
 from llmsched_env.config import Server, SimConfig
 from llmsched_env.envs.options import parse_options
-from llmsched_env.files.reading import CannotReadError, json_of, read_bytes
+from llmsched_env.files.reading import json_of, read_bytes
 from llmsched_env.options.suggest import did_you_mean
 from llmsched_env.profiles import Profile
 
@@ -113,8 +113,9 @@ def read_table(path: Path) -> dict[str, Any]:
     try:
         content = read_bytes(path, 2**20)
         found = tomllib.loads(content.decode()) if path.suffix == ".toml" else json_of(content)
-    except (CannotReadError, ValueError) as error:
-        raise ValueError(f"{FILE} {str(path)!r}: {error}.") from None
+    except (ValueError, RecursionError) as error:
+        about = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ValueError(f"{FILE} {str(path)!r}: {about}.") from None
     if not isinstance(found, dict):
         raise ValueError(f"{FILE} {str(path)!r}: give an object with 'policy' and other settings.")
     return found

@@ -133,6 +133,7 @@ def hostile() -> Iterator[tuple[str, bytes]]:
     yield "no names", saved([torch.zeros(3)])
     yield "a bomb", zipped(b"[" + b"0," * 2**27 + b"0]", b"", zipfile.ZIP_DEFLATED)
     yield "a bomb of lists", zipped(b"[" + b"[]," * 2**26 + b"0]", b"", zipfile.ZIP_DEFLATED)
+    yield "much data", zipped(b"[" + b"[]," * (5 * 2**20) + b"0]", b"", zipfile.ZIP_DEFLATED)
     yield "deep data", zipped(b"[" * 100_000, b"")
     yield "no zip in the zip", zipped(b"{}", b"garbage")
     yield "a pickle", zipped(b"{}", b"cos\nsystem\n(S'false'\ntR.")

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 POLICIES ?= static,dynamic,multibin
 
-.PHONY: compare test test-faults test-integrations test-sb3 test-rllib test-torchrl test-ray test-oldest test-wheel test-vllm lint bench docs docs-tables clean
+.PHONY: compare test test-faults test-integrations test-sb3 test-rllib test-torchrl test-ray test-transformers test-oldest test-wheel test-vllm lint bench docs docs-tables clean
 
 compare: $(VENV)/.run
 	$(BIN)/python eval/compare.py --policies $(POLICIES) $(ARGS)
@@ -18,7 +18,7 @@ test-faults: $(VENV)/.dev
 
 # Other people's training code, each stack in an environment of its own; TORCH says which torch.  One alone: make test-sb3.
 TORCH ?= torch==2.13.0
-STACKS := sb3 rllib torchrl ray oldest wheel
+STACKS := sb3 rllib torchrl ray transformers oldest wheel
 test-integrations: $(STACKS:%=test-%)
 
 test-sb3: .venv-sb3/.done
@@ -32,6 +32,9 @@ test-torchrl: .venv-torchrl/.done
 
 test-ray: .venv-ray/.done
 	.venv-ray/bin/python -m pytest tests/integrations/test_ray.py $(ARGS)
+
+test-transformers: .venv-transformers/.done
+	.venv-transformers/bin/python -m pytest tests/reality/in_process tests/reality/calibration/test_torch.py tests/reality/test_fidelity.py $(ARGS)
 
 test-oldest: .venv-oldest/.done
 	.venv-oldest/bin/python -m pytest -n auto --dist loadgroup $(ARGS)

@@ -21,7 +21,11 @@ COMMANDS = {  # words: (module with a function main, one line of help, what has 
     "engine-log": ("llmsched.eval.engine_log", "compare the log of a real engine with the simulator", ""),
     "predict-log": ("llmsched.eval.predict_log", "predict a real run from measured layers of its engine", ""),
     "fidelity": ("llmsched.eval.fidelity", "a real batched run beside the simulated one", "torch transformers"),
-    "real": ("llmsched.eval.real", "the same requests to real servers, or to a vLLM under each policy", "aiohttp"),
+    "real": (
+        "llmsched.eval.real",
+        "the same requests to real servers, a vLLM under each policy, a model here",
+        "aiohttp",
+    ),
     "vllm-parity": (
         "llmsched.eval.vllm_parity",
         "every stamp of the engine continuous beside vLLM's",

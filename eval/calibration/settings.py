@@ -50,11 +50,8 @@ def parser() -> OneLineParser:
 def add_model_options(add: Callable) -> None:
     """The options that name the model and the device."""
     add("--model", default="tiny", metavar="NAME", help=f"{', '.join(PRESETS)} (random weights), a hub name or a path")
-    add("--random-weights", action="store_true", help="of a hub name or path use the configuration alone")
-    add("--device", type=device, default="cpu", metavar="D", help="cpu, cuda or cuda:N")
-    add("--dtype", type=choice(tuple(BYTES)), metavar="T", help="float32 (default on cpu), bfloat16 (on cuda), float16")
+    add_device_options(add)
     add("--engine", type=choice(("eager", "cuda-graph")), help="cuda-graph (default on cuda) or eager")
-    add("--threads", type=number(1, 1024, whole=True), default=1, metavar="N", help="threads on a cpu (default 1)")
     add(
         "--patience",
         type=number(0, math.inf),
@@ -63,6 +60,14 @@ def add_model_options(add: Callable) -> None:
         help="most seconds to spend on repeating samples that other programs disturbed (cpu; default 60)",
     )
     add("--bandwidth", type=number(0, 1e6, above=True), metavar="GB/S", help="of the memory (default: a copy measures)")
+
+
+def add_device_options(add: Callable) -> None:
+    """The options that say how a model is loaded, and where."""
+    add("--random-weights", action="store_true", help="of a hub name or path use the configuration alone")
+    add("--device", type=device, default="cpu", metavar="D", help="cpu, cuda or cuda:N")
+    add("--dtype", type=choice(tuple(BYTES)), metavar="T", help="float32 (default on cpu), bfloat16 (on cuda), float16")
+    add("--threads", type=number(1, 1024, whole=True), default=1, metavar="N", help="threads on a cpu (default 1)")
 
 
 def _add_files(add: Callable) -> None:

@@ -20,11 +20,16 @@ ATTENTION = "llmsched"
 """Name of the attention below in Transformers."""
 
 
+def kv_heads(config: Any) -> int:
+    """Heads of keys and values; GPT-2 has one for each head and says nothing of it."""
+    return getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+
+
 class Slab:
     """KV cache of one batch, allocated once for ``capacity`` tokens per row; ``by_row``: rows attend one by one."""
 
     def __init__(self, config: Any, prompts: Sequence[int], capacity: int, like: torch.Tensor, by_row: bool) -> None:
-        heads = config.num_key_value_heads
+        heads = kv_heads(config)
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         shape = (config.num_hidden_layers, len(prompts), heads, capacity, width)
         self.keys = torch.zeros(shape, dtype=like.dtype, device=like.device)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmsched_env.files.reading import CannotReadError, json_of
 from llmsched_env.requests import MAX_TOKENS, Requests
@@ -56,10 +57,14 @@ class Served:
     error: str = ""
 
 
+def prompt_ids(n: int, seed: int, i: int) -> NDArray[np.int64]:
+    """The prompt of request ``i``: ``n`` tokens."""
+    return np.random.default_rng((seed, i)).integers(FIRST_ID, LAST_ID, n)
+
+
 def body_of(target: Target, requests: Requests, i: int, seed: int) -> dict[str, Any]:
     """The JSON of request ``i``: a prompt of as many tokens as it has, and as many to be produced."""
-    n = int(requests.prompt_tokens[i])
-    ids = np.random.default_rng((seed, i)).integers(FIRST_ID, LAST_ID, n)
+    ids = prompt_ids(int(requests.prompt_tokens[i]), seed, i)
     prompt = ids.tolist() if target.prompts == "ids" else " ".join("abcdefghij"[k % 10] for k in ids)
     more = dict(target.more)
     if more.pop("predictions", False):

@@ -12,16 +12,20 @@ import json
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmsched.eval.calibration.architectures import PRESETS
+from llmsched.eval.calibration.settings import add_device_options
 from llmsched.eval.cli.findings import Findings
 from llmsched.eval.cli.frame import Experiment, Session
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.cli.readers import number
+from llmsched.eval.reality.in_process.backend import entrants_in_process
+from llmsched.eval.reality.in_process.rules import SCHEDULERS
 from llmsched.eval.reality.serving.client import Served, Target, as_row, ask_model, from_row, send_all
+from llmsched.eval.reality.serving.entrant import Entrant
 from llmsched.eval.reality.serving.measures import failures, measures
 from llmsched.eval.reality.serving.vllm_server import OWN_ORDER, VllmServer
 from llmsched.eval.report.tables import Column, Table
@@ -37,6 +41,7 @@ from llmsched_env.files.reading import CannotReadError, read_json
 from llmsched_env.requests import Requests
 
 PROGRAM = "real.py"
+POLICIES = f"{OWN_ORDER},static:batch=16,sjf:batch=16"
 LAG_S = 0.01
 """Where the client sends later than this at p99, its lateness is part of the latencies and a note says so."""
 
@@ -59,38 +64,37 @@ COLUMNS = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the command itself."""
     add = parser.add_argument_group("real").add_argument
-    add("--backend", choices=("endpoint", "vllm"), default="endpoint", help="servers that run, or a vLLM started here")
+    backends = "servers that run, a vLLM started here, or a model in this process (endpoint)"
+    add("--backend", choices=("endpoint", "vllm", "transformers"), default="endpoint", help=backends)
     add("--endpoint", nargs="+", metavar="[LABEL=]URL", help="addresses up to /v1, compared with each other")
-    add("--policies", default=f"{OWN_ORDER},static:batch=16,sjf:batch=16", metavar="LIST", help="of --backend vllm")
-    add("--model", metavar="NAME", help="the model (endpoint: the first that the server names; vllm: a folder or name)")
+    add("--policies", metavar="LIST", help=f"of vllm ({POLICIES}); of transformers ({', '.join(SCHEDULERS)})")
+    models = f"endpoint: the first that the server names; vllm: a folder or name; transformers: {', '.join(PRESETS)}"
+    add("--model", metavar="NAME", help=f"the model ({models}, or a path)")
     add("--python", default="python", metavar="FILE", help="the Python that has vLLM and this project (python)")
     add("--server-args", default="", metavar="WORDS", help="further arguments of the vLLM server, in one word")
     add("--settings", type=Path, metavar="FILE", help="settings of the scheduler class besides the policy (JSON)")
     add("--prompts", choices=("ids", "text"), default="ids", help="prompts as token ids, or as words (ids)")
     add("--timeout", type=number(0, 1e6, above=True), default=600.0, metavar="S", help="of a request (600)")
+    add_device_options(parser.add_argument_group("real, --backend transformers").add_argument)
     parser.set_defaults(seeds=2)
-
-
-@dataclass
-class Entrant:
-    """A server to be tried: its label, how it is reached, and how it is started where this command does that."""
-
-    label: str
-    open: Callable[[], Target]
-    server: VllmServer | None = None
-    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find(session: Session) -> Findings:
     """Make the runs that are missing, in turn, and compare."""
     options = session.options
-    need(PROGRAM, "aiohttp")
+    here = options.backend == "transformers"
+    if not here:
+        need(PROGRAM, "aiohttp")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the profile, by which nothing is simulated here
         scenario = scenario_from(options)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(options.out) / "servers" if options.out else Path(scratch)
-        entrants = entrants_of(options, folder)
+        if here:
+            entrants = entrants_in_process(PROGRAM, session, [scenario.draw(seed) for seed in session.seeds])
+        else:
+            entrants = entrants_of(options, folder)
+        check_labels(entrants)
         store = LineStore(Path(options.out) / "real.jsonl") if options.out else None
         found = make_runs(session, scenario, entrants, store)
     return Findings(
@@ -113,12 +117,16 @@ def entrants_of(options: argparse.Namespace, folder: Path) -> list[Entrant]:
         if not options.model:
             raise ValueError("--model is missing: give the folder or the name of a model for vLLM.")
         settings = read_settings(options.settings)
-        names = [name.strip() for name in options.policies.split(",")]
+        names = [name.strip() for name in (options.policies or POLICIES).split(",")]
         found = [started(name, options, settings, folder / str(place)) for place, name in enumerate(names)]
-    labels = [entrant.label for entrant in found]
+    return found
+
+
+def check_labels(entrants: Sequence[Entrant]) -> None:
+    """``ValueError`` unless each has a label of its own."""
+    labels = [entrant.label for entrant in entrants]
     if "" in labels or len(set(labels)) < len(labels):
         raise ValueError(f"{', '.join(labels)}: give labels or policies that differ from each other.")
-    return found
 
 
 def endpoint_of(text: str, options: argparse.Namespace) -> Entrant:
@@ -175,7 +183,8 @@ def make_runs(
                 if kept is None:
                     rows, notes = run_once(entrant, requests, seed, options.timeout)
                     if store is not None:
-                        store.put(key, {"policy": entrant.label, "repeat": seed, "rows": as_row(rows), "notes": notes})
+                        about = {"policy": entrant.label, "repeat": seed, "scenario": describe(scenario)}
+                        store.put(key, {**about, "rows": as_row(rows), "notes": notes})
                 else:
                     rows, notes = kept
                 session.notes += [f"{entrant.label}, repeat {seed}: {note}" for note in [*notes, *remarks(rows)]]
@@ -198,6 +207,9 @@ def key_of(entrant: Entrant, scenario: Scenario, options: argparse.Namespace, se
 def run_once(entrant: Entrant, requests: Requests, seed: int, timeout_s: float) -> tuple[list[Served], list[str]]:
     """(rows, what happened besides) of one run; a server that ends by itself is started again."""
     notes: list[str] = []
+    if entrant.serve is not None:
+        return entrant.serve(requests, seed, timeout_s)
+    assert entrant.open is not None
     server = entrant.server
     if server is None:
         target = entrant.open()

@@ -43,6 +43,7 @@ def test_architectures_have_the_published_sizes():
     assert PRESETS["qwen3-1.7b"].kv_bytes_per_token("bfloat16") == 114_688
     assert PRESETS["llama3-8b"].kv_bytes_per_token("bfloat16") == 131_072
     billions = {name: sizes.parameters / 1e9 for name, sizes in PRESETS.items()}
+    assert billions["gpt2-random"] == pytest.approx(0.1244, rel=0.002)
     assert billions["qwen3-0.6b"] == pytest.approx(0.596, rel=0.01)
     assert billions["qwen3-1.7b"] == pytest.approx(1.72, rel=0.01)
     assert billions["qwen3-8b"] == pytest.approx(8.19, rel=0.01)

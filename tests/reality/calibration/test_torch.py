@@ -98,7 +98,7 @@ def test_calibrating_the_tiny_model(torch, tmp_path, capsys):
     assert len(rows) == 8 * 3 and {row["status"] for row in rows} == {"ok"}
     content = (tmp_path / "here.csv").read_bytes()
     assert command.main(["--model", "tiny", "--out", str(out), *SMALL]) == 0
-    assert "taking up 24 rows" in capsys.readouterr().out
+    assert "continuing from 24 rows" in capsys.readouterr().out
     assert (tmp_path / "here.csv").read_bytes() == content  # nothing was measured again
 
 

@@ -255,8 +255,7 @@ def test_learners_live_in_their_own_places() -> None:
     where the curves of training are drawn."""
     for name in modules():
         used = {top(used) for used in imports(name)}
-        real = ("eval.calibration.", "eval.reality.vllm.", "eval.reality.in_process.")
-        if top(name) != "train" and not name.startswith(real):
+        if top(name) != "train" and not re.match(r"eval\.(calibration|reality\.(vllm|in_process))\.", name):
             assert not used & LEARNING, name
         if top(name) != "eval" and name != "train.curves":
             assert "matplotlib" not in used, name

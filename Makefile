@@ -22,7 +22,7 @@ STACKS := sb3 rllib torchrl ray transformers oldest wheel
 test-integrations: $(STACKS:%=test-%)
 
 test-sb3: .venv-sb3/.done
-	.venv-sb3/bin/python -m pytest tests/integrations/test_sb3.py tests/integrations/test_cleanrl.py tests/integrations/test_training.py tests/integrations/test_curves.py tests/integrations/test_evolution.py tests/integrations/test_export.py tests/integrations/test_grouped.py tests/injection/test_agents.py tests/injection/test_searches.py tests/project/test_readme.py::test_ten_lines_train_an_agent $(ARGS)
+	.venv-sb3/bin/python -m pytest tests/integrations/test_sb3.py tests/integrations/test_cleanrl.py tests/integrations/test_training.py tests/integrations/test_curves.py tests/integrations/test_evolution.py tests/integrations/test_export.py tests/integrations/test_grouped.py tests/retuning tests/injection/test_agents.py tests/injection/test_searches.py tests/project/test_readme.py::test_ten_lines_train_an_agent $(ARGS)
 
 test-rllib: .venv-rllib/.done
 	.venv-rllib/bin/python -m pytest tests/integrations/test_rllib.py $(ARGS)

@@ -46,6 +46,7 @@ COMMANDS = {  # words: (module with a function main, one line of help, what has 
     "bench": ("llmsched.eval.bench", "speed of the simulator and of the environments", ""),
     "train search": ("llmsched.train.search", "weights for the engine batch by an evolution strategy", "cma"),
     "train search-continuous": ("llmsched.train.search_continuous", "the same for the engine continuous", "cma"),
+    "train retune": ("llmsched.train.retune", "the shipped network adapted to your own trace and system", "cma"),
     "train small": ("llmsched.train.small", "weights for LLMSchedSmall-v0", "cma"),
     "train ppo": ("llmsched.train.ppo", "weights for the engine batch by PPO", "torch stable-baselines3 sb3-contrib"),
     "train ppo-grouped": ("llmsched.train.ppo_grouped", "the same, groups of runs on the same arrivals", "torch"),

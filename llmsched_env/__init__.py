@@ -42,6 +42,7 @@ if "LLMSchedRouter-v0" not in registry:
         id="LLMSchedRouter-v0",
         entry_point="llmsched_env.envs.router:LLMSchedRouterEnv",
         vector_entry_point="llmsched_env.envs.router:LLMSchedRouterVectorEnv",
+        reward_threshold=-0.289,  # of prefix-affinity: docs/results/returns.md
     )
 
 if "LLMSchedSmall-v0" not in registry:

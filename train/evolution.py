@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,15 +97,19 @@ class SearchProblem:
         return make_runs(self.systems, seeds, requests, self.loads, self.rivals)
 
 
+LossesOf = Callable[[list[int], Sequence[NDArray[np.float64]]], Sequence[float]]
+"""The losses of points (D,) on the runs at these places of the pool."""
+
+
 class Search:
     """CMA-ES, which tells everything that it has done by its losses: the same losses lead to the same state.
 
     So what is kept of a search is an array of numbers, and nothing has to be unpickled to continue it.
     """
 
-    def __init__(self, settings: SearchSettings, problem: SearchProblem, pool: int) -> None:
+    def __init__(self, settings: SearchSettings, start: NDArray[np.float64], pool: int) -> None:
         about = {"popsize": settings.population, "seed": settings.seed + 1, "verbose": -9}
-        self.strategy = cma.CMAEvolutionStrategy(problem.start, settings.sigma, about)
+        self.strategy = cma.CMAEvolutionStrategy(start, settings.sigma, about)
         self.losses: list[list[float]] = []  # a row per generation
         self._settings, self._pool = settings, pool
         self._rng = np.random.default_rng(settings.seed)
@@ -120,6 +124,21 @@ class Search:
         """The losses of these points."""
         self.strategy.tell(points, losses)
         self.losses.append([float(loss) for loss in losses])
+
+    def generations(
+        self, kept: NDArray[np.float64], losses_of: LossesOf, go_on: Callable[[int], bool]
+    ) -> Iterator[tuple[int, Sequence[float]]]:
+        """(number, losses) of every generation, from 1 on, while ``go_on(number)``.
+
+        The losses of those that are ``kept`` (G, population) are told again, those of the others are computed.
+        """
+        number = 1
+        while go_on(number):
+            drawn, points = self.next_generation()
+            losses = list(kept[number - 1]) if number <= len(kept) else losses_of(drawn, points)
+            self.tell(points, losses)
+            yield number, losses
+            number += 1
 
     @property
     def curve(self) -> str:
@@ -163,21 +182,22 @@ def evolve(settings: SearchSettings, problem: SearchProblem, folder: Path, comma
     """Search, keep the losses of every generation, and save the centre of the search as ``folder``/best."""
     kept = read_losses(folder / STATE, settings)
     pool = problem.runs(range(FIRST_SEED, FIRST_SEED + settings.pool), settings.requests)
-    search, layout = Search(settings, problem, len(pool)), LAYOUTS[problem.engine]
+    search, layout = Search(settings, problem.start, len(pool)), LAYOUTS[problem.engine]
     about = {"engine": problem.engine, "command": command}
     checkpoint.save(folder / "start", layout.unpack(problem.pack(problem.start)), about)
     rows, began, centre = ["generation,mean,best,sigma"], time.monotonic(), None
-    for generation in range(1, settings.generations + 1):
-        drawn, points = search.next_generation()
-        again = generation <= len(kept)
+
+    def losses_of(drawn: list[int], points: Sequence[NDArray[np.float64]]) -> list[float]:
+        """The mean log ratio of every point on the drawn runs."""
         runs = [pool[place] for place in drawn]
-        losses = kept[generation - 1] if again else [score_weights(runs, problem.pack(x)).mean for x in points]
-        search.tell(points, losses)
+        return [score_weights(runs, problem.pack(x)).mean for x in points]
+
+    for generation, losses in search.generations(kept, losses_of, lambda number: number <= settings.generations):
         rows.append(search.curve)
         if generation % SAVE_EVERY == 0 or generation == settings.generations:
             trained = {"arguments": dataclasses.asdict(settings), "generation": generation}
             centre = layout.unpack(problem.pack(search.strategy.mean)), {**about, **trained}
-        if again and generation < len(kept):
+        if generation < len(kept):
             continue
         write_state(folder, settings, search, rows)
         if centre is not None:  # after a restart too: a kill may have come between the two files

@@ -138,9 +138,11 @@ class ReusedSimulator:
         assert status != DECIDE
         return simulator.finish(until=math.inf)
 
-    def misses(self, policy: Bound, requests: Requests, params: NDArray[np.float64] | None = None) -> float:
-        """Share of ``requests`` that missed a target."""
-        rows = self.run(policy, requests, params)
+    def misses(
+        self, policy: Bound, requests: Requests, params: NDArray[np.float64] | None = None, first: int = 0
+    ) -> float:
+        """Share of ``requests``, from number ``first`` on, that missed a target."""
+        rows = self.run(policy, requests, params)[first:]
         _, met = seen_by_clients(rows, self.config)
         return 1.0 - float(np.mean(met))
 

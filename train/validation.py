@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,16 +28,26 @@ FLOOR = 0.005
 """Share of misses that is added on both sides before their ratio is taken, so that two small shares count as equal."""
 
 
+class Named(Protocol):
+    """Whatever has a name."""
+
+    @property
+    def name(self) -> str:
+        """A short text that tells it from the others."""
+        ...
+
+
 @dataclass(frozen=True)
 class ScoredRun:
     """A run to score weights on: a system's arrivals at a load, and what the best heuristic misses on them."""
 
-    system: TrainingSystem
+    system: Named
     load: float
     simulator: ReusedSimulator
     requests: Requests
     best: float  # share of the requests that the best heuristic misses
     rival: str  # the best heuristic
+    first: int = 0  # requests before this number are not scored
 
 
 def make_runs(
@@ -79,7 +89,7 @@ def score_weights(runs: Sequence[ScoredRun], params: NDArray[np.float64]) -> Wei
     policy = network_policy()
     rows = []
     for run in runs:
-        misses = run.simulator.misses(policy, run.requests, params)
+        misses = run.simulator.misses(policy, run.requests, params, run.first)
         ratio = math.log((misses + FLOOR) / (run.best + FLOOR))
         about = {"system": run.system.name, "load": run.load, "best": run.best, "rival": run.rival}
         rows.append({**about, "misses": misses, "log": ratio})

@@ -109,7 +109,7 @@ class Session:
 class Experiment:
     """A command: its ``program`` name, a sentence ``about`` it, its own options, and the work.
 
-    ``parser`` makes the parser with the common options (default: all of them).
+    ``parser`` makes the parser with the common options (default: all of them); ``room``: the folder of the command.
     """
 
     program: str
@@ -117,6 +117,7 @@ class Experiment:
     add_options: Callable[[argparse.ArgumentParser], None]
     find: Callable[[Session], Findings]
     parser: Callable[[str, str], OneLineParser] = parser_for
+    room: str = "eval"
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run with the arguments ``argv`` (default: the command line); return the exit code."""
@@ -150,7 +151,7 @@ class Experiment:
             session, found = self.work(options)
         except ValueError as error:
             refuse(self.program, str(error))
-        command = ["python", f"eval/{self.program}", *argv]
+        command = ["python", f"{self.room}/{self.program}", *argv]
         manifest = artefacts.manifest(command, session.seeds, began, time.monotonic() - clock)
         manifest["interrupted"] = bool(found.interrupted)
         experiment = self.program.removesuffix(".py")

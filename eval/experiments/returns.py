@@ -24,16 +24,23 @@ from llmsched.eval.cli.progress import Progress
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.policies import Bound
+from llmsched.policies.routing import BoundRouting, parse_routings
 from llmsched_env.simulation.compiled_calls import call_compiled
 
 BOTH = "static,dynamic,multibin,longest-queue,sjf,edf,least-slack,aimd,random,network"
-AGENTS = {
-    "LLMSched-v0": f"{BOTH},multibin-fixed,timeout,window,priority,adaptive-memory",
-    "LLMSchedContinuous-v0": f"{BOTH},vllm,fcfs",
-}
-"""Policies by environment id; `network` is trained, and no heuristic."""
+ROUTER = "LLMSchedRouter-v0"
+"""The id whose policies are routings."""
 
-TRAINED = ("network",)
+AGENTS = {
+    "LLMSched-v0": f"{BOTH},ppo,multibin-fixed,timeout,window,priority,adaptive-memory",
+    "LLMSchedContinuous-v0": f"{BOTH},vllm,fcfs",
+    ROUTER: "round-robin,least-outstanding,join-shortest-kv,power-of-two,prefix-affinity,prefix-load",
+}
+"""Policies by environment id."""
+
+NO_HEURISTICS = ("network", "ppo", "rollout")
+"""Policies that are trained, or that look ahead: the score of 1 is that of a rule."""
+
 EPISODES = 64
 RANDOM = "random actions"
 """A valid action drawn uniformly at every decision."""
@@ -51,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(seeds=EPISODES)
 
 
-def play_out(env: Any, seed: int, answer: Callable[[], tuple[int, int]]) -> tuple[float, float, float]:
+def play_out(env: Any, seed: int, answer: Callable[[], Any]) -> tuple[float, float, float]:
     """(return, share of requests that missed the SLO, mean time in the system) of one episode."""
     env.reset(seed=seed)
     earned, over = 0.0, False
@@ -85,10 +92,30 @@ def player(env_id: str, bound: Bound) -> tuple[Any, Play]:
     return env, play
 
 
-def returns(env_id: str, policies: Sequence[Bound], seeds: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+def routing_player(bound: BoundRouting) -> tuple[Any, Play]:
+    """The environment of the router, and an episode under the routing policy."""
+    if bound.call(np.random.default_rng(0)) is None:
+        raise ValueError(f"{bound.label} names no server: give another routing.")
+    env: Any = gym.make(ROUTER).unwrapped
+
+    def play(env: Any, seed: int) -> tuple[float, float, float]:
+        memory, rng = np.zeros(max(1, bound.policy.memory)), np.random.default_rng(seed)
+        return play_out(env, seed, lambda: call_compiled(bound.policy.route, env.record, bound.params, memory, rng))
+
+    return env, play
+
+
+def player_of(env_id: str, bound: Bound | BoundRouting) -> tuple[Any, Play]:
+    """The environment and an episode of it, for a scheduler or a routing."""
+    return routing_player(bound) if isinstance(bound, BoundRouting) else player(env_id, bound)
+
+
+def returns(
+    env_id: str, policies: Sequence[Bound | BoundRouting], seeds: Sequence[int]
+) -> dict[str, NDArray[np.float64]]:
     """(episodes, MEASURES) of random actions and of every policy."""
     players: dict[str, tuple[Any, Play]] = {RANDOM: (gym.make(env_id).unwrapped, play_at_random)}
-    players |= {bound.label: player(env_id, bound) for bound in policies}
+    players |= {bound.label: player_of(env_id, bound) for bound in policies}
     found = {}
     with Progress("playing", len(players)) as progress:
         for name, (env, play) in players.items():
@@ -108,11 +135,13 @@ def score(values: NDArray[np.float64], chance: NDArray[np.float64], best: NDArra
 def find(session: Session) -> Findings:
     """Play all episodes."""
     options = session.options
-    policies = session.policies(options.policies or AGENTS[options.env])
+    given = options.policies or AGENTS[options.env]
+    policies: Sequence[Bound | BoundRouting]
+    policies = parse_routings(given) if options.env == ROUTER else session.policies(given)
     if any(bound.label == RANDOM for bound in policies):
         raise ValueError(f"label={RANDOM} is what random actions are called here: give another label.")
     found = returns(options.env, policies, list(session.seeds))
-    heuristics = [bound.label for bound in policies if bound.name not in TRAINED]
+    heuristics = [bound.label for bound in policies if bound.policy.name not in NO_HEURISTICS]
     chance = found[RANDOM][:, 0]
     best = max(heuristics, key=lambda name: found[name][:, 0].mean(), default=RANDOM)
     rows: list[dict[str, Any]] = []

@@ -29,7 +29,7 @@ class Interval:
 
     def times(self, factor: float) -> Interval:
         """The interval in another unit, ``factor`` of which are one of this."""
-        return Interval(self.mean * factor, None if self.half is None else self.half * factor)
+        return Interval(self.mean * factor, None if self.half is None else self.half * abs(factor))
 
 
 def interval(values: Sequence[float]) -> Interval:

@@ -126,6 +126,17 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, monkeyp
     assert (whole / "curve.csv").read_text().count("\n") == 13
 
 
+def test_a_seed_gives_the_same_bytes_twice(tmp_path: Path) -> None:
+    """Weights of every stage and the curve; another seed gives others."""
+    found = {}
+    for name, seed in (("first", "3"), ("again", "3"), ("other", "4")):
+        words = [*TINY, "--iterations", "3", "--seed", seed]
+        assert ppo_grouped.main(["--out", str(tmp_path / name), *words]) == 0
+        found[name] = [(tmp_path / name / f).read_bytes() for f in ("cloned.npz", "best.npz", "last.npz", "curve.csv")]
+    assert found["first"] == found["again"]
+    assert all(ours != theirs for ours, theirs in zip(found["first"], found["other"], strict=True))
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

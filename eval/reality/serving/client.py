@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -142,9 +142,18 @@ async def _one(session: Any, target: Target, body: Mapping[str, Any], served: Se
 
 
 async def send_all(
-    target: Target, requests: Requests, *, seed: int, timeout_s: float, progress: Any = None
+    target: Target,
+    requests: Requests,
+    *,
+    seed: int,
+    timeout_s: float,
+    progress: Any = None,
+    note_start: Callable[[float], None] = lambda _: None,
 ) -> list[Served]:
-    """Send every request at its time and wait for all; a row for each, in their order."""
+    """Send every request at its time and wait for all; a row for each, in their order.
+
+    ``note_start`` hears when the run began, seconds of the system's clock.
+    """
     import aiohttp
 
     rows = [Served(float(due)) for due in requests.arrival_s]
@@ -153,6 +162,7 @@ async def send_all(
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(timeout=limits, connector=connector, read_bufsize=LONGEST_EVENT) as session:
         began = time.monotonic()
+        note_start(time.time())
 
         async def one(place: int) -> None:
             await _one(session, target, bodies[place], rows[place], began)

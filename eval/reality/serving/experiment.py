@@ -146,13 +146,21 @@ def endpoint_of(text: str, options: argparse.Namespace) -> Entrant:
     return Entrant(label, target, facts={"url": url, "model": options.model})
 
 
-def started(policy: str, options: argparse.Namespace, settings: Mapping[str, Any], folder: Path) -> Entrant:
-    """A vLLM that is started with a policy."""
+def started(
+    policy: str,
+    options: argparse.Namespace,
+    settings: Mapping[str, Any],
+    folder: Path,
+    steps: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Entrant:
+    """A vLLM that is started with a policy; ``steps`` and ``environment`` as in `VllmServer`."""
     facts = {"model": options.model, "arguments": options.server_args, "settings": settings, "policy": policy}
     if policy != OWN_ORDER:
         file = parse(policy).policy.file  # refused here, not minutes later by a server
         facts["code"] = code_digest(file)
-    server = VllmServer(options.python, options.model, options.server_args, policy, settings, folder)
+    words = options.python, options.model, options.server_args, policy, settings, folder
+    server = VllmServer(*words, steps, environment)
     more = {"predictions": policy != OWN_ORDER}
     return Entrant(policy, lambda: Target(server.url, "served", options.prompts, more), server, facts)
 
@@ -207,17 +215,32 @@ def key_of(entrant: Entrant, scenario: Scenario, options: argparse.Namespace, se
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:32]
 
 
-def run_once(entrant: Entrant, requests: Requests, seed: int, timeout_s: float) -> tuple[list[Served], list[str]]:
-    """(rows, what happened besides) of one run; a server that ends by itself is started again."""
+def run_once(
+    entrant: Entrant,
+    requests: Requests,
+    seed: int,
+    timeout_s: float,
+    keep: bool = False,
+    note_start: Callable[[float], None] = lambda _: None,
+) -> tuple[list[Served], list[str]]:
+    """(rows, what happened besides) of one run; a server that ends by itself is started again.
+
+    ``keep``: a server that runs is used as it is, and is left running; ``note_start``: as in `send_all`.
+    """
     notes: list[str] = []
     if entrant.serve is not None:
         return entrant.serve(requests, seed, timeout_s)
     assert entrant.open is not None
     server = entrant.server
+
+    def send() -> list[Served]:
+        sent = send_all(entrant.open(), requests, seed=seed, timeout_s=timeout_s, note_start=note_start)
+        return asyncio.run(sent)
+
     if server is None:
-        target = entrant.open()
-        return asyncio.run(send_all(target, requests, seed=seed, timeout_s=timeout_s)), notes
-    server.start()
+        return send(), notes
+    if not (keep and server.alive):
+        server.start()
     over = threading.Event()
 
     def watch() -> None:
@@ -234,11 +257,12 @@ def run_once(entrant: Entrant, requests: Requests, seed: int, timeout_s: float) 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        return asyncio.run(send_all(entrant.open(), requests, seed=seed, timeout_s=timeout_s)), notes
+        return send(), notes
     finally:
         over.set()
         watcher.join()
-        server.stop()
+        if not keep:
+            server.stop()
 
 
 def remarks(rows: Sequence[Served]) -> list[str]:

@@ -16,12 +16,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from llmsched.policies.vllm.settings import FILE, STEPS
 from llmsched_env.files.writing import make_folder, write_text
 
 OWN_ORDER = "vllm-own"
 """Stands among the policies for vLLM's own scheduler."""
 
 CLASS = "llmsched.policies.vllm.scheduler.PolicyScheduler"
+LOGGED = "llmsched.policies.vllm.logged.LoggedScheduler"
+"""vLLM's own scheduler, which writes its steps."""
+
 START_S = 300.0
 STOP_S = 20.0
 
@@ -34,10 +38,25 @@ def free_port() -> int:
 
 
 class VllmServer:
-    """One server with one policy; ``settings``: what the scheduler class is told besides the policy."""
+    """One server with one policy.
 
-    def __init__(self, python: str, model: str, arguments: str, policy: str, settings: Mapping[str, Any], folder: Path):
+    ``settings``: what the scheduler class is told besides the policy; ``steps``: file of its steps, under its own order
+    too; ``environment``: variables besides those of this process.
+    """
+
+    def __init__(
+        self,
+        python: str,
+        model: str,
+        arguments: str,
+        policy: str,
+        settings: Mapping[str, Any],
+        folder: Path,
+        steps: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ):
         self.python, self.model, self.policy, self.settings, self.folder = python, model, policy, settings, folder
+        self.steps, self.environment = steps, environment or {}
         self.arguments = shlex.split(arguments)
         self.port, self.starts = free_port(), 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -50,27 +69,37 @@ class VllmServer:
     def _command(self) -> list[str]:
         words = [self.python, "-m", "vllm.entrypoints.openai.api_server", "--model", self.model]
         words += ["--served-model-name", "served", "--host", "127.0.0.1", "--port", str(self.port), *self.arguments]
-        return words if self.policy == OWN_ORDER else [*words, "--scheduler-cls", CLASS]
+        own = self.policy == OWN_ORDER
+        return words if own and self.steps is None else [*words, "--scheduler-cls", LOGGED if own else CLASS]
 
     def start(self) -> None:
         """Start it and wait until it answers; ``ValueError`` in one line, with what its log says, where it does not."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start it without waiting."""
         make_folder(self.folder)
         self.starts += 1
-        environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+        environment = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", **self.environment}
+        if self.steps is not None:
+            environment[STEPS] = str(self.steps.resolve())
         if self.policy != OWN_ORDER:
             file = self.folder / "settings.json"
             write_text(file, json.dumps({"policy": self.policy, **self.settings}))
-            environment["LLMSCHED_VLLM"] = str(file)
-        log = self.folder / f"server-{self.starts}.log"
-        write_text(log, "")  # refuses a link, or a pipe that would be waited for
+            environment[FILE] = str(file)
+        write_text(self.log, "")  # refuses a link, or a pipe that would be waited for
         try:
-            with log.open("ab") as out:
+            with self.log.open("ab") as out:
                 self._process = subprocess.Popen(
                     self._command(), env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
                 )
         except OSError as error:
             raise ValueError(f"--python {self.python!r} cannot be started ({error.strerror}).") from None
-        end = time.monotonic() + START_S
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        log, end = self.log, time.monotonic() + START_S
         while time.monotonic() < end:
             if not self.alive:
                 raise ValueError(f"vLLM ended as it started, under {self.policy}: {_reason(log)} ({log})")
@@ -86,6 +115,16 @@ class VllmServer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError, ValueError):
             return False
+
+    @property
+    def log(self) -> Path:
+        """What it printed since it was started last."""
+        return self.folder / f"server-{self.starts}.log"
+
+    @property
+    def session(self) -> int:
+        """The session of its processes; 0 where it was not started."""
+        return 0 if self._process is None else self._process.pid
 
     @property
     def alive(self) -> bool:

@@ -13,7 +13,12 @@ import pytest
 from llmsched.eval.reality import vllm_parity
 from llmsched.eval.reality.vllm.virtual_time import VirtualEngine
 from llmsched.eval.reality.vllm_systems import Stamps, System
-from tests.integrations.test_vllm import model, random_system, with_contents, with_switches  # sets vLLM's environment
+from tests.integrations.vllm.test_vllm import (
+    model,
+    random_system,
+    with_contents,
+    with_switches,
+)
 
 __all__ = ["model"]
 

@@ -1,0 +1,1 @@
+"""A latency profile from the steps of a running server."""

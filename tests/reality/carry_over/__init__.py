@@ -1,0 +1,1 @@
+"""The experiment on a real vLLM beside the simulator, without vLLM."""

@@ -1,0 +1,1 @@
+"""Profiles from logs of steps."""

@@ -32,11 +32,11 @@ PROMPT_SHARE, OUTPUT_SHARE = 8, 4
 BINS = 4
 SERVER_WORDS = (
     "--dtype bfloat16 --max-model-len 4096 --max-num-seqs 16 --max-num-batched-tokens 512 --enforce-eager "
-    "--no-enable-prefix-caching --no-async-scheduling --num-gpu-blocks-override 2049 "
+    "--no-enable-prefix-caching --no-async-scheduling --num-gpu-blocks-override 257 "
     "--disable-uvicorn-access-log"
 )
 """Arguments of every server.  Synchronous: so every policy decides in the server as it does in the simulator
-(docs/howto/vllm.md).  2,048 blocks, so that six servers fit into the memory of a small machine."""
+(docs/howto/vllm.md).  256 blocks of 128 tokens, so that six servers fit into the memory of a small machine."""
 
 TPOT_STEPS, TTFT_STEPS = 2.0, 25.0
 """Targets where none are given: multiples of a step in which MEMBERS requests decode, by the first profile."""

@@ -26,7 +26,9 @@ CLASS = "llmsched.policies.vllm.scheduler.PolicyScheduler"
 LOGGED = "llmsched.policies.vllm.logged.LoggedScheduler"
 """vLLM's own scheduler, which writes its steps."""
 
-START_S = 300.0
+START_S = 900.0
+"""Most seconds of a start: on a new machine what a policy needs is compiled in it."""
+
 STOP_S = 20.0
 
 
@@ -131,13 +133,26 @@ class VllmServer:
         """Whether its process runs."""
         return self._process is not None and self._process.poll() is None
 
+    def pause(self) -> None:
+        """Stop it where it stands: an idle vLLM takes processor time, a stopped one none."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on after `pause`."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, number)
+
     def stop(self) -> None:
         """End it and all that it started."""
         if self._process is None:
             return
+        self.resume()  # a stopped process does not hear that it is to end
         for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, number)
+            self._signal(number)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(STOP_S)
                 break

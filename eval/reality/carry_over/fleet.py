@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from llmsched.eval.reality.carry_over.plan import ENVIRONMENT, Plan
 from llmsched.eval.reality.serving.client import Served
 from llmsched.eval.reality.serving.experiment import Entrant, run_once, started
 from llmsched.eval.reality.steps.reading import LoggedServer, read_log
+from llmsched_env.commands.interrupts import heed, interrupt
 from llmsched_env.requests import Requests
 
 AT_ONCE = 2
@@ -37,9 +40,13 @@ class Fleet:
         self._entrants: dict[str, Entrant] = {}
 
     def __enter__(self) -> Fleet:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, interrupt)  # servers that are left would be stopped processes
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is KeyboardInterrupt:
+            heed()
         for entrant in self._entrants.values():
             if entrant.server is not None:
                 entrant.server.stop()

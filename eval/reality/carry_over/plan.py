@@ -31,7 +31,7 @@ PROMPT_SHARE, OUTPUT_SHARE = 8, 4
 
 BINS = 4
 SERVER_WORDS = (
-    "--dtype bfloat16 --max-model-len 4096 --max-num-seqs 16 --max-num-batched-tokens 512 --enforce-eager "
+    "--dtype float32 --max-model-len 4096 --max-num-seqs 16 --max-num-batched-tokens 512 --enforce-eager "
     "--no-enable-prefix-caching --no-async-scheduling --num-gpu-blocks-override 257 "
     "--disable-uvicorn-access-log"
 )

@@ -53,9 +53,12 @@ def logged(system: System, file: Path, model: Path, *, own: bool, asynchronous: 
 def test_the_law_of_a_logged_step_is_its_time(
     own: bool, asynchronous: bool, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of every step of 60 random systems with preemptions; the requests' times are the stamps."""
+    """Of every step of 60 random systems with preemptions; the requests' times are the stamps.
+
+    Asynchronous: but for few steps, in which a preempted request computes one token that is prompt or not as one likes.
+    """
     rng = np.random.default_rng(31)
-    steps = mixed = 0
+    steps = mixed = wrong = 0
     for place in range(SYSTEMS):
         system = replace(random_system(rng), threshold=0)
         file = tmp_path / f"{place}.jsonl"
@@ -65,9 +68,14 @@ def test_the_law_of_a_logged_step_is_its_time(
         assert log.server["scheduling"] == ("async" if asynchronous else "sync")
         law = Profile("x", "split", dict(zip(COEFFICIENTS["split"], system.coef_ms, strict=True)), float("inf"))
         for step in log.steps:
-            assert step.ms == pytest.approx(law.iteration_ms(*step.work), abs=2e-3), (system, step)
+            wrong += step.ms != pytest.approx(law.iteration_ms(*step.work), abs=2e-3)
         steps += len(log.steps)
         mixed += sum(step.work.phase == "mixed" for step in log.steps)
-        assert sorted(r.done_s for r in log.requests) == pytest.approx(sorted(filter(None, stamps.done)), abs=1e-5)
-        assert sorted(r.first_s for r in log.requests) == pytest.approx(sorted(filter(None, stamps.first)), abs=1e-5)
+        assert sorted(r.done_s - log.origin_s for r in log.requests) == pytest.approx(
+            sorted(filter(None, stamps.done)), abs=1e-5
+        )
+        assert sorted(r.first_s - log.origin_s for r in log.requests) == pytest.approx(
+            sorted(filter(None, stamps.first)), abs=1e-5
+        )
+    assert wrong <= (0.02 * steps if asynchronous else 0)
     assert steps > 20 * SYSTEMS and mixed > SYSTEMS

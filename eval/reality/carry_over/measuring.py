@@ -46,6 +46,11 @@ class SetUp:
     server: dict[str, Any]
     profile: dict[str, Any]
 
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> SetUp:
+        """What was kept."""
+        return cls(float(kept["capacity"]), dict(kept["server"]), dict(kept["profile"]))
+
 
 @dataclass(frozen=True)
 class Run:
@@ -110,8 +115,8 @@ def capacity_of(rows: Sequence[Served]) -> float:
 def set_up(plan: Plan, fleet: Fleet, store: LineStore, folder: Path) -> tuple[SetUp, Path]:
     """Measure the capacity and the first profile, or take what is kept; the profile is a file in ``folder``."""
     key = plan.key("set-up")
-    kept = store.get(key)
-    if kept is None:
+    found = store.get(key, SetUp.from_json)
+    if found is None:
         base = plan.policies[0]
         fleet.start([base], None)
         full, _, busy = fleet.run(base, plan.draw(SATURATING_RATE, plan.seed + 1000), plan.seed)
@@ -119,11 +124,11 @@ def set_up(plan: Plan, fleet: Fleet, store: LineStore, folder: Path) -> tuple[Se
         _, _, light = fleet.run(base, plan.draw(LIGHT_SHARE * capacity, plan.seed + 1001), plan.seed)
         both = LoggedServer(busy.server, [*busy.steps, *light.steps])
         document = profile_document("first", fit_steps(both), {}, "the steps of the set-up")
-        kept = {"capacity": capacity, "server": busy.server, "profile": document}
-        store.put(key, kept)
+        found = SetUp(capacity, busy.server, document)
+        store.put(key, asdict(found))
     path = folder / "first_profile.json"
-    write_text(path, json.dumps(kept["profile"], indent=1) + "\n")
-    return SetUp(kept["capacity"], kept["server"], kept["profile"]), path
+    write_text(path, json.dumps(found.profile, indent=1) + "\n")
+    return found, path
 
 
 def requests_of(plan: Plan, found: SetUp, repeat: int, load: float) -> Requests:
@@ -156,8 +161,11 @@ def measure(plan: Plan, fleet: Fleet, store: LineStore, folder: Path) -> tuple[P
 def kept_runs(plan: Plan, store: LineStore, policy: str, load: float, repeat: int) -> list[Run]:
     """The tries of a run that are kept, in order."""
     found: list[Run] = []
-    while len(found) < TRIES and (kept := store.get(plan.key(policy, load, repeat, len(found)))) is not None:
-        found.append(Run.from_json(kept))
+    while len(found) < TRIES:
+        run = store.get(plan.key(policy, load, repeat, len(found)), Run.from_json)
+        if run is None:
+            break
+        found.append(run)
     return found
 
 

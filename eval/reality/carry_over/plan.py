@@ -26,7 +26,7 @@ REPEATS = 4
 REQUESTS = 300
 
 WORKLOAD = "azure-conv"
-PROMPT_SHARE, OUTPUT_SHARE = 8, 4
+PROMPT_SHARE, OUTPUT_SHARE = 10, 5
 """By what the lengths of the workload are divided: the model is small, and so is its server."""
 
 BINS = 4

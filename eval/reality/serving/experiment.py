@@ -12,7 +12,7 @@ import json
 import tempfile
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -230,11 +230,12 @@ def run_once(
     notes: list[str] = []
     if entrant.serve is not None:
         return entrant.serve(requests, seed, timeout_s)
-    assert entrant.open is not None
-    server = entrant.server
+    opened, server = entrant.open, entrant.server
+    assert opened is not None
 
     def send() -> list[Served]:
-        sent = send_all(entrant.open(), requests, seed=seed, timeout_s=timeout_s, note_start=note_start)
+        """Send all, and wait."""
+        sent = send_all(opened(), requests, seed=seed, timeout_s=timeout_s, note_start=note_start)
         return asyncio.run(sent)
 
     if server is None:

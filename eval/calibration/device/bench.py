@@ -27,7 +27,7 @@ from llmsched.eval.calibration.device.hardware import (
     memory,
 )
 from llmsched.eval.calibration.device.measurer import TorchMeasurer, bytes_needed, engine_name
-from llmsched.eval.calibration.device.models import architecture_of, config_of, load
+from llmsched.eval.calibration.device.models import architecture_of, config_of, load, say_less
 from llmsched.eval.calibration.device.quiet import Undisturbed
 from llmsched.eval.calibration.rows import Setup
 
@@ -41,7 +41,7 @@ class Bench:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.device = device_of(options.device)
-        transformers.logging.set_verbosity_error()
+        say_less()
         if self.device.type == "cpu":
             torch.set_num_threads(options.threads)
             keep_freed_memory()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel, Qwen3Config
 
 from llmsched.eval.calibration.architectures import BYTES, PRESETS, Architecture
@@ -22,7 +24,7 @@ def config_of(model: str) -> Any:
     if model in PRESETS:
         return _preset(PRESETS[model])
     path = Path(model).expanduser()
-    if model.startswith((".", "/", "~")) and not path.is_dir():
+    if (model.startswith((".", "/", "~")) or model.endswith("/") or model.count("/") > 1) and not path.is_dir():
         raise ValueError(f"--model {model!r}: there is no such folder: give one with config.json and weights.")
     if "/" not in model and not path.exists():
         close = did_you_mean(model, list(PRESETS))
@@ -40,6 +42,12 @@ def config_of(model: str) -> Any:
             "only decoders with full attention in every layer (Llama, Qwen3, GPT-2, ...) can be run."
         )
     return config
+
+
+def say_less() -> None:
+    """Have the libraries say nothing but errors: what a user has to know comes in one line of ours."""
+    transformers.logging.set_verbosity_error()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 def place_of(model: str) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from llmsched.eval.calibration.architectures import PRESETS
 from llmsched.eval.calibration.device.engine import ModelEngine
 from llmsched.eval.calibration.device.hardware import device_name, device_of, keep_freed_memory, memory
-from llmsched.eval.calibration.device.models import architecture_of, config_of, load
+from llmsched.eval.calibration.device.models import architecture_of, config_of, load, say_less
 from llmsched.eval.reality.in_process.rows import SPARE_COLUMNS, RowSlab
 
 MEMORY_SHARE = 0.5
@@ -106,7 +106,7 @@ class Loaded:
 
     def __init__(self, options: argparse.Namespace) -> None:
         kv_tokens, device = options.kv_tokens, device_of(options.device)
-        transformers.logging.set_verbosity_error()
+        say_less()
         if device.type == "cpu":
             torch.set_num_threads(options.threads)
             keep_freed_memory()

@@ -62,6 +62,8 @@ def test_what_to_install() -> None:
     [
         (["--device", "cuda:97"], "--device cuda:97: torch"),
         (["--model", "./nowhere"], "--model './nowhere': there is no such folder"),
+        (["--model", "no/such/folder"], "there is no such folder"),
+        (["--model", "nowhere/"], "there is no such folder"),
         (["--model", "gpt2-rand"], "Did you mean gpt2-random?"),
         (["--policies", "naive,naive"], "differ from each other"),
     ],
@@ -69,6 +71,16 @@ def test_what_to_install() -> None:
 def test_refusals_of_the_model(words: list[str], said: str, trace: Path) -> None:
     """One line each."""
     command("--workload", trace, *words).refused(said)
+
+
+@needs_torch
+def test_a_request_beyond_the_positions_from_the_command(tmp_path: Path) -> None:
+    """One line, before anything is served."""
+    file = tmp_path / "long.csv"
+    file.write_text("arrival_s,prompt_tokens,output_tokens\n0,1000,20\n1,1020,20\n2,9,9\n")
+    found = command("--workload", file, "--model", "gpt2-random", "--out", tmp_path / "out")
+    found.refused("--model gpt2-random has 1,024 positions, and a request of 1,020 + 20 tokens")
+    assert not (tmp_path / "out" / "real.jsonl").exists()
 
 
 @needs_torch

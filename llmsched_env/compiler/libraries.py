@@ -6,17 +6,21 @@ part is therefore kept as LLVM's intermediate code, and an entry is linked from 
 below it.  An entry is optimised at level 2: what level 3 adds are copies of loops for every outcome of the conditions
 in them, four times the code for a kernel of this kind, and no speed.  The extension point is Numba's own: a function
 may name the class of its compiler (``pipeline_class``), and a pass of that class may choose the library that holds the
-function's code.
+function's code, and the symbols in it.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
 from numba.core.codegen import CPUCodegen, JITCodeLibrary
 from numba.core.compiler import CompilerBase, DefaultPassBuilder
 from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.cpu import CPUContext
+from numba.core.itanium_mangler import mangle
 from numba.core.typed_passes import NopythonTypeInference
 
 LEVEL = 2
@@ -111,6 +115,20 @@ class EntryLibrary(_AtLevel2):
             passes.run(self._final_module, builder)
 
 
+def short_name(name: str, types: Any, *, abi_tags: Sequence[str] = (), uid: int | None = None) -> str:
+    """The symbol of a function: Numba's, with a digest in place of the names of its argument types.
+
+    The name of a type names every field of every record in it: 20,000 characters for a State.
+    """
+    digest = hashlib.sha256(repr(tuple(str(kind) for kind in types)).encode()).hexdigest()[:16]
+    return mangle(name, (), abi_tags=(*abi_tags, digest), uid=uid)
+
+
+def with_short_names(context: CPUContext) -> CPUContext:
+    """The same target, where functions have short symbols."""
+    return context.subtarget(mangler=short_name)
+
+
 @register_pass(mutates_CFG=False, analysis_only=False)
 class UsePartLibrary(FunctionPass):
     """The pass that gives a function a PartLibrary, before its code is written into one."""
@@ -123,6 +141,7 @@ class UsePartLibrary(FunctionPass):
     def run_pass(self, state: Any) -> bool:
         """Choose the library; nothing of the function changes."""
         state.library = PartLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.targetctx = with_short_names(state.targetctx)
         return False
 
 
@@ -139,6 +158,7 @@ class UseEntryLibrary(FunctionPass):
         """Choose the library; nothing of the function changes."""
         state.library = EntryLibrary(state.targetctx.codegen(), state.func_id.func_qualname)
         state.library.enable_object_caching()
+        state.targetctx = with_short_names(state.targetctx)
         return False
 
 

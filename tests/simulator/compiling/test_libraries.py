@@ -77,3 +77,23 @@ def test_what_is_passed_by_reference_is_the_tuple() -> None:
     assert entry(rows, grid, 2, 1) == 8.0 + (3 * 4 + 0.25) + 10.0 + 11.0 + 0.75
     assert grid[2, 1] == 12.25
     assert rows["count"].tolist() == [0, 0, 1]
+
+
+@apart
+def length_of(pair):
+    """One function for several types of its argument."""
+    return len(pair.rows)
+
+
+def test_symbols_are_short_and_differ_by_type() -> None:
+    """A record of 60 fields in the arguments is a digest in the symbol; another record is another function."""
+
+    @njit
+    def lengths(wide, narrow):
+        return length_of(Pair(wide, wide, wide)) * 100 + length_of(Pair(narrow, narrow, narrow))
+
+    wide, narrow = np.zeros(3, [(f"field_{k}", np.float64) for k in range(60)]), np.zeros(5, ROW)
+    assert lengths(wide, narrow) == 305
+    symbols = [found.fndesc.mangled_name for found in length_of.overloads.values()]
+    assert len(set(symbols)) == len(symbols) == 2
+    assert max(map(len, symbols)) < 300

@@ -143,7 +143,8 @@ def ranks_table(document: Mapping[str, Any]) -> Table:
     for metric, title in RANKED.items():
         found = ranks(document, metric, document["plan"]["loads"])
         rows.append({"metric": title, **{k: getattr(found, k) for k in ("pairs", "measured", "predicted", "both")}})
-        rows[-1] |= {"reversed": found.both - found.same, "tau": found.tau}
+        own = ranks(document, metric, document["plan"]["loads"], OWN_SPEED)
+        rows[-1] |= {"reversed": found.both - found.same, "tau": found.tau, "own": own.tau}
     columns = [
         Column("metric", "metric"),
         Column("pairs", "pairs", digits=0),
@@ -152,6 +153,7 @@ def ranks_table(document: Mapping[str, Any]) -> Table:
         Column("both", "decided in both", digits=0),
         Column("reversed", "of these, reversed", digits=0),
         Column("tau", "Kendall's tau", digits=2),
+        Column("own", "tau with each run's own speed", digits=2),
     ]
     note = "All pairs of policies at all loads. Decided: the paired 95 % interval of the difference excludes 0."
     return Table("ranks", "Order of the policies", columns, rows, note)
@@ -166,6 +168,8 @@ def gain_table(document: Mapping[str, Any]) -> Table:
             show = Column("", "", "", digits, factor, signed=True).show
             row: dict[str, Value] = {"load": f"{load:g}", "metric": f"{title}, {unit}"}
             row |= {"measured": show(found.measured), "predicted": show(found.predicted), "error": found.error}
+            base = document["plan"]["policies"][0]
+            row["own"] = show(difference(document, OWN_SPEED, NETWORK, base, load, metric))
             rows.append(row | {"carries": "yes" if found.carries(bars) else "no"})
     columns = [
         Column("load", "load"),
@@ -174,6 +178,7 @@ def gain_table(document: Mapping[str, Any]) -> Table:
         Column("predicted", "predicted"),
         Column("error", "error", "%", 0, 100.0, signed=True),
         Column("carries", "carries over"),
+        Column("own", "predicted with each run's own speed"),
     ]
     note = (
         f"network less vllm-own, paired by repeat. It carries over where the measured interval excludes 0 and the "
@@ -223,7 +228,7 @@ def verdicts(document: Mapping[str, Any]) -> Table:
 
     def add(bar: str, found: str, met: bool) -> None:
         """One more bar."""
-        rows.append({"bar": bar, "found": found, "met": "yes" if met else "**no**"})
+        rows.append({"bar": bar, "found": found, "met": "yes" if met else "no"})
 
     for metric in ("p50_e2e_s", "p95_e2e_s", "p95_ttft_s"):
         bar = bar_of(metric, bars)

@@ -29,7 +29,7 @@ def agent(tmp_path: Path) -> Path:
     (tmp_path / "whole").mkdir()
     for end in ENDS:
         shutil.copy(f"{stem}{end}", tmp_path / "whole")
-    assert decided(stem).code == 0  # compiled before a clock runs
+    assert run("--policies", f"agent:path={stem}").code == 0  # compiled before a clock runs
     return stem
 
 

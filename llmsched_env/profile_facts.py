@@ -77,8 +77,10 @@ def _are_points(value: Any) -> bool:
     return rows and all(len(row) == POINT and all(_is_number(x) and 0 < x < math.inf for x in row) for row in value)
 
 
-TEXTS = ("gpu", "model", "engine", "version", "precision", "dtype", "clock", "source", "errors_kind", "not_included")
-TEXTS += ("not_measured", "measured_from", "measured_to", "rows")
+TEXTS = (
+    *("gpu", "model", "engine", "version", "precision", "dtype", "clock", "source", "errors_kind", "not_included"),
+    *("not_measured", "measured_from", "measured_to", "rows"),
+)
 
 CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(TEXTS, (_is_text, "a text")),

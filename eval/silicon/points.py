@@ -168,7 +168,7 @@ def _configuration(rows: pd.DataFrame) -> Configuration:
     first = rows.iloc[0]
     points = []
     for lengths, same in rows.groupby(["isl", "osl", "clients"]):
-        prompt, output, clients = (_count(value) for value in tuple(lengths))
+        prompt, output, clients = (_count(float(value)) for value in np.asarray(lengths))
         loop = Loop(prompt, output, clients)
         ttft, tpot = same["silicon_ttft_ms"].median(), same["silicon_tpot_ms"].median()
         points.append(Point(loop, float(ttft), float(tpot), len(same)))

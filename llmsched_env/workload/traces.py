@@ -215,8 +215,8 @@ def _refuse_long_rows(raw: bytes, columns: int, first_rows: list[list[str]]) -> 
     commas = np.diff(np.searchsorted(np.flatnonzero(text == ord(",")), line_ends), prepend=0)
     if (commas >= columns).any():
         line = int(np.argmax(commas >= columns))
-        row = sum(1 for before in raw.split(b"\n")[:line] if before.strip())
-        raise ValueError(f"row {row}: {commas[line] + 1} fields under {columns} columns.")
+        number = sum(1 for before in raw.split(b"\n")[:line] if before.strip())
+        raise ValueError(f"row {number}: {commas[line] + 1} fields under {columns} columns.")
 
 
 def _frame(raw: bytes, wanted: list[int]) -> list[pd.Series]:

@@ -189,7 +189,8 @@ def test_a_damaged_fit_is_made_again(table, tmp_path, capsys):
     FitStore(tmp_path).put(result)
     file = tmp_path / FILE
     whole = file.read_bytes()
-    assert np.array_equal(FitStore(tmp_path).get(configuration).values, TRUTH)
+    kept = FitStore(tmp_path).get(configuration)
+    assert kept is not None and np.array_equal(kept.values, TRUTH)
     earlier = b'{"key": "a", "values": [1.0], "own": [], "left_out": []}\n'
     for damaged in (whole[:-20], whole.replace(b"6.0", b"7.0"), earlier, b"[1]\n", b"17\n"):
         assert damaged != whole

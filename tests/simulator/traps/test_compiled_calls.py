@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,14 @@ import pytest
 from llmsched_env.simulation.compiled_calls import Pace, call_compiled
 
 ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _python_hears_ctrl_c() -> Iterator[None]:
+    """Also where the tests run in the background of a shell, which lets them ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def _signalled(ended: list[str]) -> str:

@@ -122,18 +122,22 @@ def prepare(session: Session) -> Task:
     return Task(replace(scenario, workload=workload), split(workload), generic)
 
 
-def search(session: Session, task: Task) -> tuple[NDArray[np.float64], int]:
-    """(packed weights (P,), generations) of the search in the folder of --out."""
-    options, folder = session.options, Path(session.options.out)
-    config, engine = task.scenario.config, task.generic.engine
-    settings = SearchSettings(
-        out=str(folder),
+def settings_of(options: argparse.Namespace) -> SearchSettings:
+    """The settings of the search."""
+    return SearchSettings(
+        out=str(options.out),
         seed=options.seed,
         generations=options.generations or MOST["generations"],
         population=POPULATION,
         sigma=options.sigma,
         runs=RUNS,
     )
+
+
+def search(session: Session, task: Task, settings: SearchSettings) -> tuple[NDArray[np.float64], int]:
+    """(packed weights (P,), generations) of the search in the folder of --out."""
+    options, folder = session.options, Path(session.options.out)
+    config, engine = task.scenario.config, task.generic.engine
     claim(folder, facts(task, settings))
     generic = task.generic.packed
     places = searched(engine, generic)
@@ -183,15 +187,14 @@ def bound_to(path: str | None) -> Bound:
 
 def find(session: Session) -> Findings:
     """Search, judge, keep."""
-    folder, task = Path(session.options.out), prepare(session)
-    packed, generations = search(session, task)
+    folder, task, settings = Path(session.options.out), prepare(session), settings_of(session.options)
+    packed, generations = search(session, task, settings)
     layout = LAYOUTS[task.generic.engine]
     about = {
         "engine": task.generic.engine,
         "command": f"python train/{PROGRAM}",
-        "start": task.generic.about["sha256"],
+        **facts(task, settings),
         "generations": generations,
-        "system": task.scenario.describe(),
     }
     checkpoint.save(folder / "candidate", layout.unpack(packed), about)
     found = judge(session, task, folder / "candidate")

@@ -49,16 +49,12 @@ def page() -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the page, or compare it."""
-    if arguments == ["--check"]:
-        fresh = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page()
-        old = f"{PAGE.name} is old: run python docs/tools/{Path(__file__).name}."
-        print(f"{PAGE.name} is up to date." if fresh else old)
-        return 0 if fresh else 1
-    if arguments:
-        print(__doc__)
+    from made.page import write_or_check
+
+    if arguments not in ([], ["--check"]):
+        print(__doc__, file=sys.stderr)
         return 2
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
+    return write_or_check(PAGE, page(), bool(arguments))
 
 
 if __name__ == "__main__":

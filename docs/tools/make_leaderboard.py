@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from made.page import with_part, write_or_check
 
 from llmsched.eval.runs.intervals import Interval, interval
 
@@ -134,14 +135,9 @@ def main(arguments: Sequence[str]) -> int:
     elif list(arguments) not in ([], ["--check"]):
         print(__doc__, file=sys.stderr)
         return 2
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    made = f"{before}{BEGIN}\n{table()}\n{gap_table()}\n{END}{rest.split(END)[1]}"
-    if list(arguments) == ["--check"]:
-        print("up to date" if made == text else "out of date: run python docs/tools/make_leaderboard.py")
-        return int(made != text)
-    PAGE.write_text(made, encoding="utf-8")
-    return 0
+    return write_or_check(
+        PAGE, with_part(PAGE, BEGIN, END, f"{table()}\n{gap_table()}"), list(arguments) == ["--check"]
+    )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from made.page import with_part, write_or_check
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "results" / "retuning.md"
 RESULTS = PAGE.parent / "retuning" / "results.json"
@@ -46,7 +48,7 @@ def run_all(folder: str) -> None:
         print(" ".join(command[1:]), file=sys.stderr, flush=True)
         text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
         summary = json.loads(text)
-        found[case] = {key: summary[key] for key in KEPT}
+        found[case] = {"options": " ".join(words_of(case, "TRACES"))} | {key: summary[key] for key in KEPT}
         RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
@@ -75,14 +77,7 @@ def main(arguments: Sequence[str]) -> int:
     elif list(arguments) not in ([], ["--check"]):
         print(__doc__, file=sys.stderr)
         return 2
-    text = PAGE.read_text(encoding="utf-8")
-    before, rest = text.split(BEGIN)
-    made = f"{before}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
-    if list(arguments) == ["--check"]:
-        print("up to date" if made == text else "out of date: run python docs/tools/make_retuning.py")
-        return int(made != text)
-    PAGE.write_text(made, encoding="utf-8")
-    return 0
+    return write_or_check(PAGE, with_part(PAGE, BEGIN, END, table()), list(arguments) == ["--check"])
 
 
 if __name__ == "__main__":

@@ -112,6 +112,7 @@ def one_page(page: Path, options: argparse.Namespace, commands: Commands) -> int
     old, before = 0, page.read_text(encoding="utf-8")
 
     def body(mark: Mark) -> str:
+        """What belongs below a mark."""
         nonlocal old
         where = f"{page.relative_to(ROOT) if page.is_relative_to(ROOT) else page}:{mark.line}"
         if reason := reason_to_leave(mark, options, commands):

@@ -89,6 +89,7 @@ def relinked(text: str, source: str, place: str) -> str:
     """Links of the file ``source`` of the checkout as links of the page ``place``; of others only the words stay."""
 
     def changed(match: re.Match[str]) -> str:
+        """One link."""
         target, hash_, anchor = match[2].partition("#")
         if not target or re.match(r"[a-z]+:", target):
             return match[0]

@@ -30,6 +30,7 @@ def of_kind(kind: Kind, unit: str = "") -> Callable[[str], Any]:
     """A reader of what ``kind`` allows."""
 
     def read(text: str) -> Any:
+        """The value, checked."""
         try:
             return kind.read(text)
         except (ValueError, OverflowError):

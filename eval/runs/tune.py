@@ -166,6 +166,7 @@ def capacity(policy: Bound, scenario: Scenario, jobs: int | Crew, goal: Goal | N
     last = [0]  # the choice that was best at the last rate that was kept: the first to try
 
     def keeps(rate: float) -> bool:
+        """Whether any choice keeps the goal at this rate."""
         order = [last[0], *(row for row in range(len(choices)) if row != last[0])]
         for group in (order[:1], order[1:]):
             trials = [(choices[row][0], choices[row][1].at_rate(rate)) for row in group]

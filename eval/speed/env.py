@@ -58,6 +58,7 @@ def step_valid_action(env: gym.Env) -> Callable[[], int]:
     everything = int(env.action_space.nvec[0]) - 1  # type: ignore[attr-defined]
 
     def work() -> int:
+        """All actions once; the number of steps."""
         step, masks = env.step, inner.action_masks
         for choice, size in actions:
             mask = masks()

@@ -4,10 +4,9 @@ Numba optimises every function together with all that it calls and makes machine
 anew.  Parts melt into their entry, so all of that is done again there, and only what the entry holds ever runs.  A
 part is therefore kept as LLVM's intermediate code, and an entry is linked from its own code and that of all parts
 below it.  An entry is optimised at level 2: what level 3 adds are copies of loops for every outcome of the conditions
-in them, four times the code for a kernel of this kind.  The engine `batch` is as fast without them; the engine
-`continuous` was not compared.  The extension point is Numba's own: a function
-may name the class of its compiler (``pipeline_class``), and a pass of that class may choose the library that holds the
-function's code, and the symbols in it.
+in them, four times the code for a kernel of this kind, and neither engine is faster with them.  The extension point is
+Numba's own: a function may name the class of its compiler (``pipeline_class``), and a pass of that class may choose the
+library that holds the function's code, and the symbols in it.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ LIGHT_SHARE = 0.5
 MIDDLE = (0.1, 0.9)
 """Shares of the requests between whose completions the capacity is measured: neither filling up nor running dry."""
 
-POLL_S = 1.0
+PAUSE_S = 1.0
 """A pause before a run that is repeated."""
 
 
@@ -187,7 +187,7 @@ def counted(tries: Sequence[Run]) -> Run:
 def measured(fleet: Fleet, policy: str, load: float, repeat: int, attempt: int, requests: Requests) -> Run:
     """Make a run."""
     if attempt:
-        time.sleep(POLL_S)
+        time.sleep(PAUSE_S)
     began, clock, before = time.strftime("%Y-%m-%dT%H:%M:%S%z"), time.monotonic(), read_times(fleet.sessions)
     rows, notes, log = fleet.run(policy, requests, repeat)
     what = disturbance(before, read_times(fleet.sessions), time.monotonic() - clock)

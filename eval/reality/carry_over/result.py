@@ -57,6 +57,7 @@ def result_of(plan: Plan, found: SetUp, runs: Sequence[Run], folder: Path) -> di
         about, each = block_of(plan, found, chosen, folder)
         blocks.append({"repeat": repeat, "load": load, **about})
         documents += each
+    model = Path(str(found.server.get("model", "unknown"))).name  # a result names no path of a machine
     return {
         "schema": SCHEMA,
         "plan": plan.describe(),
@@ -65,7 +66,7 @@ def result_of(plan: Plan, found: SetUp, runs: Sequence[Run], folder: Path) -> di
         "code": git_state(),
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "capacity": round(found.capacity, 4),
-        "server": found.server,
+        "server": {**found.server, "model": model},
         "discarded": discarded(runs, plan),
         "blocks": blocks,
         "runs": documents,

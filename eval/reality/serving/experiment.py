@@ -103,7 +103,13 @@ def find(session: Session) -> Findings:
         heading_of(options, scenario),
         tables_of(session, scenario, found),
         drawings_of(options, scenario, found),
-        {"scenario": describe(scenario), "backend": options.backend},
+        {
+            "scenario": describe(scenario),
+            "backend": options.backend,
+            "policies": {entrant.label: dict(entrant.facts) for entrant in entrants},
+            "prompts": options.prompts,
+            "timeout_s": options.timeout,
+        },
     )
 
 

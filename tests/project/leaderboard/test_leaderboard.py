@@ -23,6 +23,7 @@ def copied(folder: Path) -> Path:
     for name in (TOOL, "docs/results/leaderboard.md"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "docs/tools/made", folder / "docs/tools/made")
     shutil.copytree(ROOT / "docs/results/leaderboard", folder / "docs/results/leaderboard")
     return folder
 

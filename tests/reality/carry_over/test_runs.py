@@ -118,7 +118,7 @@ def calm(monkeypatch: pytest.MonkeyPatch) -> list[Disturbance]:
     """A machine whose disturbances are those of the list, then none."""
     ahead: list[Disturbance] = []
     monkeypatch.setattr(measuring, "disturbance", lambda *_: ahead.pop(0) if ahead else CALM)
-    monkeypatch.setattr(measuring, "POLL_S", 0.0)
+    monkeypatch.setattr(measuring, "PAUSE_S", 0.0)
     monkeypatch.setattr(measuring, "fit_steps", partial(fit_steps, forms=("affine",)))  # the others take seconds
     return ahead
 

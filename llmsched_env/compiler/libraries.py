@@ -4,9 +4,10 @@ Numba optimises every function together with all that it calls and makes machine
 anew.  Parts melt into their entry, so all of that is done again there, and only what the entry holds ever runs.  A
 part is therefore kept as LLVM's intermediate code, and an entry is linked from its own code and that of all parts
 below it.  An entry is optimised at level 2: what level 3 adds are copies of loops for every outcome of the conditions
-in them, four times the code for a kernel of this kind, and neither engine is faster with them.  The extension point is
-Numba's own: a function may name the class of its compiler (``pipeline_class``), and a pass of that class may choose the
-library that holds the function's code, and the symbols in it.
+in them, three times the code, and twice the time to compile.  Of the schedulers of ``make bench`` only `static` at its
+default load is faster with them (docs/results/benchmarks.md).  The extension point is Numba's own: a function may name
+the class of its compiler (``pipeline_class``), and a pass of that class may choose the library that holds the
+function's code, and the symbols in it.
 """
 
 from __future__ import annotations

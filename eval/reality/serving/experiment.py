@@ -29,6 +29,7 @@ from llmsched.eval.reality.serving.client import Served, Target, as_row, ask_mod
 from llmsched.eval.reality.serving.entrant import Entrant
 from llmsched.eval.reality.serving.kept import FILE, Run, served_runs
 from llmsched.eval.reality.serving.measures import failures, measures
+from llmsched.eval.reality.serving.pauses import no_garbage_pauses
 from llmsched.eval.reality.serving.vllm_server import OWN_ORDER, VllmServer
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import interval, paired_interval
@@ -242,7 +243,8 @@ def run_once(
     def send() -> list[Served]:
         """Send all, and wait."""
         sent = send_all(opened(), requests, seed=seed, timeout_s=timeout_s, note_start=note_start)
-        return asyncio.run(sent)
+        with no_garbage_pauses():
+            return asyncio.run(sent)
 
     if server is None:
         return send(), notes

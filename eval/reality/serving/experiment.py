@@ -30,6 +30,7 @@ from llmsched.eval.reality.serving.entrant import Entrant
 from llmsched.eval.reality.serving.kept import FILE, Run, served_runs
 from llmsched.eval.reality.serving.measures import failures, measures
 from llmsched.eval.reality.serving.pauses import no_garbage_pauses
+from llmsched.eval.reality.serving.priority import served_first
 from llmsched.eval.reality.serving.vllm_server import OWN_ORDER, VllmServer
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import interval, paired_interval
@@ -243,7 +244,7 @@ def run_once(
     def send() -> list[Served]:
         """Send all, and wait."""
         sent = send_all(opened(), requests, seed=seed, timeout_s=timeout_s, note_start=note_start)
-        with no_garbage_pauses():
+        with no_garbage_pauses(), served_first():
             return asyncio.run(sent)
 
     if server is None:

@@ -9,7 +9,9 @@ POLICIES ?= static,dynamic,multibin
 compare: $(VENV)/.run
 	$(BIN)/python eval/compare.py --policies $(POLICIES) $(ARGS)
 
+# The entries are compiled first, each once and on all cores: the processes of the tests would each compile their own.
 test: $(VENV)/.dev lint
+	$(BIN)/python eval/warmup.py --engine both --for all
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 # Faults injected on purpose: failing writes, kills, damaged files, bad values.  Minutes; before a release.
@@ -37,6 +39,7 @@ test-transformers: .venv-transformers/.done
 	.venv-transformers/bin/python -m pytest tests/reality/in_process tests/reality/calibration/test_torch.py tests/reality/test_fidelity.py $(ARGS)
 
 test-oldest: .venv-oldest/.done
+	.venv-oldest/bin/python eval/warmup.py --engine both --for all
 	.venv-oldest/bin/python -m pytest -n auto --dist loadgroup $(ARGS)
 
 # The wheel as a user has it: installed into a new environment, run from an empty folder, with no way into the checkout.

@@ -1,7 +1,8 @@
 """What is compiled of a policy's seat inside a real engine: queues, record, controllers, with the clock outside.
 
 The functions are the parts of the engine `continuous`.  Nothing here lets time pass: the real engine says what
-happened, and when.  All work on lane 0 and server 0.
+happened, and when.  All work on lane 0 and server 0 of the arrays at ``words`` (`addresses` of SEAT_ARRAYS).  What ends
+a member's reservation returns the predicted tokens of a request that was still promised them, else 0.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Callable
 import numpy as np
 from numba import njit, typeof, types
 
-from llmsched_env.compiler.parts import fingerprint
+from llmsched_env.compiler.addresses import ADDRESSES, arrays_at
+from llmsched_env.compiler.parts import fingerprint, part
 from llmsched_env.core.clock import note_gap, read_answer
 from llmsched_env.core.layout import DROPPED, IN_SERVICE, NONE, RECORD, WAITING
 from llmsched_env.core.queueing.overdue import move_overdue, schedule_overdue
@@ -26,7 +28,7 @@ from llmsched_env.core.queueing.queues import (
     unpop,
     would_mix,
 )
-from llmsched_env.core.state import ARRAYS, lane_state
+from llmsched_env.core.state import ARRAYS, Arrays, lane_state
 from llmsched_env.engines.continuous.controllers import feed_window
 from llmsched_env.engines.continuous.record import write_record
 from llmsched_env.engines.continuous.running_set import note_completion, reservation, return_to_bin
@@ -47,15 +49,38 @@ FACTS = np.dtype(
 )
 """What the engine alone knows at a question."""
 
-LOOK = types.void(ARRAYS, typeof(np.zeros(1, RECORD)), typeof(np.zeros(1, FACTS)), types.boolean)
-ANSWER = types.UniTuple(types.int64, 3)(ARRAYS, types.int64, types.int64)
-NUMBER = types.void(ARRAYS, types.int64)
-RELEASE = types.boolean(ARRAYS, types.int64)
-OFFER = types.int64(ARRAYS, types.int64, types.int64, types.int64, types.int64, types.int64)
-TAKE = types.void(ARRAYS, types.int64, types.float64)
-PUT_BACK = types.void(ARRAYS, types.int64, types.int64)
-COMPLETE = types.void(ARRAYS, types.int64, types.int64, types.int64, types.float64, types.float64)
-SETTLE = types.void(ARRAYS, types.float64, types.float64, types.float64, types.float64)
+SEAT_ARRAYS = (*ARRAYS.types, typeof(np.zeros(1, RECORD)), typeof(np.zeros(1, FACTS)))
+"""Behind the addresses: the arrays of the simulator, the record, the facts."""
+
+_arrays_at = arrays_at(SEAT_ARRAYS)
+_STATE = len(ARRAYS.types)
+
+LOOK = types.void(ADDRESSES, types.boolean)
+ANSWER = types.UniTuple(types.int64, 3)(ADDRESSES, types.int64, types.int64)
+ARRIVE = types.void(ADDRESSES, types.int64)
+NUMBER = types.int64(ADDRESSES, types.int64)
+OFFER = types.int64(ADDRESSES, types.int64, types.int64, types.int64, types.int64, types.int64)
+TAKE = types.int64(ADDRESSES, types.int64, types.float64)
+PUT_BACK = types.int64(ADDRESSES, types.int64, types.int64)
+COMPLETE = types.int64(ADDRESSES, types.int64, types.int64, types.int64, types.float64, types.float64)
+SETTLE = types.void(ADDRESSES, types.float64, types.float64, types.float64, types.float64)
+
+
+@part
+def lane_at(words):
+    """The lane, the record and the facts."""
+    found = _arrays_at(words)
+    return lane_state(Arrays(*found[:_STATE]), 0), found[_STATE], found[_STATE + 1]
+
+
+@part
+def end_promise(state, request):
+    """What member ``request`` reserved is free again; its predicted tokens, or 0 where it held nothing."""
+    if request.server == NONE:
+        return 0
+    state.servers[0].reserved -= reservation(request, state.hardware[0].eta)
+    request.server = NONE
+    return request.predicted
 
 
 SOURCES = fingerprint()
@@ -65,11 +90,11 @@ SOURCES = fingerprint()
 def question_entries(sources: str) -> tuple[Callable, ...]:
     """A request arrives, a policy is asked, its answer is read and offered: arrive, look, answer, offer."""
 
-    @njit(NUMBER, cache=True)
-    def arrive(arrays, i):
+    @njit(ARRIVE, cache=True)
+    def arrive(words, i):
         """Request ``i``, whose row is written, waits in its bin."""
         sources  # noqa: B018
-        state = lane_state(arrays, 0)
+        state, _, _ = lane_at(words)
         lane, request = state.lane, state.requests[i]
         lane.loaded = lane.next_arrival = i + 1
         late = not math.isnan(lane.last_arrival) and request.arrival < lane.last_arrival
@@ -80,11 +105,11 @@ def question_entries(sources: str) -> tuple[Callable, ...]:
             schedule_overdue(state, i)
 
     @njit(LOOK, cache=True)
-    def look(arrays, record, facts, details):
+    def look(words, details):
         """Write the record for a question; at least one request waits."""
         sources  # noqa: B018
-        state, known = lane_state(arrays, 0), facts[0]
-        lane, members = state.lane, state.servers[0].set
+        state, record, facts = lane_at(words)
+        known, lane, members = facts[0], state.lane, state.servers[0].set
         lane.now, lane.asked = known.now, 0
         members.running, members.leaving = known.running - known.leaving, known.leaving
         members.decoding = members.running - known.prefilling
@@ -97,20 +122,21 @@ def question_entries(sources: str) -> tuple[Callable, ...]:
         write_record(state, record[0], details)
 
     @njit(ANSWER, cache=True)
-    def answer(arrays, choice, size):
+    def answer(words, choice, size):
         """What an answer of the policy means: (status, choice, size), size 0 being wait."""
         sources  # noqa: B018
-        status, choice, size, waits = read_answer(lane_state(arrays, 0), choice, size, 0)
+        state, _, _ = lane_at(words)
+        status, choice, size, waits = read_answer(state, choice, size, 0)
         return status, choice, 0 if waits else size
 
     @njit(OFFER, cache=True)
-    def offer(arrays, choice, size, n, first, members):
+    def offer(words, choice, size, n, first, members):
         """The request that the decision (choice, size) admits next, or NONE.
 
         ``n`` were admitted, beginning with ``first``; the running set has ``members``.
         """
         sources  # noqa: B018
-        state = lane_state(arrays, 0)
+        state, _, _ = lane_at(words)
         server, hardware = state.servers[0], state.hardware[0]
         if members >= size or state.lane.waiting == 0:
             return NONE
@@ -129,52 +155,45 @@ def member_entries(sources: str) -> tuple[Callable, ...]:
     """A request joins the running set or leaves it unfinished: take, untake, release, put_back."""
 
     @njit(TAKE, cache=True)
-    def take(arrays, i, now):
-        """Request ``i``, the first of its queue, becomes a member of the running set."""
+    def take(words, i, now):
+        """Request ``i``, the first of its queue, becomes a member of the running set; its predicted tokens."""
         sources  # noqa: B018
-        state = lane_state(arrays, 0)
+        state, _, _ = lane_at(words)
         request, server = state.requests[i], state.servers[0]
         pop(state, own_row(state, i))
         request.status, request.server = IN_SERVICE, 0
         if math.isnan(request.dispatch):
             request.dispatch = now
         server.reserved += reservation(request, state.hardware[0].eta)
+        return request.predicted
 
     @njit(NUMBER, cache=True)
-    def untake(arrays, i):
+    def untake(words, i):
         """The engine could not begin request ``i``: it waits again, where it stood."""
         sources  # noqa: B018
-        state = lane_state(arrays, 0)
+        state, _, _ = lane_at(words)
         request = state.requests[i]
-        state.servers[0].reserved -= reservation(request, state.hardware[0].eta)
+        promised = end_promise(state, request)
         request.status = WAITING
         state.lane.oldest = min(state.lane.oldest, i)
         unpop(state, i)
+        return promised
 
-    @njit(RELEASE, cache=True)
-    def release(arrays, i):
-        """The last token of member ``i`` is under way: what it reserved is free, its seat and its blocks are not.
-
-        Whether that is new.
-        """
+    @njit(NUMBER, cache=True)
+    def release(words, i):
+        """The last token of member ``i`` is under way: what it reserved is free, its seat and its blocks are not."""
         sources  # noqa: B018
-        state = lane_state(arrays, 0)
-        request = state.requests[i]
-        if request.server == NONE:
-            return False
-        state.servers[0].reserved -= reservation(request, state.hardware[0].eta)
-        request.server = NONE
-        return True
+        state, _, _ = lane_at(words)
+        return end_promise(state, state.requests[i])
 
     @njit(PUT_BACK, cache=True)
-    def put_back(arrays, i, generated):
+    def put_back(words, i, generated):
         """Member ``i``, which has produced ``generated`` tokens in all, is preempted."""
         sources  # noqa: B018
-        state = lane_state(arrays, 0)
-        request = state.requests[i]
-        if request.server != NONE:
-            state.servers[0].reserved -= reservation(request, state.hardware[0].eta)
+        state, _, _ = lane_at(words)
+        promised = end_promise(state, state.requests[i])
         return_to_bin(state, i, generated)
+        return promised
 
     return take, untake, release, put_back
 
@@ -183,39 +202,42 @@ def end_entries(sources: str) -> tuple[Callable, ...]:
     """A request or a segment of iterations ends: complete, give_up, settle."""
 
     @njit(COMPLETE, cache=True)
-    def complete(arrays, i, output, members, kv_share, now):
+    def complete(words, i, output, members, kv_share, now):
         """Member ``i`` of ``members`` has its last token, the ``output``-th; ``kv_share`` of the memory stays in use.
 
         It may wait: preempted while its last token was under way.
         """
         sources  # noqa: B018
-        state = lane_state(arrays, 0)
+        state, _, _ = lane_at(words)
         request, server = state.requests[i], state.servers[0]
+        promised = 0
         if request.status == WAITING:
             take_out(state, i)
-        elif request.server != NONE:
-            server.reserved -= reservation(request, state.hardware[0].eta)
+        else:
+            promised = end_promise(state, request)
         request.output = output
         server.last_size, server.last_kv_share = members, kv_share
         note_completion(state, 0, i, now)
+        return promised
 
     @njit(NUMBER, cache=True)
-    def give_up(arrays, i):
+    def give_up(words, i):
         """The client of request ``i`` is gone: it leaves its queue, or the running set."""
         sources  # noqa: B018
-        state = lane_state(arrays, 0)
-        request = state.requests[i]
+        state, _, _ = lane_at(words)
+        request, promised = state.requests[i], 0
         if request.status == WAITING:
             take_out(state, i)
-        elif request.server != NONE:
-            state.servers[0].reserved -= reservation(request, state.hardware[0].eta)
+        else:
+            promised = end_promise(state, request)
         request.status = DROPPED
+        return promised
 
     @njit(SETTLE, cache=True)
-    def settle(arrays, now, steps, time, members):
+    def settle(words, now, steps, time, members):
         """A segment is over: ``steps`` iterations with decoding members, which took ``time`` s, ``members`` in sum."""
         sources  # noqa: B018
-        state = lane_state(arrays, 0)
+        state, _, _ = lane_at(words)
         own = state.servers[0].set
         state.lane.now = now
         own.window_steps += steps

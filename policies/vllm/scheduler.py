@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -59,7 +60,7 @@ class PolicyScheduler(AsyncScheduler):
         self._events, self._seen = 0, -1
         self._quiet = False
         self._prefilling: list[Request] = []
-        self._leaving = 0
+        self._leaving: list[Request] = []
         self._steps: deque[tuple[Step, list[Request]]] = deque()
         self._finished: list[Request] | None = None
         self._step_clock = StepClock()
@@ -120,7 +121,7 @@ class PolicyScheduler(AsyncScheduler):
         return (
             self.now(),
             len(self.running),
-            self._leaving,
+            len(self._leaving),
             len(self._prefilling),
             float(backlog),
             used * (self.block_size / BLOCK_TOKENS),
@@ -134,15 +135,15 @@ class PolicyScheduler(AsyncScheduler):
         decoding = self._decoding()
         context = sum([r.num_computed_tokens for r in decoding]) + len(decoding)
         produced = context - sum([r.num_prompt_tokens for r in decoding])
-        numbers, rows = self.seat.numbers, self.seat.simulator.requests[0]
-        members = [numbers[r.request_id] for r in [*decoding, *self._prefilling]]
         produced += sum([r.num_output_tokens for r in self._prefilling])
-        return float(context), float(rows["predicted"][members].sum() - produced)
+        return float(context), float(self.seat.promised - produced)
 
     def _decoding(self) -> list[Request]:
         """Members that decode in the next iteration."""
-        prefilling = set(self._prefilling)
-        return [r for r in self.running if r not in prefilling and not leaves(r)]
+        if not (self._prefilling or self._leaving):
+            return self.running
+        others = {*self._prefilling, *self._leaving}
+        return [r for r in self.running if r not in others]
 
     # what the queue tells
 
@@ -181,9 +182,8 @@ class PolicyScheduler(AsyncScheduler):
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         """Make room by the contract's rule, then vLLM's own pass."""
         self._quiet = self._make_room() and bool(self._steps)
-        leaving = [r.request_id for r in self.running if leaves(r)] if self._steps else []
-        self._leaving = len(leaving)
-        self._events += sum(self.seat.release(name) for name in leaving)
+        self._leaving = leaving(self.running) if self._steps else []
+        self._events += sum([self.seat.release(r.request_id) for r in self._leaving])
         before = len(self._prefilling)
         self.waiting.begin()
         out = super().schedule(*args, **kwargs)
@@ -298,11 +298,18 @@ class PolicyScheduler(AsyncScheduler):
         """Whether the next step of the members needs more blocks than are free."""
         free, size = self._pool.get_num_free_blocks(), self.block_size
         budget = self.max_num_scheduled_tokens
+        if not (self._prefilling or self.num_spec_tokens) and budget >= len(self.running):
+            if free >= len(self.running):
+                return False
+            stay = self.running
+            if self._steps and (gone := set(leaving(self.running))):
+                stay = [r for r in stay if r not in gone]
+            return sum([r.num_computed_tokens % size == 0 for r in stay]) > free
         if free > len(self.running) + budget // size + 1:
             return False
-        need = 0
+        gone, need = set(leaving(self.running)), 0
         for r in self.running:
-            if leaves(r):
+            if r in gone:
                 continue
             computed = r.num_computed_tokens
             tokens = min(r.num_tokens_with_spec + r.num_output_placeholders - computed, budget)
@@ -318,8 +325,11 @@ class PolicyScheduler(AsyncScheduler):
         super().shutdown()
 
 
-def leaves(request: Request) -> bool:
-    """Whether the last token of a member is under way (asynchronous scheduling; vLLM's own condition)."""
-    under_way = request.num_output_placeholders
-    last = request.num_prompt_tokens + request.max_tokens
-    return under_way > 0 and request.num_computed_tokens + 2 - under_way >= last
+def leaving(members: Sequence[Request]) -> list[Request]:
+    """Members whose last token is under way (asynchronous scheduling; vLLM's own condition)."""
+    return [
+        r
+        for r in members
+        if r.num_output_placeholders > 0
+        and r.num_computed_tokens + 2 - r.num_output_placeholders >= r.num_prompt_tokens + r.max_tokens
+    ]

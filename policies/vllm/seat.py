@@ -13,6 +13,7 @@ import numpy as np
 
 from llmsched.policies.registry import ReadyPolicy
 from llmsched.policies.vllm import kernel
+from llmsched_env.compiler.addresses import addresses
 from llmsched_env.core.layout import BAD_BIN, BAD_SIZE, IN_SERVICE, NONE, WAITING
 from llmsched_env.core.step import entry_point
 from llmsched_env.requests import Requests
@@ -21,6 +22,11 @@ from llmsched_env.simulation.streaming import append, harvest
 
 FIRST_ROWS = 4096
 """Requests for which there is room at first."""
+
+_arrive, _look, _answer, _offer = map(entry_point, (kernel.arrive, kernel.look, kernel.answer, kernel.offer))
+_take, _untake, _release = map(entry_point, (kernel.take, kernel.untake, kernel.release))
+_put_back, _complete = map(entry_point, (kernel.put_back, kernel.complete))
+_give_up, _settle = map(entry_point, (kernel.give_up, kernel.settle))
 
 
 class Seat:
@@ -33,6 +39,7 @@ class Seat:
         self.simulator.lane[0]["loaded"] = 0
         self._facts = np.zeros(1, kernel.FACTS)
         self._record = self.simulator.record
+        self._find_arrays()
         self._inputs = (
             self._record[0],
             np.asarray(ready.params, np.float64),
@@ -42,9 +49,13 @@ class Seat:
         self._decide = entry_point(ready.decide)
         self.numbers: dict[Hashable, int] = {}
         self._handles: list[Hashable] = []
-        self._arrive, self._offer, self._take = map(entry_point, (kernel.arrive, kernel.offer, kernel.take))
-        self._look, self._answer = entry_point(kernel.look), entry_point(kernel.answer)
-        self._settle, self._complete = entry_point(kernel.settle), entry_point(kernel.complete)
+        self.promised = 0
+        """Predicted tokens of the members, in sum: of those whose last token is not under way."""
+
+    def _find_arrays(self) -> None:
+        """The simulator's arrays are others now."""
+        self._arrays = self.simulator.arrays
+        self._words = addresses((*self._arrays, self._record, self._facts), kernel.SEAT_ARRAYS)
 
     @property
     def waiting(self) -> int:
@@ -63,10 +74,12 @@ class Seat:
             self._compact()
         request = Requests.checked([arrival_s], [prompt], [output], [predicted], [slo_class])
         self.simulator = append(self.simulator, request)
+        if self.simulator.arrays is not self._arrays:
+            self._find_arrays()
         number = len(self._handles)
         self._handles.append(handle)
         self.numbers[handle] = number
-        self._arrive(self.simulator.arrays, number)
+        _arrive(self._words, number)
 
     def _compact(self) -> None:
         """Ended requests leave the rows."""
@@ -81,11 +94,10 @@ class Seat:
 
         ``ValueError`` where the answer does not exist.
         """
-        arrays = self.simulator.arrays
         self._facts[0] = facts
-        self._look(arrays, self._record, self._facts, self.ready.details)
+        _look(self._words, self.ready.details)
         choice, size = self._decide(*self._inputs)
-        status, choice, size = self._answer(arrays, choice, size)
+        status, choice, size = _answer(self._words, choice, size)
         if status in (BAD_BIN, BAD_SIZE):
             raise ValueError(f"the policy answered bin {choice}, size {size}, which do not exist.")
         return choice, size
@@ -93,35 +105,36 @@ class Seat:
     def offer(self, choice: int, size: int, admitted: int, first: Hashable, members: int) -> Hashable | None:
         """The request that a decision admits next; None: it admits no more."""
         number = NONE if admitted == 0 else self.numbers.get(first, NONE)
-        found = self._offer(self.simulator.arrays, choice, size, admitted, number, members)
+        found = _offer(self._words, choice, size, admitted, number, members)
         return None if found == NONE else self._handles[found]
 
-    def take(self, handle: Hashable, now: float) -> int:
-        """The offered request becomes a member; returns its predicted tokens."""
-        self._take(self.simulator.arrays, self.numbers[handle], now)
-        return int(self.row(handle)["predicted"])
+    def take(self, handle: Hashable, now: float) -> None:
+        """The offered request becomes a member."""
+        self.promised += _take(self._words, self.numbers[handle], now)
 
     def untake(self, handle: Hashable) -> None:
         """The engine could not begin a request that was taken: it waits where it stood."""
-        kernel.untake(self.simulator.arrays, self.numbers[handle])
+        self.promised -= _untake(self._words, self.numbers[handle])
 
     def release(self, handle: Hashable) -> bool:
         """The last token of a member is under way; whether that is new."""
-        return kernel.release(self.simulator.arrays, self.numbers[handle])
+        promised = _release(self._words, self.numbers[handle])
+        self.promised -= promised
+        return promised > 0
 
     def put_back(self, handle: Hashable, generated: int) -> None:
         """A member that has produced ``generated`` tokens is preempted."""
-        kernel.put_back(self.simulator.arrays, self.numbers[handle], generated)
+        self.promised -= _put_back(self._words, self.numbers[handle], generated)
 
     def complete(self, handle: Hashable, output: int, members: int, kv_share: float, now: float) -> None:
         """A member of ``members`` has all its ``output`` tokens."""
         number = self.numbers.pop(handle)
-        self._complete(self.simulator.arrays, number, max(output, 1), members, kv_share, now)
+        self.promised -= _complete(self._words, number, max(output, 1), members, kv_share, now)
 
     def give_up(self, handle: Hashable) -> None:
         """A request ends without an answer, waiting or not."""
-        kernel.give_up(self.simulator.arrays, self.numbers.pop(handle))
+        self.promised -= _give_up(self._words, self.numbers.pop(handle))
 
     def settle(self, now: float, steps: int, time: float, members: int) -> None:
         """Iterations with decoding members are over: so many, their time and their members in sum."""
-        self._settle(self.simulator.arrays, now, float(steps), time, float(members))
+        _settle(self._words, now, float(steps), time, float(members))

@@ -81,6 +81,12 @@ class Comparison:
         """Policies in order, as typed."""
         return [entrant.label for entrant in self.entrants]
 
+    def described(self) -> dict[str, Any]:
+        """The scenario and the seeds, for JSON; of routing policies the labels."""
+        routed = [entrant.policy.routing.label for entrant in self.entrants if entrant.policy.routing is not None]
+        routing = {"routing": ",".join(dict.fromkeys(routed))} if routed else {}
+        return self.scenario.describe() | routing | {"seeds": list(self.seeds)}
+
     def cells(self, *, timeline: bool) -> list[Cell]:
         """All runs, seed by seed; ``timeline``: those of the first seed keep their timeline."""
         return [
@@ -279,7 +285,7 @@ def find(session: Session) -> Findings:
         heading=heading(comparison.scenario, comparison.seeds),
         tables=tables,
         drawings=comparison.drawings(summaries),
-        about={"scenario": comparison.scenario.describe() | {"seeds": list(comparison.seeds)}},
+        about={"scenario": comparison.described()},
         timeline=[cell for cell in comparison.cells(timeline=False) if cell.seed == comparison.seeds[0]],
         interrupted=interrupted,
         summaries=summaries,

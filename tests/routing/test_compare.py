@@ -46,6 +46,21 @@ def test_a_user_s_function_and_its_change_are_seen(tmp_path: Path) -> None:
     assert first["mean_e2el_ms"] != second["mean_e2el_ms"]
 
 
+def test_the_page_and_the_timeline_say_the_routings(tmp_path: Path) -> None:
+    """What was simulated is said with the routings in it, and every row is on the page and in the timeline."""
+    page, timeline = tmp_path / "page.html", tmp_path / "timeline.json"
+    words = ["--routing", "round-robin,prefix-load", "--report", str(page), "--timeline", str(timeline), "--json"]
+    ended = run(*BASE, *words)
+    assert ended.code == 0, ended
+    found = json.loads(ended.out)
+    assert found["scenario"]["routing"] == "round-robin,prefix-load"
+    shown, events = page.read_text("utf-8"), json.loads(timeline.read_text("utf-8"))["traceEvents"]
+    named = {event["args"]["name"] for event in events if event["name"] == "process_name"}
+    for policy in ("vllm @ round-robin", "vllm @ prefix-load"):
+        assert policy in shown
+        assert any(policy in name for name in named)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

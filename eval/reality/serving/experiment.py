@@ -284,8 +284,8 @@ def remarks(rows: Sequence[Served]) -> list[str]:
     late = sum(lag > LAG_S for lag in sent)
     if late > 0.01 * len(rows):
         found.append(
-            f"the client was more than {1e3 * LAG_S:.0f} ms late with {late} requests: give it a core of its own, or run "
-            "it as root, then it goes before other programs"
+            f"the client was more than {1e3 * LAG_S:.0f} ms late with {late} requests: give it a core of its own, or "
+            "run it as root, then it goes before other programs"
         )
     merged = sum(row.tokens > 2 * (len(row.gaps) + 1) for row in rows)
     if merged:

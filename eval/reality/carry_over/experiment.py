@@ -16,16 +16,26 @@ from llmsched.eval.cli.findings import Findings
 from llmsched.eval.cli.frame import Experiment, Session, run_options_parser
 from llmsched.eval.cli.option_lists import list_of
 from llmsched.eval.cli.readers import number
+from llmsched.eval.figures.carry_over import Agreement, CarryOver, carry_over_drawings
+from llmsched.eval.reality.carry_over.agreement import MEASURED, PREDICTED, values
 from llmsched.eval.reality.carry_over.fleet import Fleet
 from llmsched.eval.reality.carry_over.measuring import measure
 from llmsched.eval.reality.carry_over.plan import LOADS, POLICIES, REPEATS, REQUESTS, Plan
 from llmsched.eval.reality.carry_over.result import read, result_of, write
 from llmsched.eval.reality.carry_over.tables import tables
+from llmsched.eval.runs.intervals import interval
 from llmsched.eval.runs.line_store import LineStore
 from llmsched_env.commands.needs import need
 
 PROGRAM = "carry_over.py"
 RESULT = "carry_over.json"
+SHOWN = {
+    "slo_attainment": ("SLO met", "%", 100.0, False),
+    "mean_e2e_s": ("E2E mean", "s", 1.0, True),
+    "p95_ttft_s": ("TTFT p95", "s", 1.0, True),
+}
+"""Metrics of the figure: title, unit, factor, whether the axes are logarithmic."""
+
 MODEL_MAKER = (
     "from pathlib import Path; from llmsched.eval.reality.vllm.tiny_model import write_model as w; w(Path({!r}))"
 )
@@ -113,7 +123,24 @@ def findings(document: dict[str, Any]) -> Findings:
         f"SLO: {slo}; {document['server']['engine']} on {document['machine']['processor']}"
     )
     notes = sorted({note for run in document["runs"] for note in run["notes"]})
-    return Findings(heading, tables(document), {}, {"result": document}, notes)
+    return Findings(heading, tables(document), carry_over_drawings(shown(document)), {"result": document}, notes)
+
+
+def shown(document: dict[str, Any]) -> CarryOver:
+    """What the figure shows of a result."""
+    plan, machine = document["plan"], document["machine"]
+    metrics = []
+    for key, (title, unit, factor, logarithmic) in SHOWN.items():
+        points = {}
+        for load in plan["loads"]:
+            for policy in plan["policies"]:
+                both = [values(document, which, policy, load, key).values() for which in (MEASURED, PREDICTED)]
+                if all(both):
+                    real, ours = (interval([factor * value for value in found]) for found in both)
+                    points[policy, load] = (real, ours)
+        metrics.append(Agreement(title, unit, points, logarithmic))
+    title = f"{document['server']['engine']} on {machine['processor']}; {plan['repeats']} repeats, 95 % intervals"
+    return CarryOver(title, plan["policies"], plan["loads"], metrics)
 
 
 EXPERIMENT = Experiment(

@@ -82,8 +82,8 @@ def _draw_panel(axes: Axes, found: CarryOver, metric: Agreement) -> None:
         shape = MARKERS[found.loads.index(load) % len(MARKERS)]
         across, up = _reach(real, metric), _reach(ours, metric)
         axes.errorbar(real.mean, ours.mean, xerr=across, yerr=up, fmt=shape, alpha=0.85, **look)
-        text = f"{policy}, load {load:g}\n{metric.title}: measured {real.mean:.3g}, predicted {ours.mean:.3g} {metric.unit}"
-        mark(axes, real.mean, ours.mean, text)
+        values = f"measured {real.mean:.3g}, predicted {ours.mean:.3g} {metric.unit}"
+        mark(axes, real.mean, ours.mean, f"{policy}, load {load:g}\n{metric.title}: {values}")
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.set_aspect("equal", adjustable="box")

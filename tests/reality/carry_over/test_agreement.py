@@ -6,10 +6,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from llmsched.eval import carry_over
+from llmsched.eval.figures.carry_over import carry_over_drawings
+from llmsched.eval.figures.style import draw_all
 from llmsched.eval.reality.carry_over.agreement import Gain, Ranks, difference, gain, ranks, relative_error
+from llmsched.eval.reality.carry_over.experiment import shown
 from llmsched.eval.reality.carry_over.plan import BARS, Plan
 from llmsched.eval.reality.carry_over.result import METRICS, SCHEMA, write
 from llmsched.eval.reality.carry_over.tables import errors_of, tables
@@ -94,6 +98,22 @@ def test_the_tables_say_what_was_found(tmp_path: Path, capsys: pytest.CaptureFix
     rows = {str(row["bar"]): row for row in tables(document())[0].rows}
     assert rows["tau of E2E mean at least 0.8 over pairs decided in both"]["met"] == "no"
     assert rows["E2E p50 within 7 % or 2 spreads of the repeats"]["found"] == "1 of 3 (1 within 7 %)"
+
+
+def test_the_figure_has_a_mark_where_measured_meets_predicted() -> None:
+    """One for every policy and load, in the unit of its panel; what was not measured has none."""
+    pytest.importorskip("matplotlib")
+    found = document()
+    for run in found["runs"]:
+        if run["policy"] == NETWORK:
+            run["measured"]["p95_ttft_s"] = None
+    figure = draw_all(carry_over_drawings(shown(found)))["carry_over"]
+    share, mean, ttft = figure.axes
+    for axes, factor, policies in ((share, 100.0, POLICIES), (mean, 1.0, POLICIES), (ttft, 1.0, POLICIES[:2])):
+        marks = [(float(bar[0].get_xdata()[0]), float(bar[0].get_ydata()[0])) for bar in axes.containers]
+        expected = [(factor * np.mean(REAL[name]), factor * np.mean(OURS[name])) for name in policies]
+        assert marks == pytest.approx(expected)
+        assert axes.get_xlim() == axes.get_ylim()
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,9 @@ def _draw_panel(axes: Axes, found: CarryOver, metric: Agreement) -> None:
 
 
 def _reach(value: Interval, metric: Agreement) -> list[list[float]] | None:
-    """The arms of an interval, which on a logarithmic axis stay above 0."""
+    """The arms of an interval: on a logarithmic axis they stay above 0, shares between 0 and 100 %."""
     if value.half is None:
         return None
-    down = min(value.half, 0.9 * value.mean) if metric.logarithmic else value.half
-    return [[down], [value.half]]
+    if metric.unit == "%":
+        return [[min(value.half, value.mean)], [min(value.half, max(0.0, 100.0 - value.mean))]]
+    return [[min(value.half, 0.9 * value.mean) if metric.logarithmic else value.half], [value.half]]

@@ -100,7 +100,7 @@ class Gain:
         return self.measured.excludes_zero and abs(self.error) <= bars.gain
 
 
-def gain(document: Mapping[str, Any], policy: str, load: float, metric: str) -> Gain:
-    """Of a policy over the first one."""
+def gain(document: Mapping[str, Any], policy: str, load: float, metric: str, which: str = PREDICTED) -> Gain:
+    """Of a policy over the first one; ``which``: the prediction."""
     base = document["plan"]["policies"][0]
-    return Gain(*(difference(document, which, policy, base, load, metric) for which in (MEASURED, PREDICTED)))
+    return Gain(*(difference(document, name, policy, base, load, metric) for name in (MEASURED, which)))

@@ -222,29 +222,48 @@ def spread_text(found: Sequence[float], digits: int) -> str:
 
 
 def verdicts(document: Mapping[str, Any]) -> Table:
-    """The bars, and whether they are met."""
+    """The bars, and whether they are met; beside it what stands there with each run's own speed."""
     bars, loads = bars_of(document), document["plan"]["loads"]
     rows: list[dict[str, Value]] = []
 
-    def add(bar: str, found: str, met: bool) -> None:
+    def add(bar: str, found: tuple[str, bool], own: tuple[str, bool]) -> None:
         """One more bar."""
-        rows.append({"bar": bar, "found": found, "met": "yes" if met else "no"})
+        rows.append({"bar": bar, "found": found[0], "met": "yes" if found[1] else "no", "own": own[0]})
 
     for metric in ("p50_e2e_s", "p95_e2e_s", "p95_ttft_s"):
         bar = bar_of(metric, bars)
-        assert bar is not None
-        every = [error for load in loads for error in errors_of(document, load, metric)]
-        good = sum(error.within(bar, bars.spreads) for error in every)
-        plain = sum(abs(error.mean) <= bar for error in every)
-        words = f"{LATENCIES[metric]} within {100 * bar:.0f} % or {bars.spreads:g} spreads of the repeats"
-        add(words, f"{good} of {len(every)} ({plain} within {100 * bar:.0f} %)", good == len(every))
+        words = f"{LATENCIES[metric]} within {100 * (bar or 0.0):.0f} % or {bars.spreads:g} spreads of the repeats"
+        add(words, *(_within(document, metric, which) for which in (PREDICTED, OWN_SPEED)))
     for metric in ("mean_e2e_s", "slo_attainment"):
-        found = ranks(document, metric, loads)
         words = f"tau of {RANKED[metric]} at least {bars.tau:g} over pairs decided in both"
-        add(words, f"{found.tau:.2f} over {found.both} pairs" if found.both else "no such pair", found.tau >= bars.tau)
+        add(words, *(_order(document, metric, which) for which in (PREDICTED, OWN_SPEED)))
     for metric, (title, *_) in COMPARED.items():
-        carried = [gain(document, NETWORK, load, metric).carries(bars) for load in loads]
-        where = ", ".join(f"{load:g}" for load, yes in zip(loads, carried, strict=True) if yes) or "no load"
-        add(f"the network's gain in {title} decided and predicted within a third", f"at {where}", all(carried))
+        words = f"the network's gain in {title} decided and predicted within a third"
+        carried = [
+            [gain(document, NETWORK, load, metric, which).carries(bars) for load in loads]
+            for which in (PREDICTED, OWN_SPEED)
+        ]
+        add(words, *((f"at {_names(loads, each)}", all(each)) for each in carried))
     columns = [Column("bar", "bar"), Column("found", "found"), Column("met", "met")]
+    columns += [Column("own", "with each run's own speed")]
     return Table("verdicts", "Bars, set before the run", columns, rows)
+
+
+def _within(document: Mapping[str, Any], metric: str, which: str) -> tuple[str, bool]:
+    """How many predictions of a latency are within its bar, and whether all are."""
+    bars, bar = bars_of(document), bar_of(metric, bars_of(document)) or 0.0
+    every = [error for load in document["plan"]["loads"] for error in errors_of(document, load, metric, which)]
+    good = sum(error.within(bar, bars.spreads) for error in every)
+    plain = sum(abs(error.mean) <= bar for error in every)
+    return f"{good} of {len(every)} ({plain} within {100 * bar:.0f} %)", good == len(every)
+
+
+def _order(document: Mapping[str, Any], metric: str, which: str) -> tuple[str, bool]:
+    """Kendall's tau of a metric, and whether it meets its bar."""
+    found = ranks(document, metric, document["plan"]["loads"], which)
+    words = f"{found.tau:.2f} over {found.both} pairs" if found.both else "no such pair"
+    return words, found.tau >= bars_of(document).tau
+
+
+def _names(loads: Sequence[float], chosen: Sequence[bool]) -> str:
+    return ", ".join(f"{load:g}" for load, yes in zip(loads, chosen, strict=True) if yes) or "no load"

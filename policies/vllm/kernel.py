@@ -66,11 +66,11 @@ COMPLETE = types.int64(ADDRESSES, types.int64, types.int64, types.int64, types.f
 SETTLE = types.void(ADDRESSES, types.float64, types.float64, types.float64, types.float64)
 
 
-@part
-def lane_at(words):
-    """The lane, the record and the facts."""
+@njit(inline="always")
+def arrays_of(words):
+    """The arrays of the simulator, the record and the facts."""
     found = _arrays_at(words)
-    return lane_state(Arrays(*found[:_STATE]), 0), found[_STATE], found[_STATE + 1]
+    return (Arrays(*found[:_STATE]), *found[_STATE:])
 
 
 @part
@@ -94,7 +94,8 @@ def question_entries(sources: str) -> tuple[Callable, ...]:
     def arrive(words, i):
         """Request ``i``, whose row is written, waits in its bin."""
         sources  # noqa: B018
-        state, _, _ = lane_at(words)
+        arrays, _, _ = arrays_of(words)
+        state = lane_state(arrays, 0)
         lane, request = state.lane, state.requests[i]
         lane.loaded = lane.next_arrival = i + 1
         late = not math.isnan(lane.last_arrival) and request.arrival < lane.last_arrival
@@ -108,7 +109,8 @@ def question_entries(sources: str) -> tuple[Callable, ...]:
     def look(words, details):
         """Write the record for a question; at least one request waits."""
         sources  # noqa: B018
-        state, record, facts = lane_at(words)
+        arrays, record, facts = arrays_of(words)
+        state = lane_state(arrays, 0)
         known, lane, members = facts[0], state.lane, state.servers[0].set
         lane.now, lane.asked = known.now, 0
         members.running, members.leaving = known.running - known.leaving, known.leaving
@@ -125,7 +127,8 @@ def question_entries(sources: str) -> tuple[Callable, ...]:
     def answer(words, choice, size):
         """What an answer of the policy means: (status, choice, size), size 0 being wait."""
         sources  # noqa: B018
-        state, _, _ = lane_at(words)
+        arrays, _, _ = arrays_of(words)
+        state = lane_state(arrays, 0)
         status, choice, size, waits = read_answer(state, choice, size, 0)
         return status, choice, 0 if waits else size
 
@@ -136,7 +139,8 @@ def question_entries(sources: str) -> tuple[Callable, ...]:
         ``n`` were admitted, beginning with ``first``; the running set has ``members``.
         """
         sources  # noqa: B018
-        state, _, _ = lane_at(words)
+        arrays, _, _ = arrays_of(words)
+        state = lane_state(arrays, 0)
         server, hardware = state.servers[0], state.hardware[0]
         if members >= size or state.lane.waiting == 0:
             return NONE
@@ -158,7 +162,8 @@ def member_entries(sources: str) -> tuple[Callable, ...]:
     def take(words, i, now):
         """Request ``i``, the first of its queue, becomes a member of the running set; its predicted tokens."""
         sources  # noqa: B018
-        state, _, _ = lane_at(words)
+        arrays, _, _ = arrays_of(words)
+        state = lane_state(arrays, 0)
         request, server = state.requests[i], state.servers[0]
         pop(state, own_row(state, i))
         request.status, request.server = IN_SERVICE, 0
@@ -171,7 +176,8 @@ def member_entries(sources: str) -> tuple[Callable, ...]:
     def untake(words, i):
         """The engine could not begin request ``i``: it waits again, where it stood."""
         sources  # noqa: B018
-        state, _, _ = lane_at(words)
+        arrays, _, _ = arrays_of(words)
+        state = lane_state(arrays, 0)
         request = state.requests[i]
         promised = end_promise(state, request)
         request.status = WAITING
@@ -183,14 +189,16 @@ def member_entries(sources: str) -> tuple[Callable, ...]:
     def release(words, i):
         """The last token of member ``i`` is under way: what it reserved is free, its seat and its blocks are not."""
         sources  # noqa: B018
-        state, _, _ = lane_at(words)
+        arrays, _, _ = arrays_of(words)
+        state = lane_state(arrays, 0)
         return end_promise(state, state.requests[i])
 
     @njit(PUT_BACK, cache=True)
     def put_back(words, i, generated):
         """Member ``i``, which has produced ``generated`` tokens in all, is preempted."""
         sources  # noqa: B018
-        state, _, _ = lane_at(words)
+        arrays, _, _ = arrays_of(words)
+        state = lane_state(arrays, 0)
         promised = end_promise(state, state.requests[i])
         return_to_bin(state, i, generated)
         return promised
@@ -208,7 +216,8 @@ def end_entries(sources: str) -> tuple[Callable, ...]:
         It may wait: preempted while its last token was under way.
         """
         sources  # noqa: B018
-        state, _, _ = lane_at(words)
+        arrays, _, _ = arrays_of(words)
+        state = lane_state(arrays, 0)
         request, server = state.requests[i], state.servers[0]
         promised = 0
         if request.status == WAITING:
@@ -224,7 +233,8 @@ def end_entries(sources: str) -> tuple[Callable, ...]:
     def give_up(words, i):
         """The client of request ``i`` is gone: it leaves its queue, or the running set."""
         sources  # noqa: B018
-        state, _, _ = lane_at(words)
+        arrays, _, _ = arrays_of(words)
+        state = lane_state(arrays, 0)
         request, promised = state.requests[i], 0
         if request.status == WAITING:
             take_out(state, i)
@@ -237,7 +247,8 @@ def end_entries(sources: str) -> tuple[Callable, ...]:
     def settle(words, now, steps, time, members):
         """A segment is over: ``steps`` iterations with decoding members, which took ``time`` s, ``members`` in sum."""
         sources  # noqa: B018
-        state, _, _ = lane_at(words)
+        arrays, _, _ = arrays_of(words)
+        state = lane_state(arrays, 0)
         own = state.servers[0].set
         state.lane.now = now
         own.window_steps += steps

@@ -99,8 +99,8 @@ def compile_ahead(argv: Sequence[str]) -> int:
 
 
 def title(module: str) -> str:
-    """The entry of a module in words: its name below the package."""
-    return ".".join(module.split(".")[2:])
+    """The entry of a module in words: its name below the package and ``engines``."""
+    return module.removeprefix("llmsched.eval.").removeprefix("llmsched_env.").removeprefix("engines.")
 
 
 def compile_side_by_side(modules: Sequence[str], jobs: int) -> None:

@@ -20,7 +20,7 @@ from llmsched.eval.reality.vllm.virtual_time import VirtualEngine
 from llmsched.eval.reality.vllm_systems import FIRST_OUTPUT, System
 
 SYSTEMS = 250
-POLICY_SYSTEMS = 100
+POLICY_SYSTEMS = 25
 
 SYNCHRONOUS = (
     "static",

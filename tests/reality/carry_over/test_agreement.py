@@ -112,7 +112,7 @@ def test_the_figure_has_a_mark_where_measured_meets_predicted() -> None:
     for axes, factor, policies in ((share, 100.0, POLICIES), (mean, 1.0, POLICIES), (ttft, 1.0, POLICIES[:2])):
         marks = [(float(bar[0].get_xdata()[0]), float(bar[0].get_ydata()[0])) for bar in axes.containers]
         expected = [(factor * np.mean(REAL[name]), factor * np.mean(OURS[name])) for name in policies]
-        assert marks == pytest.approx(expected)
+        assert np.array(marks) == pytest.approx(np.array(expected))
         assert axes.get_xlim() == axes.get_ylim()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmsched.eval.figures.style import INK, MUTED, colour_of, sheet
 from llmsched.eval.report.tooltips import mark
@@ -78,7 +78,7 @@ def _draw_panel(axes: Axes, found: CarryOver, metric: Agreement) -> None:
         low, high = low - 0.08 * (high - low), high + 0.08 * (high - low)
     axes.plot([low, high], [low, high], color=INK, linewidth=0.8)
     for (policy, load), (real, ours) in metric.points.items():
-        look = {"color": colour_of(found.policies.index(policy)), "capsize": 0, "elinewidth": 0.7, "markersize": 5}
+        look: dict[str, Any] = {"color": colour_of(found.policies.index(policy)), "elinewidth": 0.7, "markersize": 5}
         shape = MARKERS[found.loads.index(load) % len(MARKERS)]
         across, up = _reach(real, metric), _reach(ours, metric)
         axes.errorbar(real.mean, ours.mean, xerr=across, yerr=up, fmt=shape, alpha=0.85, **look)

@@ -78,6 +78,7 @@ def test_only_what_the_page_names_executes_code() -> None:
 STARTED = {
     "eval/speed/process.py": "this interpreter, on files of the project",
     "eval/speed/train.py": "this interpreter, on files of the project",
+    "eval/speed/warmup.py": "this interpreter, on modules of the project",
     "eval/runs/machine.py": "git, in the checkout",
     "train/ppo.py": "git, in the checkout",
 }

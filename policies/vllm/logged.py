@@ -32,6 +32,7 @@ class LoggedScheduler(AsyncScheduler):
         self.origin = time.time()
         self._log = StepLog(Path(file), server_facts(self, origin=self.origin, policy="own"))
         self._steps: deque[Step] = deque()
+        self._stays: dict[str, tuple[int, int]] = {}  # by request: preemptions, tokens to prefill
         self._step_clock = StepClock()
 
     def now(self) -> float:
@@ -45,16 +46,28 @@ class LoggedScheduler(AsyncScheduler):
 
     def _update_after_schedule(self, scheduler_output: Any) -> None:
         """Note the composition of the step, before vLLM counts its tokens."""
+        for name in scheduler_output.finished_req_ids:
+            self._stays.pop(name, None)
         if scheduler_output.total_num_scheduled_tokens:
             self._steps.append(self._compose(scheduler_output.num_scheduled_tokens))
         super()._update_after_schedule(scheduler_output)
 
     def _compose(self, scheduled: dict[str, int]) -> Step:
         requests = {name: self.requests[name] for name in scheduled}
-        chunks = {name: r.num_computed_tokens for name, r in requests.items() if not decodes(r)}
+        chunks = {name: r.num_computed_tokens for name, r in requests.items() if self._prefills(r)}
         kv = sum(r.num_computed_tokens + 1 for name, r in requests.items() if name not in chunks)
         parts = tuple((done, scheduled[name]) for name, done in chunks.items())
         return Step(self.now(), len(requests) - len(chunks), kv, parts, len(self.running), len(self.waiting))
+
+    def _prefills(self, request: Request) -> bool:
+        """Whether a member computes its prompt, or what it had generated before it was preempted (the contract's rule).
+
+        The last of these tokens alone would look like a decoded one.
+        """
+        stay = self._stays.get(request.request_id)
+        if stay is None or stay[0] != request.num_preemptions:
+            stay = self._stays[request.request_id] = (request.num_preemptions, request.num_tokens)
+        return bool(request.num_computed_tokens < stay[1])
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         """A step is over."""
@@ -71,9 +84,3 @@ class LoggedScheduler(AsyncScheduler):
         """Write what is left of the log."""
         self._log.flush()
         super().shutdown()
-
-
-def decodes(request: Request) -> bool:
-    """Whether a member, about to compute its next tokens, is past its prompt and what it had before a preemption."""
-    generated = request.num_output_tokens + request.num_output_placeholders
-    return generated > 0 and request.num_computed_tokens >= request.num_tokens + request.num_output_placeholders - 1

@@ -55,7 +55,8 @@ def test_the_law_of_a_logged_step_is_its_time(
 ) -> None:
     """Of every step of 60 random systems with preemptions; the requests' times are the stamps.
 
-    Asynchronous: but for few steps, in which a preempted request computes one token that is prompt or not as one likes.
+    The class, asynchronous: but for few steps, in which a preempted request computes one token that is prompt or not as
+    one likes.
     """
     rng = np.random.default_rng(31)
     steps = mixed = wrong = 0
@@ -77,5 +78,5 @@ def test_the_law_of_a_logged_step_is_its_time(
         assert sorted(r.first_s - log.origin_s for r in log.requests) == pytest.approx(
             sorted(filter(None, stamps.first)), abs=1e-5
         )
-    assert wrong <= (0.02 * steps if asynchronous else 0)
+    assert wrong <= (0.02 * steps if asynchronous and not own else 0)
     assert steps > 20 * SYSTEMS and mixed > SYSTEMS

@@ -38,7 +38,7 @@ from llmsched_env.commands.parser import OneLineParser, refuse
 from llmsched_env.commands.process import INTERRUPTED, run_guarded
 from llmsched_env.commands.terminal import say, show
 from llmsched_env.core.constants import ROUTINGS
-from llmsched_env.files.writing import CannotWriteError, check_file, check_folder, make_folder, write_text
+from llmsched_env.files.writing import check_file, check_folder, make_folder, write_text
 
 Factors = Mapping[str, Any]
 """What marks a run in results.csv: column and value."""
@@ -159,7 +159,7 @@ class Experiment:
         problem = ""
         try:  # before anything is printed: a reader that goes away must not cost results
             write_outputs(experiment, found, session, summary, manifest)
-        except CannotWriteError as error:
+        except ValueError as error:  # a file that cannot be written, or one that a figure needs and is damaged
             problem = str(error)
         marked = options.format != "text"
         printed = found.marked_up(options.format, session.notes) if marked else found.text(session.notes)

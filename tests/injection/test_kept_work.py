@@ -16,7 +16,7 @@ from llmsched.eval.calibration import campaign, document
 from llmsched.eval.calibration.campaign import MeasurementPlan
 from llmsched.eval.calibration.rows import RowFile
 from llmsched.eval.figures import style
-from llmsched.eval.figures.style import draw_to
+from llmsched.eval.figures.style import draw_all, draw_to
 from llmsched.eval.reality.serving.client import Served, as_row
 from llmsched.eval.reality.serving.experiment import run_of
 from llmsched.eval.runs.line_store import LineStore
@@ -118,6 +118,7 @@ def drawn(folder: Path) -> Ended:
 def test_pictures_of_damaged_raw_rows_and_profiles(calibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawn or refused, by the bytes of the rows and by the fields of the profile."""
     monkeypatch.setattr(style, "draw_to", draw_to)
+    monkeypatch.setattr(style, "draw_all", draw_all)
     assert drawn(calibrated).code == 0
     file, profile = calibrated / "rows.csv", calibrated / "mine.json"
     whole, about_it = file.read_bytes(), json.loads(profile.read_text())

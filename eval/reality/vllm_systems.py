@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from llmsched_env.files.reading import CannotReadError, json_of, read_bytes, unpacked
-from llmsched_env.requests import MAX_TOKENS
 
 COEFFICIENTS = ("d0", "d1", "d2", "p0", "p1", "p2")
 FIRST_OUTPUT = 100_000
 """Id of the output tokens of request 0."""
 MOST_BLOCKS = 10**9
 MOST_SEQUENCES = 2**20
+MOST_TOKENS = 2**20
+"""Tokens of a prompt or an answer; with a prefix cache every one of them is written down."""
+
 SHOWN = 40
 """Characters of a wrong value that an error shows."""
 
@@ -95,7 +97,7 @@ def _system(where: str, row: Mapping[str, Any], cached: bool) -> System:
         raise ValueError(f"{where}: 'arrival' is empty: give at least one request.")
     if any(later < earlier for earlier, later in zip(arrival, arrival[1:], strict=False)):
         raise ValueError(f"{where}: 'arrival' is not in ascending order: sort the requests by arrival.")
-    n, tokens = len(arrival), f"whole numbers from 1 to {MAX_TOKENS:,}"
+    n, tokens = len(arrival), f"whole numbers from 1 to {MOST_TOKENS:,}"
     coefficients = _list(where, row, "coef_ms", _is_time, "milliseconds, at least 0", len(COEFFICIENTS))
     prompt = _list(where, row, "prompt", _is_tokens, tokens, n)
     return System(
@@ -176,7 +178,7 @@ def _is_stamp(value: Any) -> bool:
 
 
 def _is_tokens(value: Any) -> bool:
-    return type(value) is int and 1 <= value <= MAX_TOKENS
+    return type(value) is int and 1 <= value <= MOST_TOKENS
 
 
 def _is_count(value: Any) -> bool:

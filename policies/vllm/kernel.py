@@ -87,8 +87,8 @@ SOURCES = fingerprint()
 """A closure variable of every entry and so part of the key of its cache."""
 
 
-def question_entries(sources: str) -> tuple[Callable, ...]:
-    """A request arrives, a policy is asked, its answer is read and offered: arrive, look, answer, offer."""
+def queue_entries(sources: str) -> tuple[Callable, ...]:
+    """A request arrives, and the next of a queue is offered: arrive, offer."""
 
     @njit(ARRIVE, cache=True)
     def arrive(words, i):
@@ -104,6 +104,32 @@ def question_entries(sources: str) -> tuple[Callable, ...]:
         push(state, i)
         if state.params.has_overdue:
             schedule_overdue(state, i)
+
+    @njit(OFFER, cache=True)
+    def offer(words, choice, size, n, first, members):
+        """The request that the decision (choice, size) admits next, or NONE.
+
+        ``n`` were admitted, beginning with ``first``; the running set has ``members``.
+        """
+        sources  # noqa: B018
+        arrays, _, _ = arrays_of(words)
+        state = lane_state(arrays, 0)
+        server, hardware = state.servers[0], state.hardware[0]
+        if members >= size or state.lane.waiting == 0:
+            return NONE
+        i = head(state, next_row(state, choice, 0))
+        if i == NONE or would_mix(state, i, n, first):
+            return NONE
+        if state.params.by_prompt or hardware.capacity == math.inf:
+            return i
+        fits = server.reserved + reservation(state.requests[i], hardware.eta) <= hardware.eta
+        return i if fits else NONE
+
+    return arrive, offer
+
+
+def question_entries(sources: str) -> tuple[Callable, ...]:
+    """A policy is asked, and its answer is read: look, answer."""
 
     @njit(LOOK, cache=True)
     def look(words, details):
@@ -132,27 +158,7 @@ def question_entries(sources: str) -> tuple[Callable, ...]:
         status, choice, size, waits = read_answer(state, choice, size, 0)
         return status, choice, 0 if waits else size
 
-    @njit(OFFER, cache=True)
-    def offer(words, choice, size, n, first, members):
-        """The request that the decision (choice, size) admits next, or NONE.
-
-        ``n`` were admitted, beginning with ``first``; the running set has ``members``.
-        """
-        sources  # noqa: B018
-        arrays, _, _ = arrays_of(words)
-        state = lane_state(arrays, 0)
-        server, hardware = state.servers[0], state.hardware[0]
-        if members >= size or state.lane.waiting == 0:
-            return NONE
-        i = head(state, next_row(state, choice, 0))
-        if i == NONE or would_mix(state, i, n, first):
-            return NONE
-        if state.params.by_prompt or hardware.capacity == math.inf:
-            return i
-        fits = server.reserved + reservation(state.requests[i], hardware.eta) <= hardware.eta
-        return i if fits else NONE
-
-    return arrive, look, answer, offer
+    return look, answer
 
 
 def member_entries(sources: str) -> tuple[Callable, ...]:
@@ -259,6 +265,7 @@ def end_entries(sources: str) -> tuple[Callable, ...]:
     return complete, give_up, settle
 
 
-arrive, look, answer, offer = question_entries(SOURCES)
+arrive, offer = queue_entries(SOURCES)
+look, answer = question_entries(SOURCES)
 take, untake, release, put_back = member_entries(SOURCES)
 complete, give_up, settle = end_entries(SOURCES)

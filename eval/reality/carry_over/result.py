@@ -19,6 +19,7 @@ from llmsched.eval.reality.carry_over.prediction import Law, client_offset_s, fi
 from llmsched.eval.reality.carry_over.quiet import MOST_SHARE, TRIES
 from llmsched.eval.reality.serving.client import Served
 from llmsched.eval.reality.serving.measures import measures
+from llmsched.eval.reality.serving.priority import may_go_first
 from llmsched.eval.runs.machine import git_state, processor
 from llmsched_env.files.reading import CannotReadError, read_json
 from llmsched_env.files.writing import write_text
@@ -62,7 +63,12 @@ def result_of(plan: Plan, found: SetUp, runs: Sequence[Run], folder: Path) -> di
         "schema": SCHEMA,
         "plan": plan.describe(),
         "rule": {"most_share": MOST_SHARE, "tries": TRIES},
-        "machine": {"processor": processor(), "system": platform.system(), "python": platform.python_version()},
+        "machine": {
+            "processor": processor(),
+            "system": platform.system(),
+            "python": platform.python_version(),
+            "client_goes_first": may_go_first(),
+        },
         "code": git_state(),
         "written": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "capacity": round(found.capacity, 4),

@@ -28,3 +28,9 @@ def served_first() -> Iterator[bool]:
     finally:
         if allowed:
             os.sched_setscheduler(0, policy, parameters)
+
+
+def may_go_first() -> bool:
+    """Whether the system allows it."""
+    with served_first() as allowed:
+        return allowed

@@ -15,17 +15,11 @@ from llmsched.eval.reality.serving.client import Served, Target
 from llmsched.eval.reality.serving.entrant import Entrant
 from llmsched.eval.reality.serving.experiment import remarks, run_once
 from llmsched.eval.reality.serving.pauses import no_garbage_pauses
-from llmsched.eval.reality.serving.priority import served_first
+from llmsched.eval.reality.serving.priority import may_go_first, served_first
 from llmsched_env.requests import Requests
 from tests.reality.serving.fake import Fake, serving
 
 LINUX = hasattr(os, "sched_setscheduler")
-
-
-def may_go_first() -> bool:
-    """Whether this process may."""
-    with served_first() as allowed:
-        return allowed
 
 
 def test_during_a_run_nothing_holds_the_client_up() -> None:

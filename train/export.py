@@ -18,6 +18,7 @@ if __name__ == "__main__":
 
     need("export.py", "torch")
 
+import argparse
 import hashlib
 import shlex
 from collections.abc import Sequence
@@ -26,7 +27,8 @@ from typing import Any
 from llmsched.policies.agent.checkpoint import ACTIVATIONS, Agent, Face, save
 from llmsched.policies.agent.fit import ENVIRONMENTS, face_of_environment
 from llmsched.train.arguments import first_line
-from llmsched.train.sb3_zip import SavedAgent, read_agent
+from llmsched.train.sb3_scaling import Limits, fold, read_scaling
+from llmsched.train.sb3_zip import Layers, SavedAgent, read_agent
 from llmsched_env.commands.parser import OneLineParser, refuse
 from llmsched_env.commands.process import run_and_exit, run_guarded
 from llmsched_env.commands.terminal import show
@@ -34,11 +36,6 @@ from llmsched_env.files.reading import CannotReadError, json_of, read_bytes
 from llmsched_env.files.writing import check_folder
 
 PROGRAM = "export.py"
-
-NORMALISED = (
-    "the agent saw observations that VecNormalize had changed, which the simulator does not: train with "
-    "VecNormalize(norm_obs=False); observations lie between -1 and 1 as they are"
-)
 
 
 def make_parser() -> OneLineParser:
@@ -56,7 +53,13 @@ def make_parser() -> OneLineParser:
     parser.add_argument(
         "--activation", choices=ACTIVATIONS, help="the activation between layers, where the file does not say"
     )
-    parser.add_argument(
+    seen = parser.add_mutually_exclusive_group()
+    seen.add_argument(
+        "--vec-normalize",
+        metavar="FILE.pkl",
+        help="what VecNormalize.save() wrote: its scaling of the observations becomes a part of the agent",
+    )
+    seen.add_argument(
         "--raw-observations",
         action="store_true",
         help="the agent saw observations as they are, although a file of VecNormalize lies beside FILE.zip",
@@ -77,14 +80,15 @@ def export(argv: Sequence[str]) -> int:
         options = _options(arguments.env_options)
         face = face_of_environment(arguments.env, **options)
         found = read_agent(path)
-        _check_observations(path, arguments.raw_observations)
         _check_spaces(path, found, face, arguments.env)
+        layers, limits = _with_scaling(path, found.layers, arguments)
         out = Path(arguments.out).expanduser()
         check_folder(out.parent, "--out")
         agent = save(
             out,
             face,
-            found.layers,
+            layers,
+            limits,
             activation=_activation(path, found, arguments.activation),
             kind=found.family.kind,
             masked=found.family.masked,
@@ -112,14 +116,22 @@ def _options(text: str) -> dict[str, Any]:
     return found
 
 
-def _check_observations(path: Path, raw: bool) -> None:
-    """``ValueError`` where VecNormalize may have changed the observations: files beside the zip tell, it does not."""
+def _with_scaling(path: Path, layers: Layers, arguments: argparse.Namespace) -> tuple[Layers, Limits | None]:
+    """The layers for observations as the simulator has them, and where these are clipped.
+
+    ``ValueError`` where VecNormalize may have changed the observations and nothing is said of it: files beside the zip
+    tell, the zip itself does not.
+    """
+    if arguments.vec_normalize is not None:
+        scaling = read_scaling(Path(arguments.vec_normalize).expanduser())
+        return (layers, None) if scaling is None else fold(layers, scaling)
     beside = [*path.parent.glob("*vec*normalize*.pkl"), *path.parent.glob("*/vec*normalize*.pkl")]
-    if beside and not raw:
+    if beside and not arguments.raw_observations:
         raise ValueError(
-            f"{path}: {beside[0].name} lies beside it. If {NORMALISED}. If only rewards were normalised, give "
-            f"--raw-observations."
+            f"{path}: {beside[0].name} lies beside it, so observations may have been normalised, which the zip does "
+            f"not say: give --vec-normalize {beside[0]}, or --raw-observations if this agent saw them as they are."
         )
+    return layers, None
 
 
 def _check_spaces(path: Path, found: SavedAgent, face: Face, env: str) -> None:

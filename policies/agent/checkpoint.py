@@ -1,6 +1,8 @@
 """Exported agents: a multi-layer perceptron of an environment's observation, in two files of one name.
 
-``NAME.npz`` holds ``weight0`` (out, in), ``bias0`` (out,), ``weight1``, ...; ``NAME.json`` what they are for (FORMAT):
+``NAME.npz`` holds ``weight0`` (out, in), ``bias0`` (out,), ``weight1``, ...; of an agent that learned from normalised
+observations also ``low`` and ``high`` (in,), between which every entry is clipped.  ``NAME.json`` says what they are
+for (FORMAT):
 
 * ``engine``, ``action``, ``max_bins``, ``max_batch``, ``overdue``, ``cached``, ``refusals``: the environment's spaces;
 * ``activation`` between the layers, ``kind`` of the outputs (logits of a policy, or Q values), ``masked``: whether the
@@ -41,6 +43,8 @@ FORMAT = "llmsched-agent/v1"
 
 ACTIVATIONS = ("tanh", "relu")
 KINDS = ("logits", "q")
+RANGE = ("low", "high")
+"""Arrays that only some agents have."""
 ACTIONS = ("multidiscrete", "ladder")
 EXTRAS = ("overdue", "cached", "refusals")
 
@@ -95,7 +99,8 @@ class Agent:
     @property
     def layers(self) -> list[int]:
         """Inputs, hidden units, outputs."""
-        return [self.arrays["weight0"].shape[1], *(len(self.arrays[f"bias{n}"]) for n in range(len(self.arrays) // 2))]
+        count = sum(name.startswith("bias") for name in self.arrays)
+        return [self.arrays["weight0"].shape[1], *(len(self.arrays[f"bias{n}"]) for n in range(count))]
 
     @property
     def packed(self) -> NDArray[np.float64]:
@@ -116,7 +121,9 @@ class Agent:
             for n in range(len(self.layers) - 1)
             for part in (self.arrays[f"weight{n}"].T.ravel(), self.arrays[f"bias{n}"])
         )
-        return np.concatenate([np.array(head, np.float64), *weights])
+        everything = np.full(self.layers[0], np.inf)
+        low, high = self.arrays.get("low", -everything), self.arrays.get("high", everything)
+        return np.concatenate([np.array(head, np.float64), low, high, *weights])
 
 
 def shapes_of(layers: Sequence[int]) -> dict[str, tuple[int, ...]]:
@@ -127,9 +134,12 @@ def shapes_of(layers: Sequence[int]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def save(path: str | Path, face: Face, layers: Sequence[tuple[Any, Any]], **about: Any) -> Agent:
+def save(
+    path: str | Path, face: Face, layers: Sequence[tuple[Any, Any]], limits: tuple[Any, Any] | None = None, **about: Any
+) -> Agent:
     """Write ``path``.npz and ``path``.json; ``layers``: pairs of weights (out, in), biases (out,), from the inputs on.
 
+    ``limits``: the smallest and the largest value (in,) of every entry of the observation; beyond, it is clipped.
     ``about`` has ``activation``, ``kind``, ``masked``, ``algorithm`` and ``source``.  ``ValueError`` in one line where
     the layers are not a network of ``face``.
     """
@@ -139,6 +149,8 @@ def save(path: str | Path, face: Face, layers: Sequence[tuple[Any, Any]], **abou
         for n, pair in enumerate(layers)
         for name, array in zip(("weight", "bias"), pair, strict=True)
     }
+    if limits is not None:
+        arrays |= {name: np.ascontiguousarray(array, np.float64) for name, array in zip(RANGE, limits, strict=True)}
     for n in range(len(layers)):
         if arrays[f"weight{n}"].ndim != 2:
             raise ValueError(
@@ -204,7 +216,8 @@ def _checked(stem: Path, document: Mapping[str, Any], arrays: Mapping[str, NDArr
         or not all(type(width) is int and 0 < width <= MOST_WIDTH for width in layers)
     ):
         raise _refused(stem, document, "layers", f"2 to {MOST_LAYERS + 1} whole numbers from 1 to {MOST_WIDTH}")
-    if {name: array.shape for name, array in arrays.items()} != shapes_of(layers):
+    ranges = dict.fromkeys(RANGE, (layers[0],)) if any(name in arrays for name in RANGE) else {}
+    if {name: array.shape for name, array in arrays.items()} != shapes_of(layers) | ranges:
         raise ValueError(f"{stem}.npz: its arrays are not those of the layers {layers}: export it again.")
     if any(array.dtype != np.float64 for array in arrays.values()):
         raise ValueError(f"{stem}.npz: its arrays are not float64: export it again.")

@@ -1,8 +1,8 @@
 """The compiled forward pass of an exported agent, and the action that it scores highest.
 
 Packed numbers (checkpoint.Agent.packed): ladder, max_bins, max_batch, overdue, masked, activation (0 tanh, 1 relu),
-number of layers, the widths from inputs to outputs; then for every layer its weights (in, out) row by row and its
-biases (out,).
+number of layers, the widths from inputs to outputs, the smallest and the largest value of every input (in,); then for
+every layer its weights (in, out) row by row and its biases (out,).
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ def score_actions(params, image):
     """The scores (outputs,) of an observation: every part of the action side by side."""
     layers = int(params[LAYERS])
     at = HEAD + layers + 1
-    units = image.astype(np.float64)
+    inputs = len(image)
+    units = np.empty(inputs)
+    for j in range(inputs):
+        units[j] = min(max(image[j], params[at + j]), params[at + inputs + j])
+    at += 2 * inputs
     for n in range(layers):
         out = np.empty(int(params[HEAD + n + 1]))
         at = add_layer(params, at, units, out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ pytest.importorskip("sb3_contrib")
 from gymnasium import spaces  # noqa: E402
 from sb3_contrib import QRDQN, MaskablePPO, RecurrentPPO  # noqa: E402
 from stable_baselines3 import A2C, DQN, PPO  # noqa: E402
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize  # noqa: E402
 
 from llmsched.policies.agent import checkpoint  # noqa: E402
 from llmsched.train import export, sb3_zip  # noqa: E402
@@ -162,13 +164,82 @@ def test_other_spaces_are_refused_with_both(tmp_path: Path) -> None:
     refused(tmp_path, "--activation relu", more=("--activation", "relu"))
 
 
-def test_normalised_observations_are_refused(tmp_path: Path) -> None:
+def test_what_was_done_to_observations_has_to_be_said(tmp_path: Path) -> None:
     """A file of VecNormalize beside the zip: the user says whether it changed observations."""
     model = trained("PPO", "batch")
     model.save(tmp_path / "agent.zip")
     (tmp_path / "vecnormalize.pkl").write_bytes(b"")
-    refused(tmp_path, "vecnormalize.pkl lies beside it", "norm_obs=False", "--raw-observations")
+    refused(tmp_path, "vecnormalize.pkl lies beside it", "--vec-normalize", "--raw-observations")
     exported(model, "batch", tmp_path, "multidiscrete", "--raw-observations")
+
+
+def normaliser(scenario: str, **about: Any) -> VecNormalize:
+    """Scaling that clips some entries at both ends, over an environment of the scenario."""
+    config, _, bins = SCENARIOS[scenario]
+    env = LLMSchedEnv(simulation=config, bins=(0, *config.queueing.edges), max_bins=bins)
+    found = VecNormalize(DummyVecEnv([lambda: env]), clip_obs=1.5, **about)
+    if not found.norm_obs:
+        return found
+    rng, size = np.random.default_rng(0), found.obs_rms.mean.shape
+    found.obs_rms.mean, found.obs_rms.var = rng.uniform(0.0, 0.5, size), rng.uniform(0.001, 0.1, size)
+    return found
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_an_agent_of_normalised_observations_decides_as_the_model_predicts(protocol: int, tmp_path: Path) -> None:
+    """Equal stamps on the same requests, with the file of VecNormalize in both forms that arrays are pickled in."""
+    config, _, bins = SCENARIOS["batch"]
+    requests, scaling, model = requests_of("batch"), normaliser("batch"), trained("PPO", "batch")
+    kept = tmp_path / "vecnormalize.pkl"
+    kept.write_bytes(pickle.dumps(scaling, protocol=protocol))
+    path = exported(model, "batch", tmp_path, "multidiscrete", "--vec-normalize", str(kept))
+    seen, clipped = set(), 0
+
+    def act(observation: Any, mask: Any) -> Any:
+        nonlocal clipped
+        scaled = scaling.normalize_obs(observation)
+        clipped += int((np.abs(scaled) == 1.5).sum())
+        found, _ = model.predict(scaled, deterministic=True)
+        seen.add(tuple(found.tolist()))
+        return found
+
+    env = drive(act, config, requests, "multidiscrete", bins)
+    check_equal(env, compiled(f"agent:path={path}", config, requests, env))
+    assert len(seen) > 1 and clipped > 100
+
+
+def test_files_that_are_no_scaling_are_refused(tmp_path: Path) -> None:
+    """In one line, without running what they hold; a file of rewards alone changes nothing."""
+    trained("PPO", "batch").save(tmp_path / "agent.zip")
+    whole, kept = pickle.dumps(normaliser("batch")), tmp_path / "scaling.pkl"
+    bad = normaliser("batch")
+    bad.obs_rms.var = bad.obs_rms.var - 1.0
+    short = normaliser("continuous, overdue")
+    for content, said in (
+        (b"", "is no file of VecNormalize"),
+        (whole[: len(whole) // 2], "is no file of VecNormalize"),
+        (pickle.dumps(Evil(tmp_path / "ran")), "holds no VecNormalize"),
+        (pickle.dumps({"obs_rms": 1}), "holds no VecNormalize"),
+        (pickle.dumps(bad), "that no training gives"),
+        (pickle.dumps(short), "where the agent sees 85"),
+    ):
+        kept.write_bytes(content)
+        refused(tmp_path, said, more=("--vec-normalize", str(kept)))
+    refused(tmp_path, "none.pkl", more=("--vec-normalize", str(tmp_path / "none.pkl")))
+    assert not (tmp_path / "ran").exists()
+    kept.write_bytes(pickle.dumps(normaliser("batch", norm_obs=False)))
+    path = exported(trained("PPO", "batch"), "batch", tmp_path, "multidiscrete", "--vec-normalize", str(kept))
+    assert "low" not in checkpoint.load(path).arrays
+
+
+class Evil:
+    """What it becomes when it is unpickled: a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.path,)
 
 
 def edit(path: Path, change: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import warnings
@@ -26,6 +27,7 @@ from stable_baselines3.common.vec_env import VecNormalize
 
 from llmsched.train.sb3_vec_env import SB3VecEnv, make_sb3_vec_env
 from llmsched_env.envs.scalar import LLMSchedEnv
+from tests.project.pages import blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_NET: dict[str, Any] = {"n_steps": 32, "batch_size": 128, "n_epochs": 2, "gamma": 1.0, "seed": 0, "device": "cpu"}
@@ -312,11 +314,19 @@ def test_the_zoo_trains_with_the_shipped_hyperparameters(env_id: str, tmp_path: 
     assert (tmp_path / "ppo" / f"{env_id}_1" / f"{env_id}.zip").is_file()
 
 
-def test_the_example_prints_what_it_promises() -> None:
-    """With less training: the numbers are not looked at."""
+def test_the_example_trains_exports_and_enters_an_agent(tmp_path: Path) -> None:
+    """With less training: the example, then the commands of the tutorial."""
     text = (ROOT / "examples" / "train_ppo.py").read_text()
-    code = text.replace("400_000", "8_192").replace("n_eval_episodes=64", "n_eval_episodes=16")
+    code = text.replace("3_000_000", "8_192").replace("n_eval_episodes=64", "n_eval_episodes=16")
     assert code != text
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr[-2000:]
-    assert run.stdout.startswith("episode return: -") and "trained" in run.stdout
+    path = {**os.environ, "PYTHONPATH": str(ROOT)}
+    page = blocks(ROOT / "docs" / "tutorial" / "first_agent.md")
+    commands = next(block.commands for block in page if "export.py" in block.text)
+    (tmp_path / "train").symlink_to(ROOT / "train")
+    (tmp_path / "eval").symlink_to(ROOT / "eval")
+    words = [["-c", code], *(command.split()[1:] for command in commands)]
+    words[-1] += ["--requests", "200", "--seeds", "2"]
+    for word in words:
+        run = subprocess.run([sys.executable, *word], cwd=tmp_path, env=path, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr[-2000:]
+    assert "agent:path=runs/first/agent" in run.stdout

@@ -25,8 +25,8 @@ class Mark:
     ``command``: the command line, beginning with ``python``.  ``form`` is one of
 
     * ``output``: what is printed, in a fence, up to the paragraph that begins with ``until``;
-    * ``table``: the table with the title that begins with ``title``, of any command; ``columns`` and ``keep`` (a
-      pattern of first cells) say which of it;
+    * ``table``: the table with the title that begins with ``title``, of any command; ``columns``, ``keep`` (a pattern
+      of first cells) and ``where`` (patterns of other cells by their column) say which of it;
     * ``policies``: a row per policy of compare's summary;
     * ``variants``: a row for each of ``rows`` (a label and the options it adds), a column per policy;
     * ``figure``: the file of ``figures/`` named ``title``, which the picture below the mark shows.
@@ -44,6 +44,7 @@ class Mark:
     rows: dict[str, str] | None = None
     columns: tuple[str, ...] = ()
     keep: str = ""
+    where: dict[str, str] | None = None
     names: dict[str, str] | None = None
     chosen: bool = False
     slow: float = 0.0
@@ -67,6 +68,8 @@ def mark_from(page: Path, line: int, about: str, body: str) -> Mark:
         raise MarkError(f"{where}: unknown form {found['form']}; known are {', '.join(FORMS)}")
     if "columns" in found:
         found["columns"] = tuple(found["columns"])
+    if "where" in found:
+        found["where"] = {str(column): str(pattern) for column, pattern in found["where"].items()}
     if "rows" in found:
         found["rows"] = {str(label): str(options or "") for label, options in found["rows"].items()}
     return Mark(line=line, body=body, **(found | {"command": " ".join(str(found["command"]).split())}))

@@ -92,12 +92,15 @@ def table(mark: Mark, commands: Commands) -> str:
     if len(places) != 1 or not mark.title:
         raise CommandError(f"{len(places)} tables have a title that begins with {mark.title!r}")
     head, _, *rows = [line.strip("|").strip().split(" | ") for line in parts[places[0] + 1].splitlines()]
-    if unknown := [column for column in mark.columns if column not in head]:
+    where = mark.where or {}
+    if unknown := [column for column in (*mark.columns, *where) if column not in head]:
         raise CommandError(f"unknown column {unknown[0]}; known are {', '.join(head)}")
     chosen = [place for place, column in enumerate(head) if not mark.columns or column in mark.columns]
-    kept = [row for row in rows if re.fullmatch(mark.keep or ".*", row[0])]
+    wanted = [(0, mark.keep or ".*"), *((head.index(column), pattern) for column, pattern in where.items())]
+    kept = [row for row in rows if all(re.fullmatch(pattern, row[place]) for place, pattern in wanted)]
     if not kept:
-        raise CommandError(f"no row begins with {mark.keep!r}; there are {', '.join(row[0] for row in rows)}")
+        asked = " and ".join([repr(mark.keep), *(f"{pattern!r} in {column}" for column, pattern in where.items())])
+        raise CommandError(f"no row has {asked}; the rows begin with {', '.join(row[0] for row in rows)}")
     return markdown([head[place] for place in chosen], [[row[place] for place in chosen] for row in kept])
 
 

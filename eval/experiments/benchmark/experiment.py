@@ -10,8 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from llmsched.eval.cli.option_lists import list_of
 from llmsched.eval.cli.progress import LongRun
 from llmsched.eval.cli.readers import number
 from llmsched.eval.experiments.benchmark.capacity import RUNS_OF_A_SEARCH, capacity_table, case_capacity
+from llmsched.eval.experiments.benchmark.cases import CASES, Case, base_of, case_of, cases_of, target_of
 from llmsched.eval.experiments.benchmark.checkpoints import challenger_title, networks
 from llmsched.eval.experiments.benchmark.tables import (
     PAPERS,
@@ -35,17 +35,10 @@ from llmsched.eval.experiments.benchmark.tables import (
 )
 from llmsched.eval.runs.intervals import interval
 from llmsched.eval.runs.runner import Cell
-from llmsched.eval.runs.tune import CAPACITY_ATTAINMENT, REFERENCE, VALIDATED, VALIDATION_SEEDS, capacity, resolve
-from llmsched.eval.scenarios.describing import targets_ms
-from llmsched.eval.scenarios.scenario import Scenario
-from llmsched.eval.scenarios.variants import OF_2023, scenario_of
-from llmsched.policies import Bound, parse, parse_list
+from llmsched.eval.runs.tune import CAPACITY_ATTAINMENT, VALIDATED, VALIDATION_SEEDS, resolve
+from llmsched.policies import Bound, parse_list
 from llmsched.policies.selection import label_notes
-from llmsched_env.config import SLO
-from llmsched_env.files.showing import visible
 from llmsched_env.options.words import ENGINES
-from llmsched_env.workload.targets import FACTOR, FIRST_FACTOR, QUANTILE, TOKEN_FACTOR, alone_slo, alone_target_s
-from llmsched_env.workload.traces import read_trace
 
 OTHERS = (
     "multibin:select=oldest,longest-queue,sjf:batch=auto,edf:batch=auto,least-slack,timeout:batch=auto:wait=1000,"
@@ -58,9 +51,6 @@ OTHERS_CONTINUOUS = (
     "multibin:overdue=auto,multibin:select=oldest:overdue=auto,longest-queue:overdue=auto,least-slack:overdue=auto"
 )
 """Further rivals in the engine `continuous`; all but the first have the scenario's token budget."""
-
-REFERENCE_CONTINUOUS = "sarathi"
-"""The policy whose capacity is load 1 there: the best one that is first come, first served."""
 
 LOADS = (0.5, 0.7, 0.9, 1.0, 1.2, 1.4, 1.6)
 TRANSIENT = 0.1
@@ -75,39 +65,11 @@ METRICS = {
     "goodput": ("request_goodput", 1.0),
     "p99": ("p99_e2el_ms", 1000.0),
     "longest_wait": ("longest_wait_ms", 1000.0),
+    "refused": ("refused_share", 1.0),
     "jain": ("jain_index", 1.0),
     "worst_bin": ("worst_bin_miss_rate", 1.0),
 }
 """Columns besides misses: the key of a summary, and the divisor of its unit."""
-
-CASES: dict[str, tuple[str, ...]] = {
-    "4 servers": (),
-    "1 server": ("--servers", "1"),
-    "16 servers": ("--servers", "16"),
-    "bursty gaps": ("--burstiness", "0.25"),
-    "Poisson gaps": ("--burstiness", "1"),
-    "8 bins": ("--bins", "8"),
-    "azure-code": ("--workload", "azure-code"),
-    "bloom, little memory": ("--profile", "a100-80gb_bloom-176b_tp8"),
-    "NEW profile": ("--profile", "a100-80gb_llama2-70b_tp8"),
-    "NEW workload": ("--workload", "mooncake-conv"),
-}
-"""The scenario llama2-h100 with changes; the last two were never trained on.  The E2E target fits the case."""
-
-CASES_CONTINUOUS = CASES | {
-    "mooncake-conv": ("--workload", "mooncake-conv"),
-    "NEW workload": ("--workload", "burstgpt"),
-}
-"""Those of the engine `continuous`, whose network was trained on other systems."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A scenario without its load; ``unit``: the rate of load 1 there, in requests/s."""
-
-    name: str
-    scenario: Scenario
-    unit: float
 
 
 @dataclass(frozen=True)
@@ -139,7 +101,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--rivals", default=None, metavar="LIST", help="heuristics besides static, dynamic and multibin")
     add("--also", default="", metavar="LIST", help="policies that are reported and do not count for the bars")
     add("--loads", type=list_of(number(0, 10, above=True)), default=LOADS, metavar="X,...", help="default 0.5 to 1.6")
-    add("--cases", default="all", metavar="NAME;NAME", help=f"of {'; '.join(CASES)}")
+    add(
+        "--scenario",
+        choices=tuple(CASES),
+        default="default",
+        help="what the cases change: default, or llama2-h100 (2023)",
+    )
+    add("--cases", default="all", metavar="NAME;NAME", help=f"of {'; '.join(CASES['default'])}")
     add("--trace", nargs="+", default=[], metavar="FILE", help="traces, as further cases")
     add("--requests", type=number(100, 1e7, whole=True), default=20_000, metavar="N", help="per run (default 20000)")
     share = number(0, 1 - LEAST_SCORED)
@@ -151,45 +119,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(seeds=30, shares=(CAPACITY_ATTAINMENT,))
 
 
-def cases_of(options: argparse.Namespace) -> dict[str, tuple[str, ...]]:
-    """The cases asked for, as changes to the default scenario."""
-    known = CASES if options.engine == "batch" else CASES_CONTINUOUS
-    names = list(known) if options.cases == "all" else [name.strip() for name in options.cases.split(";")]
-    for name in names:
-        if name not in known:
-            raise ValueError(f"--cases: {name!r} is not known. Choose from {'; '.join(known)}.")
-    found = {name: known[name] for name in names}
-    for file in options.trace:
-        read_trace(file)  # refused here, not after minutes
-    return found | {f"trace {visible(Path(file).stem)}": ("--workload", file) for file in options.trace}
-
-
-def case_of(name: str, words: tuple[str, ...], session: Session) -> Case:
-    """The case, with targets that fit its hardware, and its unit of load."""
-    sized = (
-        *OF_2023,
-        "--rate",
-        "1",
-        "--requests",
-        str(session.options.requests),
-        "--engine",
-        session.options.engine,
-        *words,
-    )
-    probe = scenario_of(*sized)
-    profile = probe.config.servers[0].profile
-    if session.options.engine == "batch":
-        slo = SLO(e2e_s=alone_target_s(profile, probe.source))
-    else:
-        slo = alone_slo(profile, probe.source)
-    goodput = [f"{key}:{ms!r}" for key, ms in targets_ms(slo).items()]
-    scenario = scenario_of(*sized, "--goodput", *goodput)
-    scenario = replace(scenario, cut=(session.options.warmup, session.options.cooldown))
-    start = len(scenario.config.servers) / slo.deadline_s
-    reference = parse(REFERENCE if session.options.engine == "batch" else REFERENCE_CONTINUOUS)
-    return Case(name, scenario, capacity(reference, scenario.at_rate(start), session.crew).rate)
-
-
 def contest_of(options: argparse.Namespace) -> Contest:
     """The policies that the options ask for; ``ValueError`` in one line where they are refused."""
     if options.warmup + options.cooldown > 1 - LEAST_SCORED:
@@ -197,7 +126,7 @@ def contest_of(options: argparse.Namespace) -> Contest:
             f"--warmup {options.warmup:g} and --cooldown {options.cooldown:g} leave too little: give shares whose sum "
             f"is at most {1 - LEAST_SCORED:g}."
         )
-    on_trial = networks(options.challenger, scenario_of(*OF_2023, "--engine", options.engine).config)
+    on_trial = networks(options.challenger, base_of(options).config)
     others = options.rivals
     if others is None:
         others = OTHERS if options.engine == "batch" else OTHERS_CONTINUOUS
@@ -256,7 +185,7 @@ def find(session: Session) -> Findings:
             case = None
             for load in options.loads:
                 with long_run.stage(f"{name}, load {load:g}"):
-                    case = case or case_of(name, words, session)
+                    case = case or case_of(name, words, options, session.crew)
                     rows += run_case(case, load, session, contest)
             assert case is not None
             described.append({"case": name, "unit_rate": case.unit, **case.scenario.describe()})
@@ -288,16 +217,8 @@ def heading_of(contest: Contest, strata: int, session: Session) -> str:
     others = len(contest.rivals) + len(contest.also)
     return (
         f"{contest.challenger} against {others} heuristics, {strata} case-loads x {len(session.seeds)} seeds x "
-        f"{options.requests:,} requests{cut}; {target_of(options.engine)} the p{100 * QUANTILE:g} of a request served "
-        f"alone; tuned on {VALIDATED}"
+        f"{options.requests:,} requests{cut}; {target_of(options)}; tuned on {VALIDATED}"
     )
-
-
-def target_of(engine: str) -> str:
-    """The targets in words, up to the quantity that they are multiples of."""
-    if engine == "batch":
-        return f"target {FACTOR:g} x"
-    return f"engine continuous, TTFT target {FIRST_FACTOR:g} x and TPOT target {TOKEN_FACTOR:g} x"
 
 
 def stages_of(cases: Mapping[str, Any], contest: Contest, session: Session) -> dict[str, float]:

@@ -27,8 +27,8 @@ DISCERNING = (0.02, 0.60)
 """A load counts for the bars where the misses of the best rival are between these shares."""
 
 GROUPS: dict[str, tuple[Sequence[str] | None, float]] = {
-    "best of static, dynamic, multibin": (PAPERS, 0.5),
-    "best of all, per load in hindsight": (None, 0.2),
+    "best of static, dynamic, multibin": (PAPERS, 0.6),
+    "best of all, per load in hindsight": (None, 0.4),
 }
 """The rivals of a bar (None: all), and the share of their misses that the challenger must save."""
 
@@ -69,6 +69,8 @@ def by_load(strata: Sequence[Stratum], rows: Sequence[Mapping[str, Any]], challe
                 "p99": own["p99"].mean / other["p99"].mean - 1.0,
                 "longest_wait": own["longest_wait"].mean,
                 "best_longest_wait": other["longest_wait"].mean,
+                "refused": own["refused"].mean,
+                "best_refused": other["refused"].mean,
                 "jain": own["jain"].mean,
                 "best_jain": other["jain"].mean,
                 "worst_bin": own["worst_bin"].mean,
@@ -89,6 +91,8 @@ def by_load(strata: Sequence[Stratum], rows: Sequence[Mapping[str, Any]], challe
         Column("p99", "p99 E2E", "%", 0, 100.0, signed=True),
         Column("longest_wait", "longest", "wait, s", 0),
         Column("best_longest_wait", "(best's)", "s", 0),
+        Column("refused", "refused", "%", 1, 100.0),
+        Column("best_refused", "(best's)", "%", 1, 100.0),
         Column("jain", "Jain", digits=2),
         Column("best_jain", "(best's)", digits=2),
         Column("worst_bin", "worst bin", "missed, %", 0, 100.0),

@@ -116,7 +116,7 @@ def test_losses_are_marked() -> None:
 def rows_of(misses: dict[str, list[float]], load: float) -> list[dict]:
     """Rows as run_case makes them, all else equal."""
     one = interval([1.0, 1.0])
-    same = dict.fromkeys(("goodput", "p99", "longest_wait", "jain", "worst_bin"), one)
+    same = dict.fromkeys(("goodput", "p99", "longest_wait", "refused", "jain", "worst_bin"), one)
     about = {"case": "case", "load": load, "rate": 1.0}
     return [{**about, "policy": p, "parameters": p, "misses": np.array(m), **same} for p, m in misses.items()]
 

@@ -155,7 +155,7 @@ def test_capacities_hold_and_one_percent_more_does_not(trained: Path) -> None:
 
 
 def test_a_row_of_networks_is_their_mean_by_seed() -> None:
-    keys = ("request_goodput", "p99_e2el_ms", "longest_wait_ms", "jain_index", "worst_bin_miss_rate")
+    keys = ("request_goodput", "p99_e2el_ms", "longest_wait_ms", "refused_share", "jain_index", "worst_bin_miss_rate")
     misses = [[0.1, 0.3], [0.3, 0.3]]  # networks, seeds
     runs = [[{**dict.fromkeys(keys, 1000 * miss), "slo_attainment": 1 - miss} for miss in own] for own in misses]
     row = row_of({"case": "a"}, "network (2 trained networks)", "", runs)

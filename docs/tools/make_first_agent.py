@@ -5,7 +5,8 @@ python docs/tools/make_first_agent.py --check    says whether the table is up to
 python docs/tools/make_first_agent.py --run      trains first: examples/train_ppo.py with five seeds, some minutes each
 
 --run goes on after a stop: a seed that is in the file is not trained again (delete the file to begin anew).  The
-agents are judged on the episodes of the table of returns.  The time is that of training alone.
+agents are judged on the episodes of the table of returns.  The time is the CPU time of training alone, which runs in
+one thread: what it takes on a machine with a free core.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def returns_of_rules() -> dict[str, float]:
 
 
 def train(seed: int) -> list[dict[str, float]]:
-    """Steps, seconds of training and mean return at every evaluation of one seed."""
+    """Steps, CPU seconds of training and mean return at every evaluation of one seed."""
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.vec_env import VecNormalize
@@ -63,17 +64,17 @@ def train(seed: int) -> list[dict[str, float]]:
 
         def __init__(self) -> None:
             super().__init__()
-            self.began = time.monotonic()
+            self.began = time.process_time()
 
         def look(self) -> None:
             """Evaluate now."""
-            seconds = time.monotonic() - self.began
+            seconds = time.process_time() - self.began
             judged = VecNormalize(make_sb3_vec_env(64, seed=0), training=False, norm_reward=False)
             judged.obs_rms = self.model.get_vec_normalize_env().obs_rms  # type: ignore[union-attr]
             mean, _ = evaluate_policy(self.model, judged, n_eval_episodes=64)
             found.append({"steps": self.num_timesteps, "seconds": round(seconds, 1), "return": round(float(mean), 4)})
             print(f"seed {seed}: {found[-1]}", file=sys.stderr, flush=True)
-            self.began = time.monotonic() - seconds
+            self.began = time.process_time() - seconds
 
         def _on_step(self) -> bool:
             return True
@@ -85,7 +86,7 @@ def train(seed: int) -> list[dict[str, float]]:
         def _on_training_end(self) -> None:
             self.look()
 
-    text = EXAMPLE.read_text(encoding="utf-8")
+    text = EXAMPLE.read_text(encoding="utf-8").split("\nmodel.save(")[0]
     changed = TRAINING.sub(r"model.learn(\1, watch)", text.replace(SEED, f"seed={seed})\nmodel.learn"))
     assert (seed == 0 or changed != TRAINING.sub(r"model.learn(\1, watch)", text)) and "watch)" in changed
     exec(compile(changed, EXAMPLE.name, "exec"), {"watch": Watch()})
@@ -109,8 +110,8 @@ def seconds_to(curve: Sequence[Mapping[str, float]], bar: float) -> float | None
 def table() -> str:
     """A row per seed, and their medians."""
     curves, bars = json.loads(RESULTS.read_text(encoding="utf-8")), returns_of_rules()
-    heads = ["seed", "steps", "training, s", "return at the end"]
-    heads += [f"{name} ({bars[name]:.4f}) reached after, s" for name in RIVALS]
+    heads = ["seed", "steps", "training, CPU s", "return at the end"]
+    heads += [f"{name} ({bars[name]:.4f}) reached after, CPU s" for name in RIVALS]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     rows = []
     for seed, curve in curves.items():
@@ -143,7 +144,7 @@ def figure() -> Figure:
         axes.axhline(value, color=MUTED, linestyle="--", linewidth=1)
         above = name == "longest-queue"
         axes.text(end, value, name, ha="right", va="bottom" if above else "top", color=MUTED)
-    axes.set_xlabel("training time, s (one core)")
+    axes.set_xlabel("training time, CPU s (one thread)")
     axes.set_ylabel("return")
     axes.set_ylim(-0.2, 0.0)
     axes.legend(loc="lower right", ncols=3, frameon=False)

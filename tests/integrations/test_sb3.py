@@ -317,7 +317,7 @@ def test_the_zoo_trains_with_the_shipped_hyperparameters(env_id: str, tmp_path: 
 def test_the_example_trains_exports_and_enters_an_agent(tmp_path: Path) -> None:
     """With less training: the example, then the commands of the tutorial."""
     text = (ROOT / "examples" / "train_ppo.py").read_text()
-    code = text.replace("3_000_000", "8_192").replace("n_eval_episodes=64", "n_eval_episodes=16")
+    code = text.replace("4_000_000", "8_192").replace("n_eval_episodes=64", "n_eval_episodes=16")
     assert code != text
     path = {**os.environ, "PYTHONPATH": str(ROOT)}
     page = blocks(ROOT / "docs" / "tutorial" / "first_agent.md")

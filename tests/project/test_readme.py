@@ -43,7 +43,7 @@ def test_ten_lines_train_an_agent(tmp_path: Path) -> None:
     judging = next(block.text for block in blocks(TUTORIAL) if block.text.startswith("held_out"))
     assert set(judging.splitlines()) <= set(example)
     pytest.importorskip("stable_baselines3")
-    code = (TRAINING + judging).replace("3_000_000", "8_192").replace("n_eval_episodes=64", "n_eval_episodes=16")
+    code = (TRAINING + judging).replace("4_000_000", "8_192").replace("n_eval_episodes=64", "n_eval_episodes=16")
     assert code != TRAINING + judging
     path = {**os.environ, "PYTHONPATH": str(ROOT)}
     run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=path, capture_output=True, text=True)

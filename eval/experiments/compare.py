@@ -103,7 +103,7 @@ class Comparison:
         cells = self.cells(timeline=timeline)
         try:
             with Progress("comparing", len(cells)) as progress:
-                for run in crew.run_cells(cells):
+                for run in crew.run_cells(cells, progress.look):
                     self.done.append(run.outcome)
                     if results is not None:
                         results.append(run.outcome)

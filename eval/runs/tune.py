@@ -73,7 +73,7 @@ def scores(
     ]
     found: dict[str, list[Outcome]] = {}
     with Progress(label, len(cells)) as progress:
-        for done in crew_of(jobs).run_cells(cells):
+        for done in crew_of(jobs).run_cells(cells, progress.look):
             found.setdefault(done.outcome.policy, []).append(done.outcome)
             progress.step(stored=done.stored)
     return [_score(found[str(row)], goal or Goal()) for row in range(len(trials))]

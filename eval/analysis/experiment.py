@@ -123,6 +123,7 @@ def scenario_of(
     words += ["--rate", str(options.rate)] if options.rate else ["--rate-scale", "1"]
     words += ["--seeds", str(options.seeds), "--seed", str(options.seed), "--jobs", str(options.jobs)]
     scenario = scenario_from(parser_for("analyze.py", "").read(words))
+    scenario = replace(scenario, source=visible(str(options.file)))  # not the file in a folder that is removed
     return replace(scenario, profile=str(profile["name"])) if profile is not None else scenario
 
 

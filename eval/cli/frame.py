@@ -61,9 +61,6 @@ ABSENT = {
 OWN_FILES = ("results.csv", "summary.json", "manifest.json", FILE, "plans.jsonl")
 """Files that commands write into the folder of ``--out``, besides tables by name and figures."""
 
-TYPICAL_REQUESTS = 20_000
-"""Requests of a run whose number is not given, for the estimate of the time left."""
-
 
 @dataclass
 class Session:
@@ -92,12 +89,11 @@ class Session:
     def runs(self, cells: Sequence[Cell], label: str, factors: Sequence[Factors] = ()) -> list[Outcome]:
         """Outcomes of ``cells`` in their order; ``factors``, one per cell, stand before its metrics in results.csv."""
         found: list[Outcome | None] = [None] * len(cells)
-        work = [float(cell.scenario.workload.requests or TYPICAL_REQUESTS) for cell in cells]
-        with Progress(label, len(cells), sum(work)) as progress:
-            for run in self.crew.run_cells(cells):
+        with Progress(label, len(cells), sum(cell.work for cell in cells)) as progress:
+            for run in self.crew.run_cells(cells, progress.look):
                 found[run.place] = run.outcome
                 what = f"{run.outcome.policy}, seed {run.outcome.seed}"
-                progress.step(what, work[run.place], stored=run.stored)
+                progress.step(what, cells[run.place].work, stored=run.stored)
         outcomes = [outcome for outcome in found if outcome is not None]
         for place, outcome in enumerate(outcomes):
             own = dict(factors[place]) if factors else {}

@@ -137,10 +137,16 @@ def add_price(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--price", type=number(0, 1e9, above=True), metavar="X", help=about)
 
 
+def add_report(place: Any) -> None:
+    """The page."""
+    place.add_argument("--report", metavar="FILE", help="Write one HTML page: tables, figures, scenario, command.")
+
+
 def add_experiment_options(parser: argparse.ArgumentParser) -> None:
     """The options of whatever is made of cells: what else to leave, and where the runs are made."""
-    add = parser.add_argument_group("experiment").add_argument
-    add("--report", metavar="FILE", help="Write one HTML page: tables, figures, scenario, command.")
+    group = parser.add_argument_group("experiment")
+    add_report(group)
+    add = group.add_argument
     add("--timeline", metavar="FILE", help="Write batches and requests as a trace for ui.perfetto.dev.")
     add("--ray", metavar="ADDRESS", help="Make the runs on this Ray cluster (auto: the one of this machine).")
 
@@ -154,7 +160,20 @@ def parser_for(program: str, description: str) -> OneLineParser:
 
 def run_parser_for(program: str, description: str) -> OneLineParser:
     """The same for experiments that bring their own scenarios."""
-    parser = OneLineParser(prog=program, description=description, allow_abbrev=False, usage="%(prog)s [OPTION ...]")
+    parser = short_parser_for(program, description)
     add_run_options(parser)
     add_experiment_options(parser)
     return parser
+
+
+def page_parser_for(program: str, description: str) -> OneLineParser:
+    """The options of runs, and the page, for a command whose runs are no cells: it has no timeline and no cluster."""
+    parser = short_parser_for(program, description)
+    add_run_options(parser)
+    add_report(parser.add_argument_group("experiment"))
+    return parser
+
+
+def short_parser_for(program: str, description: str) -> OneLineParser:
+    """A parser without options, whose usage does not list them."""
+    return OneLineParser(prog=program, description=description, allow_abbrev=False, usage="%(prog)s [OPTION ...]")

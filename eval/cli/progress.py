@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from llmsched.eval.runs.under_way import Look, Part
 from llmsched_env.commands.terminal import say
 from llmsched_env.files.showing import visible
 
 QUIET_S = 0.5
 """Nothing is shown before this time."""
+
+MOMENT_S = 1.0
+"""A piece under way is shown from this time on."""
+
+MOST_PARTS = 3
+"""Pieces under way that are shown; of others the number."""
 
 LINE_S = 30.0
 """Without a terminal: least time between two lines, and least estimate that is written."""
@@ -140,6 +147,7 @@ class Progress:
         self._made = 0.0
         self._began = time.monotonic()
         self._first: tuple[float, float] | None = None  # end and size of the first piece that was made
+        self._seen: Look | None = None
         self._shown = 0
         self._live = sys.stderr.isatty()
         Silence.work()
@@ -160,30 +168,52 @@ class Progress:
         if not stored:
             self._made += work
             self._first = self._first or (now, work)
-        left = self._estimate(now)
         long_run = LongRun.current()
-        here = f"{self._label}: {self._done} of {self._total}"
         if long_run is not None:
             long_run.step(stored=stored)
+        self._show(now, what, shown_live=self._made > 0)
+
+    def look(self, seen: Look) -> None:
+        """Show the pieces that are under way, and from then on the time left that follows from them."""
+        self._seen = seen
+        self._show(time.monotonic(), "", shown_live=bool(parts_text(seen.parts)))
+
+    def _show(self, now: float, what: str, *, shown_live: bool) -> None:
+        """Write the line, where it is due; ``what``: the piece that was counted last."""
+        long_run = LongRun.current()
+        here = f"{self._label}: {self._done} of {self._total}"
+        left = self._estimate(now)
+        parts = parts_text(self._seen.parts) if self._seen is not None else ""
         if not self._live:
+            under_way = f" ({parts})" if parts else ""
             if long_run is not None:
-                long_run.say_if_due(f"{long_run.text}; {here}")
+                long_run.say_if_due(f"{long_run.text}; {here}{under_way}")
             else:
-                Silence.say_if_due(f"{here}{left}")
-            return
-        if now - self._began < QUIET_S or not self._made:
-            return
-        whole = f"{long_run.text}; " if long_run is not None else ""
-        line = visible(f"{whole}{here}{left}  {what}")[:110]
-        print(f"\r{line:{self._shown}}", end="", file=sys.stderr, flush=True)
-        self._shown = len(line)
+                Silence.say_if_due(f"{here}{left}{under_way}")
+        elif now - self._began >= QUIET_S and shown_live:
+            whole = f"{long_run.text}; " if long_run is not None else ""
+            line = visible(f"{whole}{here}{left}  {parts or what}")[:110]
+            print(f"\r{line:{self._shown}}", end="", file=sys.stderr, flush=True)
+            self._shown = len(line)
 
     def _estimate(self, now: float) -> str:
-        """The time left in words, by the pieces after the first, which also compiles; empty before there are any."""
+        """The time left in words: by the pieces under way where they are seen, else by the pieces after the first,
+        which also compiles; empty before anything is known."""
+        if self._seen is not None:
+            return "" if self._seen.left_s is None else f", {duration(self._seen.left_s)} left"
         if self._first is None or self._made <= self._first[1]:
             return ""
         began, work = self._first
         return f", {duration((now - began) / (self._made - work) * self._left)} left"
+
+
+def parts_text(parts: Sequence[Part]) -> str:
+    """The pieces under way that take more than a moment: how far each is, or for how long it has been made."""
+    slow = [part for part in parts if part.seconds >= MOMENT_S]
+    shares = [f"for {duration(part.seconds)}" if part.share is None else f"{100 * part.share:.0f} %" for part in slow]
+    texts = [f"{part.name}: {share}" for part, share in zip(slow[:MOST_PARTS], shares, strict=False)]
+    more = [f"{len(slow) - MOST_PARTS} more"] if len(slow) > MOST_PARTS else []
+    return "; ".join(texts + more)
 
 
 def duration(seconds: float) -> str:

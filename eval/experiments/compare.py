@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from llmsched.eval.runs.tune import VALIDATED, Entrant, at_load, resolve
 from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched_env.commands.interrupts import heed
+from llmsched_env.files.showing import visible
 from llmsched_env.files.writing import check_file, write_text
 from llmsched_env.requests import Requests
 
@@ -103,7 +104,7 @@ class Comparison:
         cells = self.cells(timeline=timeline)
         try:
             with Progress("comparing", len(cells)) as progress:
-                for run in crew.run_cells(cells):
+                for run in crew.run_cells(cells, progress.look):
                     self.done.append(run.outcome)
                     if results is not None:
                         results.append(run.outcome)
@@ -247,9 +248,12 @@ def find(session: Session) -> Findings:
         check_file(options.write_workload, "--write-workload")
     log = None if options.against is None else log_with_times(options.against)
     with tempfile.TemporaryDirectory() as folder:
-        if log is not None and options.workload is None:
-            options.workload = str(write_workload(log, Path(folder), options.against.stem))
+        resent = log if options.workload is None else None
+        if resent is not None:
+            options.workload = str(write_workload(resent, Path(folder), options.against.stem))
         comparison = prepare(session)
+    if resent is not None:  # a file that is gone says nothing to a reader
+        comparison.scenario = replace(comparison.scenario, source=visible(str(options.against)))
     results = None
     if options.out:
         config = comparison.scenario.config

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import llmsched_env  # noqa: F401  (registers the environments)
 from llmsched.eval.cli.findings import Findings
 from llmsched.eval.cli.frame import Experiment, Session
-from llmsched.eval.cli.options import run_parser_for
+from llmsched.eval.cli.options import page_parser_for
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.runs.intervals import Interval, interval
@@ -173,5 +173,5 @@ EXPERIMENT = Experiment(
     "What random actions and every heuristic earn in an environment, and the score made of it.",
     add_options,
     find,
-    run_parser_for,
+    page_parser_for,
 )

@@ -27,7 +27,7 @@ from llmsched.eval.experiments.capacity.study import (
 from llmsched.eval.figures.charts import ChartLine, Panel, draw_lines
 from llmsched.eval.report.tables import Column, Table
 from llmsched.eval.report.textual import heading
-from llmsched.eval.runs.intervals import Interval, interval, paired_interval
+from llmsched.eval.runs.intervals import Interval, interval
 from llmsched.eval.runs.runner import Cell
 from llmsched.eval.scenarios.from_options import scenario_from
 from llmsched.eval.scenarios.scenario import Scenario
@@ -120,8 +120,8 @@ def throughput_at(session: Session, scenario: Scenario, tokens: float) -> tuple[
     row: dict = {"kv_tokens": tokens, "safe": safe, "best": best}
     for name, text in rivals.items():
         levels[name] = interval(list(by_seed[text].values()))
-        gains = {seed: own[seed] / value - 1.0 for seed, value in by_seed[text].items()}
-        row[f"gain_{name}"] = paired_interval(gains, dict.fromkeys(gains, 0.0))
+        gains = [own[seed] / value - 1.0 if value > 0 else math.nan for seed, value in by_seed[text].items()]
+        row[f"gain_{name}"] = interval(gains)
     row["dynamic"] = levels["dynamic"] = interval(list(own.values()))
     row["preempted"] = sum(o.summary["preemptions"] for o in found if o.policy == dynamic.text)
     row["preempted_uncapped"] = sum(o.summary["preemptions"] for o in found if o.policy == "sarathi")
@@ -156,7 +156,16 @@ def find(session: Session) -> Findings:
         return draw_lines("Throughput under memory pressure", scenario.title, [panel], columns=1, height=4.6)
 
     tables: Sequence[Table] = [first, under_sla(session, scenario)]
-    return Findings(heading(scenario, session.seeds), tables, {"throughput": draw}, {"scenario": scenario.describe()})
+    about = {"scenario": scenario.describe()}
+    cells = shown_cells(scenario, memories[0], session.seeds[0])
+    return Findings(heading(scenario, session.seeds), tables, {"throughput": draw}, about, timeline=cells)
+
+
+def shown_cells(scenario: Scenario, tokens: float, seed: int) -> list[Cell]:
+    """The runs of the timeline: static batches of the worst-case cap, no cap, and dynamic, in so many KV tokens."""
+    pressed = saturated_scenario(scenario, tokens)
+    names = (f"static:batch={worst_case(pressed)}", "sarathi", f"dynamic:tbt={NO_TARGET_MS:g}")
+    return [Cell(bound.text, bound, pressed, seed) for bound in map(parse, names)]
 
 
 EXPERIMENT = Experiment(

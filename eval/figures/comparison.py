@@ -57,6 +57,11 @@ def comparison_drawings(data: ComparisonData) -> dict[str, Callable[[], Figure |
     }
 
 
+def percent(share: float, error: str = "") -> str:
+    """A share in per cent as figures write it, with its interval; -: undefined, no request arrived."""
+    return "-" if math.isnan(share) else f"{share:.1f}{error} %"
+
+
 def draw_slo_attainment(data: ComparisonData) -> Figure:
     """Share of requests within their SLO, per policy: mean, interval, and every seed as a dot; where there are several
     SLO classes, a thin bar for each below."""
@@ -74,7 +79,7 @@ def draw_slo_attainment(data: ComparisonData) -> Figure:
             low, high = min(half, share), min(half, 100 - share)  # a share has no more room
             look: dict[str, Any] = {"color": colour, "capsize": 4, "linewidth": 2, "fmt": "|", "markersize": 14}
             axes.errorbar(share, place, xerr=[[low], [high]], **look)
-        axes.annotate(f"{share:.1f}{error} %", (101.5, place), va="center", color=colour, annotation_clip=False)
+        axes.annotate(percent(share, error), (101.5, place), va="center", color=colour, annotation_clip=False)
         mark(axes, share, place, f"{bar.name.strip()}\n{share:.2f}{error} % of its arrivals met their SLO")
     axes.set_xlim(0, 100)
     axes.grid(axis="y", visible=False)
@@ -182,7 +187,7 @@ def _draw_cdf(axes: Axes, data: ComparisonData, order: Sequence[int], place: int
         summary = data.summaries[row]
         counts = np.sum([run.latency_counts[place] for run in data.runs[summary["policy"]]], axis=0)
         used = np.flatnonzero(counts)
-        label = f"{summary['policy']}  {100 * summary['slo_attainment']:.1f} %"
+        label = f"{summary['policy']}  {percent(100 * summary['slo_attainment'])}"
         look: dict[str, Any] = {"color": colour_of(row), "linestyle": dash_of(row), "linewidth": 2, "label": label}
         if len(used) == 0:
             axes.plot([], [], **look)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from llmsched.eval.report.request_tracks import SHOWN, US, request_events
+from llmsched.eval.report.request_tracks import SHOWN, microseconds, request_events
 from llmsched.eval.runs.runner import Cell, SharedArrivals, run_cell
 from llmsched_env.core.layout import PENDING, REJECTED
 from llmsched_env.files.writing import write_text
@@ -27,7 +27,8 @@ def write_timeline(cells: Sequence[Cell], path: Path) -> None:
     events = []
     for number, cell in enumerate(logged, start=1):
         events += events_of(number, f"{cell.label}, seed {cell.seed}", run_cell(cell, arrivals.take(cell)))
-    text = ",\n".join(json.dumps(event, separators=(",", ":")) for event in events)
+    events.sort(key=lambda event: event["ph"] != "M")  # names first: a viewer gives them to threads that it knows
+    text = ",\n".join(json.dumps(event, separators=(",", ":"), allow_nan=False) for event in events)
     note = f"tracks of the first {SHOWN:,} requests of each run; batches and the counter are of all"
     head = f'"displayTimeUnit":"ms","otherData":{{"requests":"{note}"}}'
     write_text(path, f'{{{head},"traceEvents":[\n{text}\n]}}\n')
@@ -35,20 +36,20 @@ def write_timeline(cells: Sequence[Cell], path: Path) -> None:
 
 def events_of(process: int, name: str, result: RunResult) -> list[dict[str, Any]]:
     """The trace events of one run with logged batches, as process number ``process``."""
-    events = [_name("process_name", process, 0, name)]
-    events += [_name("thread_name", process, k + 1, f"server {k}") for k in range(len(result.servers))]
+    events = [_name("process_name", process, process, name)]
+    events += [_name("thread_name", process, _thread(process, k), f"server {k}") for k in range(len(result.servers))]
     for batch in result.batches[np.isfinite(result.batches["end"])]:
         kind = _kind(int(batch["choice"]), result.config.queueing.num_bins)
-        start, end = float(batch["start"]), float(batch["end"])
+        start, end = microseconds([batch["start"], batch["end"]]).tolist()
         events.append(
             {
                 "name": f"{kind}: {batch['size']}",
                 "cat": kind,
                 "ph": "X",
-                "ts": US * start,
-                "dur": US * (end - start),
+                "ts": start,
+                "dur": end - start,
                 "pid": process,
-                "tid": int(batch["server"]) + 1,
+                "tid": _thread(process, int(batch["server"])),
                 "args": {
                     "size": int(batch["size"]),
                     "preemptions": int(batch["preemptions"]),
@@ -72,15 +73,22 @@ def _waiting(process: int, result: RunResult) -> list[dict[str, Any]]:
     entered = rows["arrival"][(rows["status"] != PENDING) & (rows["status"] != REJECTED)]
     left = np.fmin(rows["dispatch"], rows["left"])
     left = left[np.isfinite(left)]
-    times = np.concatenate([entered, left])
+    times = microseconds(np.concatenate([entered, left]))
     order = np.argsort(times, kind="stable")
     steps = np.concatenate([np.ones(len(entered), np.int64), -np.ones(len(left), np.int64)])
     times, level = times[order], np.cumsum(steps[order])
     last = np.append(times[1:] != times[:-1], True) if len(times) else np.zeros(0, bool)
+    common = {"name": "waiting requests", "ph": "C", "pid": process, "tid": process}
     return [
-        {"name": "waiting requests", "ph": "C", "ts": US * float(t), "pid": process, "args": {"requests": int(n)}}
-        for t, n in zip(times[last], level[last], strict=True)
+        {**common, "ts": time, "args": {"requests": number}}
+        for time, number in zip(times[last].tolist(), level[last].tolist(), strict=True)
     ]
+
+
+def _thread(process: int, server: int) -> int:
+    """The number of a server's thread: no two of a file are equal, as in a real system, where viewers name threads by
+    their numbers alone."""
+    return 1000 * process + server
 
 
 def _name(kind: str, process: int, thread: int, name: str) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def cost_table(summaries: Sequence[Mapping[str, Any]], price: float) -> Table:
 
 
 def cost_line(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """GPUs and GPU-hours of all policies in a line."""
-    hours = [f"{summary['policy']} {summary['gpu_hours']:.3g}" for summary in summaries]
+    """GPUs and GPU-hours of all policies in a line; -: no request was served."""
+    spent = [(summary["policy"], summary["gpu_hours"]) for summary in summaries]
+    hours = [f"{policy} {'-' if math.isnan(number) else format(number, '.3g')}" for policy, number in spent]
     return f"{summaries[0]['gpus']} GPUs; GPU-hours of a run: {', '.join(hours)} (--price X adds money)."

@@ -6,12 +6,17 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from llmsched_env.core.constants import ABANDONED, COMPLETED, DROPPED, PENDING, REFUSED, REJECTED
 from llmsched_env.simulation.result import RunResult
 
-US = 1e6
-"""Microseconds per second: the unit of the format."""
+GRID = 8
+"""Times are written in whole parts of a microsecond, so many to one.
+
+Sums and differences are exact then, in floating point and in the whole nanoseconds that viewers make of them: what ends
+when another thing begins does not seem to overlap it, and a viewer throws nothing away.
+"""
 
 SHOWN = 2_000
 """Requests of a run that have a track, the first ones: a viewer shows no more at once, and a file stays small."""
@@ -22,6 +27,11 @@ again is part of the phase in which it happened; the last phase is that of the e
 
 ENDS = {COMPLETED: "completed", DROPPED: "dropped", REFUSED: "refused", ABANDONED: "abandoned"}
 """What became of a request; any other is unfinished."""
+
+
+def microseconds(seconds: ArrayLike) -> Any:
+    """Times as the format has them, on the grid: float64, in the shape of ``seconds``."""
+    return np.rint(1e6 * GRID * np.asarray(seconds, np.float64)) / GRID
 
 
 def request_events(process: int, result: RunResult) -> list[dict[str, Any]]:
@@ -37,7 +47,7 @@ def request_events(process: int, result: RunResult) -> list[dict[str, Any]]:
 def _events(process: int, number: int, row: np.void, now: float) -> list[dict[str, Any]]:
     gone = [float(row[name]) for name in ("completion", "left") if math.isfinite(row[name])]
     end = min([*gone, now])
-    common = {"cat": "request", "id": f"{process}.{number}", "pid": process, "tid": 0}
+    common = {"cat": "request", "id": f"{process}.{number}", "pid": process, "tid": process}
     about = {
         "number": number,
         "prompt_tokens": int(row["prompt"]),
@@ -48,24 +58,25 @@ def _events(process: int, number: int, row: np.void, now: float) -> list[dict[st
         "preemptions": int(row["preemptions"]),
         "end": ENDS.get(int(row["status"]), "unfinished"),
     }
-    found = [_event("b", "request", float(row["arrival"]), common, about)]
+    found = [_event("b", "request", microseconds(row["arrival"]), common, about)]
     for name, begin, stop in _phases(row, end):
         found += [_event("b", name, begin, common), _event("e", name, stop, common)]
-    return [*found, _event("e", "request", end, common)]
+    return [*found, _event("e", "request", microseconds(end), common)]
 
 
 def _phases(row: np.void, end: float) -> list[tuple[str, float, float]]:
-    """(name, begin, end) in seconds of the phases that took time; a stamp that is missing is the end."""
+    """(name, begin, end) in microseconds of the phases that took time; a stamp that is missing is the end."""
     stamps = [float(row["arrival"])]
     for name in ("dispatch", "first_token", "last_token"):
         stamps.append(min(float(row[name]), end) if math.isfinite(row[name]) else end)
     stamps.append(end)
+    times = microseconds(stamps).tolist()
     return [
-        (name, begin, stop) for name, begin, stop in zip(PHASES, stamps[:-1], stamps[1:], strict=True) if stop > begin
+        (name, begin, stop) for name, begin, stop in zip(PHASES, times[:-1], times[1:], strict=True) if stop > begin
     ]
 
 
 def _event(
-    kind: str, name: str, seconds: float, common: dict[str, Any], about: dict[str, Any] | None = None
+    kind: str, name: str, time: float, common: dict[str, Any], about: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    return {"name": name, "ph": kind, "ts": US * seconds, **common, **({"args": about} if about else {})}
+    return {"name": name, "ph": kind, "ts": float(time), **common, **({"args": about} if about else {})}

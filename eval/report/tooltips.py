@@ -53,7 +53,7 @@ def _of_lines(figure: Figure) -> list[tuple[Any, float, float, str]]:
             if label.startswith("_") or line.get_gid() == MARKED:
                 continue
             x_data, y_data = (np.atleast_1d(values) for values in (line.get_xdata(), line.get_ydata()))
-            step = -(-len(x_data) // MOST)
+            step = max(1, -(-len(x_data) // MOST))  # a line may have no points: nothing completed
             for x, y in zip(x_data[::step], y_data[::step], strict=True):
                 found.append((axes, float(x), float(y), f"{label}\n{x_name}: {x:,.4g}\n{y_name}: {y:,.4g}"))
     return found

@@ -12,7 +12,7 @@ may hold the cells of several experiments and of several versions of the source:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from llmsched.eval.runs.cache_key import cell_key
 from llmsched.eval.runs.line_store import LineStore
 from llmsched.eval.runs.outcome import Outcome, Timeline
 from llmsched.eval.runs.runner import Cell, run_cells
+from llmsched.eval.runs.under_way import Look
 from llmsched_env.core.layout import ITL_BINS
 from llmsched_env.simulation.metrics import PER_REQUEST
 
@@ -75,8 +76,11 @@ class Crew:
     store: CellStore | None = None
     cluster: Cluster | None = None
 
-    def run_cells(self, cells: Sequence[Cell]) -> Iterator[FinishedRun]:
-        """Every cell once: first the stored ones, then the others as they finish.  Equal cells run once."""
+    def run_cells(self, cells: Sequence[Cell], look: Callable[[Look], None] | None = None) -> Iterator[FinishedRun]:
+        """Every cell once: first the stored ones, then the others as they finish.  Equal cells run once.
+
+        ``look`` is called now and then with what is seen of the runs under way; never where a cluster makes them.
+        """
         places: dict[str, list[int]] = {}
         for place, cell in enumerate(cells):
             places.setdefault(cell_key(cell), []).append(place)
@@ -89,7 +93,7 @@ class Crew:
                     break
                 yield FinishedRun(place, outcome, stored=True)
         todo = [cells[places[key][0]] for key in missing]
-        for row, outcome in self.cluster.run_cells(todo) if self.cluster else run_cells(todo, self.jobs):
+        for row, outcome in self.cluster.run_cells(todo) if self.cluster else run_cells(todo, self.jobs, look):
             key = missing[row]
             if self.store is not None:
                 self.store.put(key, outcome)

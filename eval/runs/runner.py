@@ -6,18 +6,22 @@ policies (common random arrivals).  Stored runs, and runs on other machines: llm
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from llmsched.eval.runs.outcome import Outcome, outcome_of, outcome_of_stream
+from llmsched.eval.runs.under_way import Course, Look, Tracked
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import Bound, ReadyPolicy
 from llmsched_env.requests import Requests
-from llmsched_env.simulation.result import RunResult
+from llmsched_env.simulation.result import RunResult, Watch
 from llmsched_env.simulation.simulator import simulate
 from llmsched_env.simulation.streaming import simulate_stream
 from llmsched_env.workload.streams import streams
@@ -29,7 +33,11 @@ CHUNK = 1_000_000
 """Requests of a streamed run that are in memory at a time, besides those in the system."""
 
 LOOK_S = 0.2
-"""Seconds between two looks of the main thread for Ctrl-C, where the system does not interrupt its wait."""
+"""Seconds between two looks of the main thread: at the runs, and for Ctrl-C, where the system does not interrupt its
+wait."""
+
+TYPICAL_REQUESTS = 20_000
+"""Requests of a run whose number is not given, for the estimate of the time left."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,11 @@ class Cell:
     def in_pieces(self) -> bool:
         """Whether the run is streamed: arrivals that depend on answers cannot be."""
         return self.streamed and not self.scenario.workload.linked
+
+    @property
+    def work(self) -> int:
+        """About how many requests the run has."""
+        return self.scenario.workload.requests or TYPICAL_REQUESTS
 
     @property
     def arrivals(self) -> tuple[Workload, int, str]:
@@ -86,25 +99,28 @@ class SharedArrivals:
         return requests
 
 
-def run_cell(cell: Cell, requests: Requests) -> RunResult:
+def run_cell(cell: Cell, requests: Requests, watch: Watch | None = None) -> RunResult:
     """Simulate one cell; the random numbers of the policy and of the latency noise come from its seed.
+
+    ``watch`` tells other threads how far it is.
 
     Raises ``ValueError`` that names the policy when its code fails or its answer is not allowed.
     """
     with _named(cell):
         ready, warmup = cell.policy.ready(cell.scenario.config), cell.scenario.scored(len(requests)).start
-        common = _common(cell, ready)
+        common = {**_common(cell, ready), "watch": watch}
         return simulate(ready.config, requests, ready.decide, log_batches=cell.timeline, warmup=warmup, **common)
 
 
-def run_stream(cell: Cell) -> Iterator[RunResult]:
+def run_stream(cell: Cell, watch: Watch | None = None) -> Iterator[RunResult]:
     """The same run in pieces: arrivals are drawn, and ended requests yielded, chunk by chunk."""
     if any(cell.scenario.cut):
         raise ValueError("a streamed run does not know where its last requests begin: do not cut it.")
     with _named(cell):
         ready, warmup = cell.policy.ready(cell.scenario.config), cell.scenario.workload.warmup
         chunks = cell.scenario.workload.chunks(cell.seed, CHUNK, cell.split)
-        yield from simulate_stream(ready.config, chunks, ready.decide, warmup=warmup, **_common(cell, ready))
+        common = {**_common(cell, ready), "watch": watch}
+        yield from simulate_stream(ready.config, chunks, ready.decide, warmup=warmup, **common)
 
 
 def _common(cell: Cell, ready: ReadyPolicy) -> dict[str, Any]:
@@ -122,27 +138,54 @@ def _named(cell: Cell) -> Iterator[None]:
         raise ValueError(f"{cell.label}: {error}") from None
 
 
-def outcome_of_cell(cell: Cell, arrivals: SharedArrivals) -> Outcome:
+def outcome_of_cell(cell: Cell, arrivals: SharedArrivals, watch: Watch | None = None) -> Outcome:
     """Make the run and reduce it."""
     if cell.in_pieces:
-        return outcome_of_stream(cell.label, cell.seed, run_stream(cell))
-    result = run_cell(cell, arrivals.take(cell))
+        return outcome_of_stream(cell.label, cell.seed, run_stream(cell, watch))
+    result = run_cell(cell, arrivals.take(cell), watch)
     end = cell.scenario.scored(len(result.requests)).stop
     return outcome_of(cell.label, cell.seed, result, timeline=cell.timeline, end=end)
 
 
-def run_cells(cells: Sequence[Cell], jobs: int) -> Iterator[tuple[int, Outcome]]:
-    """(place in ``cells``, outcome) as they finish, ``jobs`` at a time; the first error of a run is raised."""
+def run_cells(
+    cells: Sequence[Cell], jobs: int, look: Callable[[Look], None] | None = None
+) -> Iterator[tuple[int, Outcome]]:
+    """(place in ``cells``, outcome) as they finish, ``jobs`` at a time; the first error of a run is raised.
+
+    ``look`` is called every LOOK_S with what is seen of the runs.
+    """
     arrivals = SharedArrivals([cell for cell in cells if not cell.in_pieces])
+    runs = [Tracked(cell.label, f"{cell.policy.label}, seed {cell.seed}", cell.work, watch_of(cell)) for cell in cells]
+    course = Course(runs, jobs)
 
-    def task(place: int, cell: Cell) -> Callable[[], tuple[int, Outcome]]:
-        return lambda: (place, outcome_of_cell(cell, arrivals))
+    def made(place: int) -> tuple[int, Outcome]:
+        with runs[place].made() as watch:
+            return place, outcome_of_cell(cells[place], arrivals, watch)
 
-    return run_tasks([task(place, cell) for place, cell in enumerate(cells)], jobs)
+    def show() -> None:
+        if look is not None:
+            look(course.look())
+
+    shown = time.monotonic()
+    for place, outcome in run_tasks([partial(made, place) for place in range(len(cells))], jobs, show):
+        if time.monotonic() - shown >= LOOK_S:
+            show()
+            shown = time.monotonic()
+        yield place, outcome
 
 
-def run_tasks(tasks: Sequence[Callable[[], T]], jobs: int) -> Iterator[T]:
+def watch_of(cell: Cell) -> Watch:
+    """A watch for the run of ``cell``: how long a streamed one is, only its workload knows."""
+    workload = cell.scenario.workload
+    if not cell.in_pieces:
+        return Watch()
+    return Watch(workload.most_requests, math.inf if workload.duration_s is None else workload.duration_s)
+
+
+def run_tasks(tasks: Sequence[Callable[[], T]], jobs: int, look: Callable[[], None] | None = None) -> Iterator[T]:
     """Results of ``tasks`` as they finish, ``jobs`` threads at a time, begun in order.
+
+    ``look`` is called every LOOK_S in which nothing finishes.
 
     The threads are daemons: a caller that stops iterating, as after Ctrl-C, waits for none of them.  Meanwhile the main
     thread calls no compiled code, where an interrupt could leave an exception half raised.
@@ -156,7 +199,7 @@ def run_tasks(tasks: Sequence[Callable[[], T]], jobs: int) -> Iterator[T]:
         threading.Thread(target=_work, args=(waiting, done, stop), daemon=True).start()
     try:
         for _ in tasks:
-            result, error = _next(done)
+            result, error = _next(done, look)
             if error is not None:
                 raise error
             yield result
@@ -176,9 +219,10 @@ def _work(waiting: queue.SimpleQueue, done: queue.SimpleQueue, stop: threading.E
             done.put((None, error))
 
 
-def _next(done: queue.SimpleQueue) -> tuple:
+def _next(done: queue.SimpleQueue, look: Callable[[], None] | None) -> tuple:
     while True:
         try:
             return done.get(timeout=LOOK_S)
         except queue.Empty:
-            continue
+            if look is not None:
+                look()

@@ -73,7 +73,7 @@ def scores(
     ]
     found: dict[str, list[Outcome]] = {}
     with Progress(label, len(cells)) as progress:
-        for done in crew_of(jobs).run_cells(cells):
+        for done in crew_of(jobs).run_cells(cells, progress.look):
             found.setdefault(done.outcome.policy, []).append(done.outcome)
             progress.step(stored=done.stored)
     return [_score(found[str(row)], goal or Goal()) for row in range(len(trials))]
@@ -142,7 +142,9 @@ def _tbt(scenario: Scenario, seconds: float) -> Scenario:
 def _choice_text(asked: Bound, choice: tuple[Bound, Scenario], score: ValidationScore) -> str:
     policy, scenario = choice
     tbt = f", tbt={1000 * scenario.config.tbt_s:.4g} ms" if scenario.tune_tbt else ""
-    return f"{asked.label} -> {policy.text}{tbt} ({100 * score.attainment:.1f} % met their SLO on {VALIDATED})"
+    met = f"{100 * score.attainment:.1f} % met their SLO"
+    found = "no request is scored" if math.isnan(score.attainment) else met
+    return f"{asked.label} -> {policy.text}{tbt} ({found} on {VALIDATED})"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from llmsched_env.simulation.compiled_calls import Pace, call_compiled
 from llmsched_env.simulation.disciplines import CLASS_STEP, key_rate, keys, planned_keys
 from llmsched_env.simulation.memory import check_memory
 from llmsched_env.simulation.plans import load_plan, planned_numbers, show_unsent
-from llmsched_env.simulation.result import RunResult
+from llmsched_env.simulation.result import RunResult, Watch
 from llmsched_env.simulation.route_call import RouteCall, entry_of
 from llmsched_env.simulation.templates import bin_rows, hardware_rows, lane_row, param_row, server_rows, slo_rows
 
@@ -251,17 +251,20 @@ def simulate(
     noise_key: int = 0,
     warmup: int = 0,
     route: RouteCall | None = None,
+    watch: Watch | None = None,
 ) -> RunResult:
     """Simulate ``requests`` to the end (or to ``config.horizon_s``) under a compiled policy.
 
-    ``decide`` is a function compiled with decide.compile_policy; ``rng`` is the policy's own stream.  Equal
-    arguments give equal bytes.
+    ``decide`` is a function compiled with decide.compile_policy; ``rng`` is the policy's own stream; ``watch`` tells
+    other threads how far the run is.  Equal arguments give equal bytes.
     """
     simulator = Simulator(config, len(requests), log=log_rows(config, len(requests)) if log_batches else 0, gaps=True)
     simulator.load(0, requests, noise_key=noise_key, warmup=warmup)
     memory = np.zeros(max(1, memory_size))
     generator = np.random.default_rng(0) if rng is None else rng
     entry_of(simulator.engine, config, route)  # compiled, or read from disk, before the clock starts
+    if watch is not None:
+        watch.follow(simulator.lane, len(requests), config.horizon_s)
     began = time.perf_counter()
     simulator.run(decide, np.asarray(params, dtype=np.float64), memory, generator, details=details, route=route)
     return simulator.result(wall_s=time.perf_counter() - began, warmup=warmup)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
 from llmsched_env.requests import Requests
-from llmsched_env.simulation.result import RunResult
+from llmsched_env.simulation.result import RunResult, Watch
 from llmsched_env.simulation.route_call import RouteCall
 from llmsched_env.simulation.simulator import Simulator, fill_rows, finish_rows
 
@@ -28,12 +28,14 @@ def simulate_stream(
     noise_key: int = 0,
     warmup: int = 0,
     route: RouteCall | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[RunResult]:
     """Simulate requests that come in ``chunks`` (arrivals ascend across chunks); yield what ended, chunk by chunk.
 
     Each RunResult holds the requests that ended since the last one, in order of number, and the totals since the
     start: what ``metrics.Accumulator`` takes.  The run is the one that ``simulate`` makes of all chunks
-    together, stamp for stamp.  Memory grows with the requests in the system and the chunk, not with the run.
+    together, stamp for stamp.  Memory grows with the requests in the system and the chunk, not with the run.  ``watch``
+    tells other threads how far the run is, if it was told how long the run is.
     """
     feed = iter(chunks)
     first = next(feed, None)
@@ -48,6 +50,8 @@ def simulate_stream(
         simulator = append(simulator, upcoming)
         upcoming = next(feed, None)
         simulator.lane[0]["final"] = upcoming is None
+        if watch is not None:
+            watch.follow(simulator.lane, until_s=config.horizon_s)
         began = time.perf_counter()
         simulator.run(decide, values, memory, generator, details=details, route=route)
         wall_s = time.perf_counter() - began

@@ -184,7 +184,7 @@ class Workload:
         if not isinstance(self.origin, Trace) or self.has_sessions:
             return 0
         limits = [calibration_rows(self.origin)]
-        limits += [n // CALIBRATION_SHARE for n in (self._count,) if n is not None]
+        limits += [n // CALIBRATION_SHARE for n in (self.most_requests,) if n is not None]
         if self.duration_s is not None:
             times = self.origin.arrival_s * self._clock
             limits.append(int(np.searchsorted(times, self.duration_s / CALIBRATION_SHARE, side="right")))
@@ -199,7 +199,7 @@ class Workload:
         return 1.0 / (replayed_gap_s(self.origin) * self.mean_rate)
 
     @property
-    def _count(self) -> int | None:
+    def most_requests(self) -> int | None:
         """Most requests of a draw; None where only the duration ends it."""
         if self.requests is None and self.duration_s is None and isinstance(self.origin, Trace):
             return len(self.origin)
@@ -214,7 +214,7 @@ class Workload:
         if self.linked:
             return self._draw_linked(seed, split)
         self._check_work()
-        parts = list(self.chunks(seed, self._count or 1_000_000, split))
+        parts = list(self.chunks(seed, self.most_requests or 1_000_000, split))
         if sum(map(len, parts)) <= self.warmup:
             raise NothingComesError(
                 f"no request is scored: the {sum(map(len, parts))} that come are the warm-up of the trace; give a "
@@ -224,11 +224,11 @@ class Workload:
 
     def _draw_linked(self, seed: int, split: str) -> Requests:
         """Sessions, or the list that the clients of a closed loop share."""
-        count = float(self._count or MOST_TURNS * (self.sessions or 1))
+        count = float(self.most_requests or MOST_TURNS * (self.sessions or 1))
         check_memory(f"{shown(count)} requests", count * DRAWN_BYTES)
         rngs = streams(seed, split)
         if not self.has_sessions:
-            found = Series(self, self._source(rngs), rngs).take(self._count or 1)
+            found = Series(self, self._source(rngs), rngs).take(self.most_requests or 1)
             assert found is not None
             return closed_loop(self, found, rngs)
         requests = requests_of_sessions(self, rngs)
@@ -238,7 +238,7 @@ class Workload:
 
     def _check_work(self) -> None:
         """Refuse a draw that no memory holds, or that takes for ever."""
-        counts = [] if self._count is None else [float(self._count)]
+        counts = [] if self.most_requests is None else [float(self.most_requests)]
         counts += [] if self.duration_s is None else [self.mean_rate * self.duration_s]
         count = min(counts)
         check_memory(f"{shown(count)} requests", count * DRAWN_BYTES)
@@ -265,7 +265,7 @@ class Workload:
             yield self.draw(seed, split)
             return
         series = self.series(seed, split)
-        left = math.inf if self._count is None else self._count
+        left = math.inf if self.most_requests is None else self.most_requests
         end = math.inf if self.duration_s is None else self.duration_s
         most = math.inf if self.duration_s is None else self._expected()
         first = True

@@ -7,6 +7,7 @@ on the same arrivals, so effects are paired by seed.  All at once, a design cove
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -132,7 +133,8 @@ def latin(session: Session, base: Scenario, entrants: Sequence[Entrant], factors
     points = designs.latin(len(factors), size, np.random.default_rng([session.options.seed, 1]))
     values = values_of(session, base, entrants, factors, points, session.seeds)
     found = [designs.rank_coefficients(points, own) for own in values]
-    fits = ", ".join(f"{e.label} {fit:.2f}" for e, (_, fit) in zip(entrants, found, strict=True))
+    shares = ["-" if math.isnan(fit) else f"{fit:.2f}" for _, fit in found]
+    fits = ", ".join(f"{e.label} {share}" for e, share in zip(entrants, shares, strict=True))
     rows: list[dict] = [
         {"factor": factor.title} | {e.label: found[row][0][i] for row, e in enumerate(entrants)}
         for i, factor in enumerate(factors)

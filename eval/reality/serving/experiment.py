@@ -20,6 +20,7 @@ from llmsched.eval.calibration.architectures import PRESETS
 from llmsched.eval.calibration.settings import add_device_options
 from llmsched.eval.cli.findings import Drawings, Findings
 from llmsched.eval.cli.frame import Experiment, Session
+from llmsched.eval.cli.options import add_scenario_options, page_parser_for
 from llmsched.eval.cli.progress import Progress
 from llmsched.eval.cli.readers import number
 from llmsched.eval.figures.serving import served_drawings
@@ -41,6 +42,7 @@ from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import parse
 from llmsched.policies.userfile import code_digest
 from llmsched_env.commands.needs import need
+from llmsched_env.commands.parser import OneLineParser
 from llmsched_env.files.reading import CannotReadError, read_json
 from llmsched_env.requests import Requests
 
@@ -81,6 +83,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--timeout", type=number(0, 1e6, above=True), default=600.0, metavar="S", help="of a request (600)")
     add_device_options(parser.add_argument_group("real, --backend transformers").add_argument)
     parser.set_defaults(seeds=2)
+
+
+def options_parser(program: str, about: str) -> OneLineParser:
+    """A parser with the common options; the runs are no simulations: no timeline shows them, no cluster makes them."""
+    parser = page_parser_for(program, about)
+    add_scenario_options(parser)
+    return parser
 
 
 def find(session: Session) -> Findings:
@@ -351,4 +360,5 @@ EXPERIMENT = Experiment(
     "Send the same requests to real servers, or to a vLLM under each policy, and compare what the client sees.",
     add_options,
     find,
+    options_parser,
 )

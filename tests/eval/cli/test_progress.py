@@ -6,6 +6,7 @@ import pytest
 
 from llmsched.eval.cli import progress
 from llmsched.eval.cli.progress import LongRun, Progress
+from llmsched.eval.runs.under_way import Look, Part
 
 
 @pytest.fixture
@@ -110,3 +111,54 @@ def test_a_terminal_shows_the_whole_and_the_part(
         clock[0] += 2.0
         shown.step("static")
     assert capsys.readouterr().err.startswith("\r0 of 1 stages, 18 s left; a: 1 of 10  static")
+
+
+def test_a_piece_that_takes_long_is_seen_on_its_way(clock: list[float], capsys: pytest.CaptureFixture) -> None:
+    """Without a terminal a line every 30 s, before the first piece has ended; none of a piece that takes a moment."""
+    with Progress("comparing", 1) as shown:
+        for second in range(100):
+            clock[0] += 1.0
+            known = [Part("rollout, seed 0", second / 100, float(second)), Part("static, seed 0", 0.5, 0.2)]
+            shown.look(Look(known, 99.0 - second if second > 40 else None))
+    assert capsys.readouterr().err.splitlines() == [
+        "comparing: 0 of 1 (rollout, seed 0: 29 %)",
+        "comparing: 0 of 1, 40 s left (rollout, seed 0: 59 %)",
+        "comparing: 0 of 1, 10 s left (rollout, seed 0: 89 %)",
+    ]
+
+
+def test_what_is_seen_of_the_pieces_says_the_time_left(clock: list[float], capsys: pytest.CaptureFixture) -> None:
+    """A short piece that ended beside it says nothing about a long one."""
+    with Progress("comparing", 3) as shown:
+        clock[0] += 1.0
+        shown.step()
+        shown.look(Look([Part("b", None, 0.5)], None))
+        clock[0] += 30.0
+        shown.step()
+    assert capsys.readouterr().err.splitlines() == ["comparing: 2 of 3"]
+
+
+def test_a_terminal_shows_the_pieces_under_way(
+    clock: list[float], capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shares, or times where no share is known, and the number of those that have no place; in a long run too."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    parts = [
+        Part("a", 0.124, 2.0),
+        Part("b", None, 75.0),
+        Part("c", 0.0, 3.0),
+        Part("d", 0.5, 3.0),
+        Part("e", 0.5, 3.0),
+    ]
+    with Progress("runs", 9) as shown:
+        shown.look(Look(parts, 60.0))
+        assert capsys.readouterr().err == ""  # no command is so short that it shows anything
+        clock[0] += 2.0
+        shown.look(Look(parts, 60.0))
+        assert capsys.readouterr().err == "\rruns: 0 of 9, 1 min 0 s left  a: 12 %; b: for 1 min 15 s; c: 0 %; 2 more"
+        shown.look(Look([], 60.0))
+        assert capsys.readouterr().err == ""
+    with LongRun("long.py", "stages", {"a": 10}) as long_run, long_run.stage("a"), Progress("a", 10) as shown:
+        clock[0] += 2.0
+        shown.look(Look(parts[:1], None))
+    assert "\r0 of 1 stages; a: 0 of 10  a: 12 %" in capsys.readouterr().err

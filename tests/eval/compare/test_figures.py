@@ -10,7 +10,7 @@ pytest.importorskip("matplotlib")
 from matplotlib.container import ErrorbarContainer
 
 from llmsched.eval.figures.charts import ChartLine, Panel, draw_lines
-from llmsched.eval.figures.comparison import ComparisonData, draw_latency_cdf, draw_slo_attainment
+from llmsched.eval.figures.comparison import ComparisonData, draw_latency_cdf, draw_slo_attainment, percent
 from llmsched.eval.runs.aggregate import by_policy, policy_summaries
 from llmsched.eval.runs.intervals import Interval
 from llmsched.eval.runs.outcome import Outcome
@@ -84,3 +84,8 @@ def test_there_is_a_bar_for_every_class(data: ComparisonData) -> None:
     bars = [bar for bar in axes.containers if isinstance(bar, ErrorbarContainer)]
     places = [x for bar in bars for lines in bar.lines[2] for segment in lines.get_segments() for x in segment[:, 0]]
     assert len(bars) == 6 and min(places) >= 0 and max(places) <= 100
+
+
+def test_a_share_of_nothing_is_no_number() -> None:
+    """A run that is cut off before the first arrival."""
+    assert percent(float("nan"), " ± nan") == "-" and percent(12.34, " ± 0.5") == "12.3 ± 0.5 %"

@@ -10,7 +10,7 @@ import pytest
 
 from llmsched.eval.report import request_tracks
 from llmsched.eval.report.chrome_trace import write_timeline
-from llmsched.eval.report.request_tracks import PHASES, US, request_events
+from llmsched.eval.report.request_tracks import PHASES, microseconds, request_events
 from llmsched.eval.runs.runner import Cell, run_cell
 from llmsched.eval.scenarios.variants import scenario_of
 from llmsched.policies import parse
@@ -52,7 +52,7 @@ def test_phases_are_the_stamps(case: str) -> None:
     for number in came:
         row, (first, *phases, last) = rows[number], tracks[f"7.{number}"]
         assert (first["ph"], last["ph"], first["name"], last["name"]) == ("b", "e", "request", "request")
-        assert first["ts"] == US * row["arrival"] and first["args"]["output_tokens"] == row["output"]
+        assert first["ts"] == microseconds(row["arrival"]) and first["args"]["output_tokens"] == row["output"]
         begins, ends = phases[::2], phases[1::2]
         assert all((b["ph"], e["ph"], b["name"]) == ("b", "e", e["name"]) for b, e in zip(begins, ends, strict=True))
         assert [first["ts"], *(e["ts"] for e in ends)] == [*(b["ts"] for b in begins), last["ts"]]  # no gap, no overlap
@@ -61,10 +61,12 @@ def test_phases_are_the_stamps(case: str) -> None:
         if row["status"] == COMPLETED:
             stamps = {"waiting": "dispatch", "prefill": "first_token", "decode": "last_token", PHASES[3]: "completion"}
             for event in ends:
-                assert event["ts"] == US * row[stamps[event["name"]]]
+                assert event["ts"] == microseconds(row[stamps[event["name"]]])
             assert first["args"]["end"] == "completed"
         if row["status"] == ABANDONED:
-            assert names == ["waiting"] and last["ts"] == US * row["left"] and first["args"]["end"] == "abandoned"
+            assert (
+                names == ["waiting"] and last["ts"] == microseconds(row["left"]) and first["args"]["end"] == "abandoned"
+            )
 
 
 def test_every_case_has_what_it_is_for() -> None:

@@ -135,9 +135,9 @@ def test_a_restart_makes_only_what_is_missing(tmp_path: Path, monkeypatch: pytes
     made: list[Cell] = []
     real = cells.run_cells
 
-    def counted(todo, jobs):
+    def counted(todo, *others):
         made.extend(todo)
-        return real(todo, jobs)
+        return real(todo, *others)
 
     monkeypatch.setattr(cells, "run_cells", counted)
     found = list(Crew(jobs=2, store=CellStore(file)).run_cells(wanted))
@@ -155,9 +155,9 @@ def test_equal_cells_run_once_and_keep_their_labels(tmp_path: Path, monkeypatch:
     made: list[Cell] = []
     real = cells.run_cells
 
-    def noted(todo: Any, jobs: int) -> Any:
+    def noted(todo: Any, *others: Any) -> Any:
         made.extend(todo)
-        return real(todo, jobs)
+        return real(todo, *others)
 
     monkeypatch.setattr(cells, "run_cells", noted)
     for _ in range(2):

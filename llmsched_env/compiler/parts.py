@@ -8,26 +8,68 @@ every source file that is compiled.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
-from numba import config, njit
+from numba import config, njit, types
+from numba.core.registry import CPUDispatcher
 
 from llmsched_env.compiler.libraries import EntryCompiler, PartCompiler
 from llmsched_env.files.numba_cache import prepare_cache
 
-_UNWRAPPED: dict[str, Any] = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True, "pipeline_class": PartCompiler}
 
-part = njit(forceinline=True, **_UNWRAPPED)
+def wide(kind: types.Type) -> types.Type:
+    """The type of an argument as a part takes it: no constant, and every signed whole number 64 bits long."""
+    kind = types.unliteral(kind)
+    if isinstance(kind, types.Integer) and kind.signed:
+        return types.int64
+    if isinstance(kind, types.Tuple | types.UniTuple):
+        return types.Tuple(tuple(wide(each) for each in kind))
+    return kind
+
+
+class Part(CPUDispatcher):
+    """A function of the kernel, of which one version serves all constants and all widths of whole numbers.
+
+    Numba makes a version for every constant in a call, and for every width: 82 of the 262 functions of a run of the
+    engine `batch`.
+    """
+
+    def get_call_template(self, args: Sequence[types.Type], kws: Mapping[str, types.Type]) -> Any:
+        """What Numba asks for at a call with arguments of these types."""
+        return super().get_call_template(tuple(wide(kind) for kind in args), {at: wide(kws[at]) for at in kws})
+
+
+def _part_with(**options: bool) -> Callable[[Callable], Any]:
+    """Decorator of a piece of the kernel: compiled with its caller, not callable from Python."""
+    settings = {"nopython": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": True, **options}
+
+    def decorate(function: Callable) -> Any:
+        if jit_is_off():
+            return function
+        return Part(py_func=function, targetoptions=dict(settings), pipeline_class=PartCompiler)
+
+    return decorate
+
+
+part = _part_with(forceinline=True)
 """Decorator of a piece of the kernel: inlined where it is called, compiled with its caller, not callable from
-Python (a third of the time to compile)."""
+Python (a third of the time to compile).  `plain` is for Python."""
 
-apart = njit(**_UNWRAPPED)
+apart = _part_with()
 """The same for a piece that few runs need: compiled with its caller, called and not inlined."""
 
-exposed = njit(forceinline=True)
-"""The same for a piece that Python calls too."""
+
+@cache
+def plain(piece: Callable) -> Callable:
+    """A part as Python calls it: neither it nor what it calls is compiled.  For the pieces of a few lines."""
+    source: Any = getattr(piece, "py_func", piece)  # nothing is compiled under NUMBA_DISABLE_JIT
+    used = {name: source.__globals__.get(name) for name in source.__code__.co_names}
+    names = {name: plain(own) for name, own in used.items() if hasattr(own, "py_func")}
+    return FunctionType(source.__code__, source.__globals__ | names, source.__name__)
 
 
 def entry_of(signature: Any) -> Callable[[Callable], Callable]:

@@ -17,18 +17,9 @@ from typing import Any
 from numba import config, njit, types
 from numba.core.registry import CPUDispatcher
 
+from llmsched_env.compiler.kinds import lent, wide
 from llmsched_env.compiler.libraries import EntryCompiler, PartCompiler
 from llmsched_env.files.numba_cache import prepare_cache
-
-
-def wide(kind: types.Type) -> types.Type:
-    """The type of an argument as a part takes it: no constant, and every signed whole number 64 bits long."""
-    kind = types.unliteral(kind)
-    if isinstance(kind, types.Integer) and kind.signed:
-        return types.int64
-    if isinstance(kind, types.Tuple | types.UniTuple):
-        return types.Tuple(tuple(wide(each) for each in kind))
-    return kind
 
 
 class Part(CPUDispatcher):
@@ -40,27 +31,33 @@ class Part(CPUDispatcher):
 
     def get_call_template(self, args: Sequence[types.Type], kws: Mapping[str, types.Type]) -> Any:
         """What Numba asks for at a call with arguments of these types."""
-        return super().get_call_template(tuple(wide(kind) for kind in args), {at: wide(kws[at]) for at in kws})
+        taken = wide if self.targetoptions["forceinline"] else lent
+        return super().get_call_template(tuple(taken(kind) for kind in args), {at: taken(kws[at]) for at in kws})
 
 
-def _part_with(**options: bool) -> Callable[[Callable], Any]:
+def _part_that(*, forceinline: bool) -> Callable[[Callable], Any]:
     """Decorator of a piece of the kernel: compiled with its caller, not callable from Python."""
-    settings = {"nopython": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": True, **options}
+    options = {
+        "nopython": True,
+        "no_cfunc_wrapper": True,
+        "no_cpython_wrapper": True,
+        "forceinline": forceinline,  # what is not said is inherited from the caller
+    }
 
     def decorate(function: Callable) -> Any:
         if jit_is_off():
             return function
-        return Part(py_func=function, targetoptions=dict(settings), pipeline_class=PartCompiler)
+        return Part(py_func=function, targetoptions=dict(options), pipeline_class=PartCompiler)
 
     return decorate
 
 
-part = _part_with(forceinline=True)
+part = _part_that(forceinline=True)
 """Decorator of a piece of the kernel: inlined where it is called, compiled with its caller, not callable from
 Python (a third of the time to compile).  `plain` is for Python."""
 
-apart = _part_with()
-"""The same for a piece that few runs need: compiled with its caller, called and not inlined."""
+apart = _part_that(forceinline=False)
+"""The same for a piece that few runs need, or that takes long: compiled with its caller, called and not inlined."""
 
 
 @cache

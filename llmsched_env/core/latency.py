@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.latency_table import table_chunks, table_piece, table_prefill
 from llmsched_env.core.layout import AFFINE, BATCH_LENGTH, EXPERTS, FLOOR, SPLIT, TABLE, TOKENS
 
@@ -32,7 +32,7 @@ def prefill(form, c, tokens, squares):
     return c[0]
 
 
-@part
+@apart
 def touched(c, tokens):
     """Time to read the experts that ``tokens`` tokens are sent to (form `experts`)."""
     return c[6] * (1.0 - (1.0 - c[7]) ** tokens)
@@ -169,7 +169,7 @@ def mixed_bits(x):
     return x ^ (x >> np.uint64(31))
 
 
-@part
+@apart
 def noise_factor(sigma, key, batch_number):
     """Lognormal factor of mean 1 for batch ``batch_number``; a function of the lane's drawn ``key`` alone.
 

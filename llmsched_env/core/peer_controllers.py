@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 
 ASSUMED_TOKENS = 500.0
 """Prompt + output of a request before any has completed (300 + 200)."""
@@ -35,14 +35,14 @@ def peer_memory_target(params, row):
     return int(min(max(target, params.b_min), params.max_batch))
 
 
-@part
+@apart
 def update_peer_memory(params, row, size, sum_l):
     """After a batch in which ``size`` >= 1 requests of total lengths summing to ``sum_l`` completed."""
     row.mean_l += params.ema * (sum_l / size - row.mean_l)
     row.memory_target = peer_memory_target(params, row)
 
 
-@part
+@apart
 def update_peer_sla(params, row, steps, decode_s, member_steps):
     """After a batch with ``steps`` >= 1 decode steps."""
     row.sla_updates += 1

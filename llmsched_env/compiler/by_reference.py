@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.typing.templates import AttributeTemplate
 from numba.extending import infer_getattr, intrinsic, lower_cast, lower_getattr_generic, register_model
+from numba.np.numpy_support import as_dtype
 
 from llmsched_env.compiler.kinds import Lent, Reference
 from llmsched_env.compiler.parts import jit_is_off
@@ -84,7 +85,7 @@ def _view(context: Any, builder: Any, kind: types.Array, data: Any, lengths: lis
     """The contiguous array of type ``kind`` at ``data`` with axes of these ``lengths``, field by field as
     numba.core.datamodel.models.ArrayModel lists them."""
     value_type = context.get_value_type(kind)
-    size = ir.Constant(ir.IntType(64), context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    size = ir.Constant(ir.IntType(64), as_dtype(kind.dtype).itemsize)
     strides = [size]
     for length in reversed(lengths[1:]):
         strides.insert(0, builder.mul(strides[0], length))

@@ -19,9 +19,10 @@ from typing import Any
 from numba import config, njit, types
 from numba.core.registry import CPUDispatcher
 
+from llmsched_env.compiler.beside import start_beside
 from llmsched_env.compiler.kinds import lent, wide
 from llmsched_env.compiler.libraries import EntryCompiler, PartCompiler
-from llmsched_env.files.numba_cache import prepare_cache
+from llmsched_env.files.numba_cache import ON_ENGINE, prepare_cache
 
 
 class Part(CPUDispatcher):
@@ -94,17 +95,21 @@ def rare_collections() -> Iterator[None]:
 
 
 RARE = (20_000, 50, 100)
-
-LIBRARY = Path(__file__).resolve().parents[1]
-prepare_cache(LIBRARY)
-
-COMPILED = ("compiler", "core", "engines")
-"""Folders of the library that hold what is compiled, and nothing else."""
+"""Thresholds of the garbage collector while a kernel is compiled."""
 
 
 def jit_is_off() -> bool:
     """Whether Numba was told to leave everything as plain Python (NUMBA_DISABLE_JIT=1, for debugging)."""
     return bool(getattr(config, "DISABLE_JIT"))  # noqa: B009  (set when Numba reads its environment)
+
+
+LIBRARY = Path(__file__).resolve().parents[1]
+prepare_cache(LIBRARY)
+if not jit_is_off():
+    ON_ENGINE.append(start_beside)
+
+COMPILED = ("compiler", "core", "engines")
+"""Folders of the library that hold what is compiled, and nothing else."""
 
 
 def fingerprint() -> str:

@@ -24,7 +24,7 @@ from llmsched.eval.cli.readers import number
 from llmsched_env.commands.process import run_guarded
 from llmsched_env.commands.terminal import say, show
 from llmsched_env.compiler.beside import ALONE
-from llmsched_env.workload.first_use import compile_small
+from llmsched_env.envs.first_use import compile_small
 
 PROGRAM = "warmup.py"
 ENGINES = ("batch", "continuous")

@@ -19,7 +19,7 @@ from numba import config
 
 SETTINGS: Any = config
 
-MODULE = "llmsched_env.workload.first_use"
+MODULE = "llmsched_env.envs.first_use"
 """Where its work is."""
 
 CHILD = "import importlib, sys; importlib.import_module(sys.argv[1]).compile_small()"

@@ -72,12 +72,15 @@ def plain(piece: Callable) -> Callable:
     return FunctionType(source.__code__, source.__globals__ | names, source.__name__)
 
 
+_ENTRY: dict[str, Any] = {"cache": True, "nogil": True, "no_cfunc_wrapper": True, "pipeline_class": EntryCompiler}
+
+
 def entry_of(signature: Any) -> Callable[[Callable], Callable]:
     """Decorator of what Python calls: compiled for ``signature`` alone, kept on disk, and run without the lock."""
 
     def decorate(function: Callable) -> Any:
         with rare_collections():
-            return njit(signature, cache=True, nogil=True, pipeline_class=EntryCompiler)(function)
+            return njit(signature, **_ENTRY)(function)
 
     return decorate
 

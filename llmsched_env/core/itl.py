@@ -70,7 +70,7 @@ def add_gaps(state: State, n, base, slope, first, last):
         place += 1
 
 
-@apart
+@part
 def add_stall(state: State, i, gap):
     """Add the gap that a preemption tore between two tokens of request ``i``."""
     counts = state.counts

@@ -117,7 +117,7 @@ def announce(module: str) -> None:
     _SAID.add(engine)
     for begin in ON_ENGINE:
         begin()
-    text = f"compiling the engine {engine} for this machine, once: about a minute (`llmsched warmup` does it ahead)"
+    text = f"compiling the engine {engine} for this machine, once: less than a minute (`llmsched warmup` does it ahead)"
     logging.getLogger("llmsched_env").info(text)
     with suppress(Exception):  # standard error may be closed, or anything that a program put there
         if sys.stderr.isatty():

@@ -9,7 +9,7 @@ from numba import typeof, types
 
 from llmsched_env.compiler.parts import jit_is_off
 from llmsched_env.core.layout import REQUEST
-from llmsched_env.core.load import rows_loader
+from llmsched_env.core.load import alone_timer, rows_loader
 from llmsched_env.simulation import metrics
 from llmsched_env.workload import arrivals, lengths
 
@@ -34,3 +34,4 @@ def compile_small() -> None:
     if not jit_is_off():
         for function, kinds in SMALL:
             function.compile(kinds)
+    alone_timer()

@@ -27,16 +27,16 @@ class Lent(Reference):
     """
 
 
-def wide(kind: types.Type) -> types.Type:
+def wide(kind: Any) -> Any:
     """The type of an argument as a part takes it: no constant, and every signed whole number 64 bits long."""
     kind = types.unliteral(kind)
-    if isinstance(kind, types.Integer) and kind.signed:
+    if kind in types.signed_domain:
         return types.int64
     if isinstance(kind, types.Tuple | types.UniTuple):
         return types.Tuple(tuple(wide(each) for each in kind))
     return Reference(kind.inner) if isinstance(kind, Lent) else kind
 
 
-def lent(kind: types.Type) -> types.Type:
+def lent(kind: Any) -> Any:
     """The same for a part that is not inlined."""
     return Lent(kind.inner) if isinstance(kind, Reference) else wide(kind)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-from numba import config, njit, types
+from numba import config, njit
 from numba.core.registry import CPUDispatcher
 
 from llmsched_env.compiler.beside import start_beside
@@ -32,7 +32,7 @@ class Part(CPUDispatcher):
     engine `batch`.
     """
 
-    def get_call_template(self, args: Sequence[types.Type], kws: Mapping[str, types.Type]) -> Any:
+    def get_call_template(self, args: Any, kws: Any) -> Any:
         """What Numba asks for at a call with arguments of these types."""
         taken = wide if self.targetoptions["forceinline"] else lent
         return super().get_call_template(tuple(taken(kind) for kind in args), {at: taken(kws[at]) for at in kws})

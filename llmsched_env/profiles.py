@@ -128,9 +128,10 @@ class Profile:
 
     def _law(self, name: str, *arguments: float) -> float:
         """A function of core.latency, in ms."""
-        from llmsched_env.core import latency  # here: it loads Numba, which this file does without
+        from llmsched_env.compiler.parts import plain  # here: it loads Numba, which this file does without
+        from llmsched_env.core import latency
 
-        return latency.plain(getattr(latency, name))(FORMS.index(self.form), self.numbers(), *arguments)
+        return plain(getattr(latency, name))(FORMS.index(self.form), self.numbers(), *arguments)
 
 
 def shipped_profiles() -> list[str]:

@@ -20,8 +20,10 @@ from llmsched.eval.runs.outcome import Outcome, outcome_of, outcome_of_stream
 from llmsched.eval.runs.under_way import Course, Look, Tracked
 from llmsched.eval.scenarios.scenario import Scenario
 from llmsched.policies import Bound, ReadyPolicy
+from llmsched_env import engines
 from llmsched_env.requests import Requests
 from llmsched_env.simulation.result import RunResult, Watch
+from llmsched_env.simulation.route_call import run_entry
 from llmsched_env.simulation.simulator import simulate
 from llmsched_env.simulation.streaming import simulate_stream
 from llmsched_env.workload.streams import streams
@@ -139,7 +141,11 @@ def _named(cell: Cell) -> Iterator[None]:
 
 
 def outcome_of_cell(cell: Cell, arrivals: SharedArrivals, watch: Watch | None = None) -> Outcome:
-    """Make the run and reduce it."""
+    """Make the run and reduce it.
+
+    The engine is compiled before anything else, while another process compiles the rest (compiler.beside).
+    """
+    run_entry(engines.get(cell.scenario.config.engine), cell.scenario.config)
     if cell.in_pieces:
         return outcome_of_stream(cell.label, cell.seed, run_stream(cell, watch))
     result = run_cell(cell, arrivals.take(cell), watch)

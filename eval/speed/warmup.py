@@ -23,14 +23,11 @@ from llmsched.eval.cli.options import cores
 from llmsched.eval.cli.readers import number
 from llmsched_env.commands.process import run_guarded
 from llmsched_env.commands.terminal import say, show
+from llmsched_env.compiler.beside import ALONE
+from llmsched_env.envs.first_use import compile_small
 
 PROGRAM = "warmup.py"
 ENGINES = ("batch", "continuous")
-SMALL = tuple(
-    f"llmsched_env.{name}" for name in ("core.load", "simulation.metrics", "workload.arrivals", "workload.lengths")
-)
-"""Modules with what every use needs."""
-
 ENTRIES = {
     ("continuous", "comparisons"): ("llmsched_env.engines.continuous.run",),
     ("continuous", "environments"): ("llmsched_env.engines.continuous.step",),
@@ -84,8 +81,8 @@ def compile_ahead(argv: Sequence[str]) -> int:
     uses = {"both": BOTH, "all": USES}.get(options.use, (options.use,))
     found = [modules for (engine, use), modules in ENTRIES.items() if engine in engines and use in uses]
     chosen = [module for modules in found for module in modules]
-    for name in SMALL:
-        importlib.import_module(name)
+    os.environ[ALONE] = "1"  # the processes are those below
+    compile_small()
     if len(chosen) == 1 or options.jobs == 1:
         for module in chosen:
             clock = time.monotonic()

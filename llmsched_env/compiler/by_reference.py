@@ -15,21 +15,18 @@ from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import models
 from numba.core.typing.templates import AttributeTemplate
-from numba.extending import infer_getattr, intrinsic, lower_getattr_generic, register_model
+from numba.extending import infer_getattr, intrinsic, lower_cast, lower_getattr_generic, register_model
+from numba.np.numpy_support import as_dtype
 
+from llmsched_env.compiler.kinds import Lent, Reference
 from llmsched_env.compiler.parts import jit_is_off
 
-
-class Reference(types.Type):
-    """The address of a named tuple of type ``inner`` of records and of contiguous arrays, which are borrowed."""
-
-    def __init__(self, inner: types.NamedTuple) -> None:
-        self.inner = inner
-        super().__init__(name=f"Reference({inner})")
+_ADDRESS = ir.IntType(8).as_pointer()
 
 
 def _structure(dmm: Any, inner: types.NamedTuple) -> ir.LiteralStructType:
-    """What a reference points to: of every array the address and the lengths, of every record the address."""
+    """What a reference points to: of every array the address and the lengths, of every record the address; and the
+    address of the copy that is lent."""
     fields = []
     for kind in inner.types:
         if isinstance(kind, types.Array):
@@ -37,10 +34,11 @@ def _structure(dmm: Any, inner: types.NamedTuple) -> ir.LiteralStructType:
             fields.append(ir.LiteralStructType([data, *[ir.IntType(64)] * kind.ndim]))
         else:
             fields.append(dmm.lookup(kind).get_value_type())
-    return ir.LiteralStructType(fields)
+    return ir.LiteralStructType([*fields, _ADDRESS])
 
 
 @register_model(Reference)
+@register_model(Lent)
 class _ReferenceModel(models.PrimitiveModel):
     """A pointer."""
 
@@ -70,11 +68,24 @@ def _load_field(context: Any, builder: Any, reference: Reference, address: Any, 
     return _view(context, builder, kind, words[0], words[1:])
 
 
+@lower_cast(Reference, Lent)
+def _lend(context: Any, builder: Any, source: Reference, target: Lent, address: Any) -> Any:
+    """The address of the copy."""
+    copy = builder.load(cgutils.gep_inbounds(builder, address, 0, len(source.inner.types)))
+    return builder.bitcast(copy, context.get_value_type(target))
+
+
+@lower_cast(Lent, Reference)
+def _use_lent(context: Any, builder: Any, source: Lent, target: Reference, address: Any) -> Any:
+    """The address itself."""
+    return address
+
+
 def _view(context: Any, builder: Any, kind: types.Array, data: Any, lengths: list[Any]) -> Any:
     """The contiguous array of type ``kind`` at ``data`` with axes of these ``lengths``, field by field as
     numba.core.datamodel.models.ArrayModel lists them."""
     value_type = context.get_value_type(kind)
-    size = ir.Constant(ir.IntType(64), context.get_abi_sizeof(context.get_data_type(kind.dtype)))
+    size = ir.Constant(ir.IntType(64), as_dtype(kind.dtype).itemsize)
     strides = [size]
     for length in reversed(lengths[1:]):
         strides.insert(0, builder.mul(strides[0], length))
@@ -92,6 +103,16 @@ def _view(context: Any, builder: Any, kind: types.Array, data: Any, lengths: lis
     return value
 
 
+def _store_field(builder: Any, address: Any, at: int, kind: types.Type, field: Any) -> None:
+    """Write field number ``at``, of type ``kind``, of what lies at ``address``."""
+    if not isinstance(kind, types.Array):
+        builder.store(field, cgutils.gep_inbounds(builder, address, 0, at))
+        return
+    words = [builder.extract_value(field, 4), *(builder.extract_value(field, (5, axis)) for axis in range(kind.ndim))]
+    for k, word in enumerate(words):
+        builder.store(word, cgutils.gep_inbounds(builder, address, 0, at, k))
+
+
 if jit_is_off():
 
     def by_reference(value):
@@ -105,18 +126,14 @@ else:
         """The named tuple ``value`` of borrowed arrays, by reference; for the function that calls this, and below."""
 
         def codegen(context, builder, signature, arguments):
-            """Its place on the stack."""
+            """Its place on the stack, and that of the copy."""
             inner = signature.args[0]
-            address = cgutils.alloca_once(builder, _structure(context.data_model_manager, inner))
-            for at, kind in enumerate(inner.types):
-                field = builder.extract_value(arguments[0], at)
-                if not isinstance(kind, types.Array):
-                    builder.store(field, cgutils.gep_inbounds(builder, address, 0, at))
-                    continue
-                words = [builder.extract_value(field, (5, axis)) for axis in range(kind.ndim)]
-                words.insert(0, builder.extract_value(field, 4))
-                for k, word in enumerate(words):
-                    builder.store(word, cgutils.gep_inbounds(builder, address, 0, at, k))
-            return address
+            places = [cgutils.alloca_once(builder, _structure(context.data_model_manager, inner)) for _ in range(2)]
+            for address in places:
+                for at, kind in enumerate(inner.types):
+                    _store_field(builder, address, at, kind, builder.extract_value(arguments[0], at))
+                copy = builder.bitcast(places[1], _ADDRESS)
+                builder.store(copy, cgutils.gep_inbounds(builder, address, 0, len(inner.types)))
+            return places[0]
 
         return Reference(value)(value), codegen

@@ -23,9 +23,19 @@ from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.cpu import CPUContext
 from numba.core.itanium_mangler import mangle
 from numba.core.typed_passes import NopythonTypeInference
+from numba.core.untyped_passes import IRProcessing
+
+from llmsched_env.compiler.extremes import UseExtremes
 
 LEVEL = 2
 """Of optimisation.  Level 3 copies a loop for every outcome of a condition in it, with all that is called there."""
+
+UNUSED = frozenset(
+    ("WithLifting", "InlineClosureLikes", "RewriteDynamicRaises", "MakeFunctionToJitFunction", "FindLiterallyCalls")
+    + ("LiteralUnroll", "LiteralPropagationSubPipelinePass", "InlineOverloads", "NopythonRewrites")
+    + ("DumpParforDiagnostics",)
+)
+"""Passes of Numba for what no part has: functions inside of it, `with`, literals, expressions of whole arrays."""
 
 CAN_CHOOSE = hasattr(CPUCodegen, "_pass_builder")
 """Whether this Numba lets a library choose its level; 0.61 does not, and then it is Numba's, with the same results."""
@@ -47,8 +57,9 @@ class _AtLevel2(JITCodeLibrary):
             return
         ll_module.data_layout = self._codegen._data_layout
         for function in ll_module.functions:
-            passes, builder = self._codegen._function_pass_manager(opt=LEVEL)
-            passes.run(function, builder)
+            if not function.is_declaration:
+                passes, builder = self._codegen._function_pass_manager(opt=LEVEL)
+                passes.run(function, builder)
 
 
 class PartLibrary(_AtLevel2):
@@ -164,13 +175,16 @@ class UseEntryLibrary(FunctionPass):
 
 
 class PartCompiler(CompilerBase):
-    """Numba's compiler with the library of a part."""
+    """Numba's compiler with the library of a part, without the passes that have nothing to do in one."""
 
     use: type[FunctionPass] = UsePartLibrary
+    unused: frozenset[str] = UNUSED
 
     def define_pipelines(self) -> list[Any]:
-        """Numba's passes, and after the types are known the choice of the library."""
+        """Numba's passes, with a choice of ``min`` and ``max`` before the types and of the library after them."""
         passes = DefaultPassBuilder.define_nopython_pipeline(self.state)
+        passes.passes = [step for step in passes.passes if getattr(step[0], "__name__", "") not in self.unused]
+        passes.add_pass_after(UseExtremes, IRProcessing)
         passes.add_pass_after(self.use, NopythonTypeInference)
         passes.finalize()
         return [passes]
@@ -180,3 +194,4 @@ class EntryCompiler(PartCompiler):
     """Numba's compiler with the library of an entry."""
 
     use = UseEntryLibrary
+    unused = frozenset()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from llmsched_env.compiler.parts import exposed
+from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import L0_EVERY
 from llmsched_env.core.peer_controllers import reset_peer
 
@@ -20,7 +20,7 @@ ROUNDING = 1e-9
 """What a quotient that should be whole may lack: lengths that are all alike would else lose a request to rounding."""
 
 
-@exposed
+@part
 def reset_controller(params, row):
     """State before the first completed batch: memory target max_batch, SLA midpoint."""
     row.batches = 0
@@ -34,14 +34,14 @@ def reset_controller(params, row):
     set_target(params, row)
 
 
-@exposed
+@part
 def set_target(params, row):
     """Target = min of the memory and the SLA target, from b_min to max_batch."""
     sla = math.floor((row.low + row.high) / 2.0)
     row.target = int(min(max(min(sla, row.memory_target), params.b_min), params.max_batch))
 
 
-@exposed
+@part
 def current_target(state: State, row):
     """Batch size that a scheduler reads; in the peer's variant at least what is in service on all servers."""
     if state.params.peer:
@@ -49,14 +49,14 @@ def current_target(state: State, row):
     return row.target
 
 
-@exposed
+@part
 def gaussian_batch(mean, variance, theta, eta):
     """Largest b with b mu + theta sqrt(b s2) <= eta (Algorithm 1's closed form), a float."""
     spread = theta * math.sqrt(variance)
     return ((math.sqrt(spread * spread + 4.0 * mean * eta) - spread) / (2.0 * mean)) ** 2
 
 
-@exposed
+@part
 def update_memory(params, row, size, sum_l, sum_l2, steps, weight):
     """Algorithm 1, when ``size`` >= 1 requests completed whose total lengths sum to ``sum_l`` (squares ``sum_l2``).
 
@@ -80,7 +80,7 @@ def update_memory(params, row, size, sum_l, sum_l2, steps, weight):
     row.memory_target = min(max(target, params.b_min), params.max_batch)
 
 
-@exposed
+@part
 def update_sla(params, row, steps, decode_s, member_steps, weight):
     """Algorithm 2, after ``steps`` >= 1 decode steps; ``weight`` of them in the averages.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.layout import DROPPED
 from llmsched_env.core.queueing.sessions import ends_now
 
@@ -53,7 +53,7 @@ def charge(state: State, request):
     state.counts.misses += 1
 
 
-@part
+@apart
 def drop(state: State, i):
     """Request ``i`` was alone on its server and still did not fit: it leaves the system."""
     state.requests[i].status = DROPPED

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.layout import ITL_BINS, ITL_LOW_S, ITL_RATIO
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def _count(state: State, n, low, high):
     return count
 
 
-@part
+@apart
 def add_gaps(state: State, n, base, slope, first, last):
     """Add the gaps of steps first, ..., last - 1; step j takes base + slope * j for each member still decoding."""
     counts = state.counts

@@ -1,32 +1,19 @@
 """The latency law: service times on a server, for every latency form (docs/reference/semantics.md).
 
 Written once.  The functions that take ``(form, c)`` are the law itself, in the unit of the numbers ``c``, which lie as
-profiles.Profile.numbers has them; ``plain`` makes one of them callable from Python.  The others take a HARDWARE record
-and give seconds.
+profiles.Profile.numbers has them; Python calls them through parts.plain.  The others take a HARDWARE record and give
+seconds.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import cache
-from types import FunctionType
-from typing import Any
 
 import numpy as np
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.latency_table import table_chunks, table_piece, table_prefill
 from llmsched_env.core.layout import AFFINE, BATCH_LENGTH, EXPERTS, FLOOR, SPLIT, TABLE, TOKENS
-
-
-@cache
-def plain(law: Callable) -> Callable:
-    """A function of ``(form, c, ...)`` of this file as Python calls it: neither it nor what it calls is compiled."""
-    source: Any = getattr(law, "py_func", law)  # nothing is compiled under NUMBA_DISABLE_JIT
-    used = {name: source.__globals__.get(name) for name in source.__code__.co_names}
-    names = {name: plain(own) for name, own in used.items() if hasattr(own, "py_func")}
-    return FunctionType(source.__code__, source.__globals__ | names, source.__name__)
 
 
 @part
@@ -45,7 +32,7 @@ def prefill(form, c, tokens, squares):
     return c[0]
 
 
-@part
+@apart
 def touched(c, tokens):
     """Time to read the experts that ``tokens`` tokens are sent to (form `experts`)."""
     return c[6] * (1.0 - (1.0 - c[7]) ** tokens)
@@ -182,7 +169,7 @@ def mixed_bits(x):
     return x ^ (x >> np.uint64(31))
 
 
-@part
+@apart
 def noise_factor(sigma, key, batch_number):
     """Lognormal factor of mean 1 for batch ``batch_number``; a function of the lane's drawn ``key`` alone.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 
 BATCHES = 4
 """Place of the first batch in ``c``."""
@@ -32,7 +32,7 @@ def _mixture(c, low, high, share):
     return c[low] if share == 0.0 else c[low] + share * (c[high] - c[low])
 
 
-@part
+@apart
 def table_piece(c, batch, context):
     """A decode step as ``latency.step_piece`` gives it: in a batch, pieces end where the mean context is a point."""
     m, n = int(c[0]), int(c[1])
@@ -61,7 +61,7 @@ def _tokens_time(c, tokens):
     return _mixture(c, points + t + k, points + t + min(k + 1, t - 1), share)
 
 
-@part
+@apart
 def table_prefill(c, tokens, squares):
     """``latency.prefill``."""
     return _tokens_time(c, tokens) + c[3] * squares

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 from numba import typeof, types
@@ -25,8 +26,10 @@ LOAD_SIGNATURE = types.void(
 ALONE_SIGNATURE = types.void(typeof(np.zeros(1, HARDWARE)), types.int64[::1], types.int64[::1], types.float64[::1])
 
 
-def entries(sources: str) -> tuple[Callable, Callable]:
-    """The compiled entries; ``sources`` (parts.fingerprint) is a closure variable and so part of their cache key."""
+@cache
+def rows_loader() -> Callable:
+    """The compiled function that writes requests into rows; compiled, or read from disk, when it is first asked for."""
+    sources = fingerprint()  # a closure variable of the entry and so part of its cache key
 
     @entry_of(LOAD_SIGNATURE)
     def load_rows(rows, arrival, prompt, output, predicted, slo_class, key, edges):
@@ -47,6 +50,14 @@ def entries(sources: str) -> tuple[Callable, Callable]:
             row.status = PENDING
             row.dispatch = row.first_token = row.last_token = row.completion = row.left = np.nan
 
+    return load_rows
+
+
+@cache
+def alone_timer() -> Callable:
+    """The compiled function that computes times alone; compiled, or read from disk, when it is first asked for."""
+    sources = fingerprint()  # a closure variable of the entry and so part of its cache key
+
     @entry_of(ALONE_SIGNATURE)
     def alone_times(hardware, prompt, output, times):
         """Write the service time of every request served alone on ``hardware`` (1,) into ``times`` (N,), s."""
@@ -55,7 +66,4 @@ def entries(sources: str) -> tuple[Callable, Callable]:
             prefill, decode = alone_s(hardware[0], prompt[i], output[i])
             times[i] = prefill + decode
 
-    return load_rows, alone_times
-
-
-load_rows, alone_times = entries(fingerprint())
+    return alone_times

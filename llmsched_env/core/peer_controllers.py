@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from llmsched_env.compiler.parts import exposed
+from llmsched_env.compiler.parts import apart, part
 
 ASSUMED_TOKENS = 500.0
 """Prompt + output of a request before any has completed (300 + 200)."""
@@ -18,7 +18,7 @@ NEAR_STEP, FAR_STEP, QUIET_UPDATES = 4.0, 2.0, 3
 BUFFER_SHARE = 0.1
 
 
-@exposed
+@part
 def reset_peer(params, row):
     """State before the first completed batch."""
     row.mean_l = ASSUMED_TOKENS
@@ -26,7 +26,7 @@ def reset_peer(params, row):
     row.memory_target = peer_memory_target(params, row)
 
 
-@exposed
+@part
 def peer_memory_target(params, row):
     """floor(0.9 eta / E[l]), from b_min to max_batch."""
     if params.eta_min == math.inf:
@@ -35,14 +35,14 @@ def peer_memory_target(params, row):
     return int(min(max(target, params.b_min), params.max_batch))
 
 
-@exposed
+@apart
 def update_peer_memory(params, row, size, sum_l):
     """After a batch in which ``size`` >= 1 requests of total lengths summing to ``sum_l`` completed."""
     row.mean_l += params.ema * (sum_l / size - row.mean_l)
     row.memory_target = peer_memory_target(params, row)
 
 
-@exposed
+@apart
 def update_peer_sla(params, row, steps, decode_s, member_steps):
     """After a batch with ``steps`` >= 1 decode steps."""
     row.sla_updates += 1

@@ -56,6 +56,7 @@ class Lanes:
         )
         first = Episodes(options)
         check_memory(f"{lanes:,} environments", float(lanes) * (EPISODES_BYTES + 48.0 * first.capacity))
+        self._entry  # noqa: B018  (compiled first, while another process compiles the rest: compiler.beside)
         self.episodes = [first, *(Episodes(options) for _ in range(lanes - 1))]
         check_fits(self.episodes[0].shortest_prompt, self.config.max_eta)
         capacity = self.episodes[0].capacity
@@ -117,7 +118,7 @@ class Lanes:
     @property
     def engine(self) -> Engine:
         """The engine that is simulated."""
-        return self.simulator.engine
+        return engines.get(self.config.engine)
 
     def _connect(self) -> None:
         """Make what cannot be copied or kept: the threads, and the kernel with its arguments."""

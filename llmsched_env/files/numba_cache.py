@@ -16,7 +16,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ SETTINGS: Any = config
 
 KERNELS = "llmsched_env.engines."
 """Modules whose functions take long to compile begin so."""
+
+ON_ENGINE: list[Callable[[], None]] = []
+"""What to do before an engine is compiled."""
 
 _SAID: set[str] = set()
 """Engines whose compilation was announced in this process."""
@@ -112,7 +115,9 @@ def announce(module: str) -> None:
     if engine in _SAID:
         return
     _SAID.add(engine)
-    text = f"compiling the engine {engine} for this machine, once: about a minute (`llmsched warmup` does it ahead)"
+    for begin in ON_ENGINE:
+        begin()
+    text = f"compiling the engine {engine} for this machine, once: less than a minute (`llmsched warmup` does it ahead)"
     logging.getLogger("llmsched_env").info(text)
     with suppress(Exception):  # standard error may be closed, or anything that a program put there
         if sys.stderr.isatty():

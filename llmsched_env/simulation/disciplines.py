@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
-from llmsched_env.core.load import alone_times
+from llmsched_env.core.load import alone_timer
 from llmsched_env.core.state import records
 from llmsched_env.profiles import Profile
 from llmsched_env.requests import Requests
@@ -23,7 +23,7 @@ def alone_s(profile: Profile, prompt: NDArray, output: NDArray) -> NDArray[np.fl
     """Service time of each request served alone, (N,) s, for outputs of ``output`` tokens."""
     hardware, times = np.zeros(1, layout.HARDWARE), np.zeros(len(prompt))
     write_profile(hardware[0], profile)
-    alone_times(records(hardware), prompt.astype(np.int64), output.astype(np.int64), times)
+    alone_timer()(records(hardware), prompt.astype(np.int64), output.astype(np.int64), times)
     return times
 
 

@@ -33,12 +33,17 @@ class RouteCall:
         return records(np.zeros(1, ROUTE_RECORD)), self.function, self.params, self.memory, self.rng
 
 
+def run_entry(engine: Engine, config: SimConfig) -> Callable:
+    """The compiled run of one lane of ``config``; compiled, or read from disk, when it is first asked for."""
+    return engine.run_routed_lane if engine.routes and config.continuous.routing == "asked" else engine.run_lane
+
+
 def entry_of(engine: Engine, config: SimConfig, route: RouteCall | None) -> tuple[Callable, tuple[Any, ...]]:
     """The compiled run of one lane, and the arguments of the routing policy; ``ValueError`` where one is missing."""
     if not engine.routes or config.continuous.routing != "asked":
         if route is not None:
             raise ValueError("a routing policy is given and not asked: give continuous.routing='asked'.")
-        return engine.run_lane, ()
+        return run_entry(engine, config), ()
     if route is None:
         raise ValueError("continuous.routing='asked' needs a routing policy: give one, or another routing.")
-    return engine.run_routed_lane, route.arguments
+    return run_entry(engine, config), route.arguments

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from llmsched_env import engines
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
-from llmsched_env.core.load import load_rows
+from llmsched_env.core.load import rows_loader
 from llmsched_env.core.state import Sizes, allocate, bytes_of, records
 from llmsched_env.engines.engine import Engine
 from llmsched_env.requests import Requests
@@ -226,7 +226,7 @@ def fill_rows(rows: NDArray, config: SimConfig, edges: NDArray[np.int64], reques
     """Write requests that have not arrived yet into REQUEST rows (N,)."""
     if requests.slo_class.max(initial=0) >= len(config.slos):
         raise ValueError(f"slo_class {requests.slo_class.max()} has no SLO: {len(config.slos)} are given.")
-    load_rows(
+    rows_loader()(
         rows,
         requests.arrival_s,
         requests.prompt_tokens,

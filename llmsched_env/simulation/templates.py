@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched_env import engines
+from llmsched_env.compiler.parts import plain
 from llmsched_env.config import SimConfig
 from llmsched_env.core import layout
 from llmsched_env.core.constants import BLOCK_TOKENS
@@ -110,8 +111,8 @@ def bin_rows(config: SimConfig, params: NDArray) -> NDArray:
     bins = records(np.zeros(config.groups * config.queueing.num_queues + 1, layout.BIN))
     for name in ("head", "tail", "last_preempted"):
         bins[name] = layout.NONE
-    for k in range(len(bins)):
-        reset_controller(params[0], bins[k])
+    plain(reset_controller)(params.view(np.recarray)[0], bins.view(np.recarray)[0])
+    bins[1:] = bins[0]
     return bins
 
 

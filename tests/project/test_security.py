@@ -79,6 +79,7 @@ STARTED = {
     "eval/speed/process.py": "this interpreter, on files of the project",
     "eval/speed/train.py": "this interpreter, on files of the project",
     "eval/speed/warmup.py": "this interpreter, on modules of the project",
+    "llmsched_env/compiler/beside.py": "this interpreter, on a module of the project",
     "eval/runs/machine.py": "git, in the checkout",
     "train/ppo.py": "git, in the checkout",
 }

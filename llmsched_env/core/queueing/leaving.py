@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.constants import AT_DEADLINE, BY_RATE, BY_SCHEDULER, QUEUE_FULL
 from llmsched_env.core.costs import miss_at_exit
 from llmsched_env.core.layout import ABANDONED, NONE, REFUSED, WAITING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmsched_env.core.rows import State
 
 
-@part
+@apart
 def refuse(state: State, i, reason):
     """Request ``i``, which is in no queue, is refused now."""
     request = state.requests[i]
@@ -28,7 +28,7 @@ def refuse(state: State, i, reason):
     ends_now(state, i)
 
 
-@part
+@apart
 def _abandon(state: State, i):
     """The client of the waiting request ``i`` gives up now."""
     request = state.requests[i]
@@ -39,7 +39,7 @@ def _abandon(state: State, i):
     ends_now(state, i)
 
 
-@part
+@apart
 def accepts(state: State, i):
     """Whether the arriving request ``i`` is let in; refuses it otherwise."""
     params, lane = state.params, state.lane
@@ -69,7 +69,7 @@ def _next_to_give_up(state: State):
     return NONE
 
 
-@part
+@apart
 def next_exit(state: State):
     """Time at which a waiting request leaves if nothing is started; inf: none will."""
     params, time = state.params, math.inf
@@ -84,7 +84,7 @@ def next_exit(state: State):
     return time
 
 
-@part
+@apart
 def let_leave(state: State):
     """All requests leave whose time is over by now; whether any did."""
     lane, params = state.lane, state.params
@@ -113,7 +113,7 @@ def note_refusal(state: State):
     lane.woken, lane.tick_spent = 1, 0
 
 
-@part
+@apart
 def refuse_first(state: State, choice, n, group):
     """The scheduler refuses the first ``n`` requests of ``choice`` in the bins of ``group``."""
     refused, first = 0, NONE

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.latency import alone_s
 from llmsched_env.core.layout import WAITING
 from llmsched_env.core.queueing.heap import binary_heap, sooner, swap_entries
@@ -39,7 +39,7 @@ def last_start_s(state: State, request):
 _rise, _sink = binary_heap(sooner, swap_entries)
 
 
-@part
+@apart
 def schedule_overdue(state: State, i):
     """Note when the arriving request ``i`` becomes overdue."""
     lane, request = state.lane, state.requests[i]
@@ -61,7 +61,7 @@ def _remove_first(state: State):
     _sink(state.expiry, state.requests, 0, lane.expiring)
 
 
-@part
+@apart
 def next_due(state: State):
     """When a waiting request that was never preempted becomes overdue next; inf: none does."""
     lane = state.lane
@@ -81,7 +81,7 @@ def take_due(state: State):
     return i
 
 
-@part
+@apart
 def move_overdue(state: State):
     """Move all requests whose last start is over to the overdue queue, after the events of an instant."""
     lane = state.lane

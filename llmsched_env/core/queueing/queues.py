@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.layout import NONE, WAITING
 from llmsched_env.core.queueing.heap import binary_heap
 
@@ -52,7 +52,7 @@ def _swap(heap, a, b):
 _rise, _sink = binary_heap(_before, _swap)
 
 
-@part
+@apart
 def _heap_push(state: State, k, i):
     heap, row = state.heap[k], state.bins[k]
     heap[row.heap_size] = i
@@ -60,7 +60,7 @@ def _heap_push(state: State, k, i):
     row.heap_size += 1
 
 
-@part
+@apart
 def _heap_pop(state: State, k):
     heap, row = state.heap[k], state.bins[k]
     row.heap_size -= 1
@@ -176,7 +176,7 @@ def push(state: State, i):
         _link(state, k, row.tail, i)
 
 
-@part
+@apart
 def push_preempted(state: State, i):
     """Put the preempted request ``i`` back into its bin, before the others, among the returned by number."""
     requests = state.requests
@@ -294,7 +294,7 @@ def take_out(state: State, i):
         _unlink(state, k, i)
 
 
-@part
+@apart
 def unpop(state: State, i):
     """Undo ``pop`` of request ``i`` where several were taken and are put back last first."""
     if state.requests[i].preemptions > 0:

@@ -112,7 +112,7 @@ def is_released(state: State):
     return state.lane.releases > 0 if state.lane.linked else state.lane.next_arrival < state.lane.loaded
 
 
-@part
+@apart
 def take_planned(state: State):
     """The planned request that is due first becomes request ``lane.next_arrival``."""
     lane, params = state.lane, state.params

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from llmsched_env.compiler.parts import exposed
+from llmsched_env.compiler.parts import part
 from llmsched_env.core.controllers import set_target, update_memory, update_sla
 from llmsched_env.core.peer_controllers import update_peer_memory, update_peer_sla
 
 
-@exposed
+@part
 def feed(params, row, batch):
     """Update one controller with the RUNNING_BATCH that a server has just completed."""
     if batch.completing > 0:

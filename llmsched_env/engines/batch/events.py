@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.clock import clock, fits_somewhere, read_answer
 from llmsched_env.core.costs import drop
 from llmsched_env.core.layout import DECIDE, NONE, WAITING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmsched_env.core.rows import State
 
 
-@part
+@apart
 def preempt(state: State, s):
     """The next member to leave the batch of server ``s`` goes back to its bin."""
     server, run = state.servers[s], state.servers[s].batch

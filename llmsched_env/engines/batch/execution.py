@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.itl import add_gaps, add_stall
 from llmsched_env.core.latency import (
     decode_s,
@@ -152,7 +152,7 @@ def leave(state: State, s, i, tokens, time):
     run.preempted_tail = i
 
 
-@part
+@apart
 def run_with_preemptions(state: State, s, n, factor, first, prompts, longest):
     """All steps of a batch that outgrows the memory; return its end.  Those that leave become NONE in ``members``."""
     run, hardware = state.servers[s].batch, state.hardware[s]
@@ -234,7 +234,7 @@ def launch(state: State, s, choice, size):
     return n
 
 
-@part
+@apart
 def log_batch(state: State, s, n):
     """Append the batch just launched to the log while there is room."""
     counts = state.counts

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart, part
 from llmsched_env.core.layout import IN_SERVICE, NONE
 from llmsched_env.core.queueing.queues import head, merged, next_row, pop, precedes, unpop, would_mix
 from llmsched_env.engines.batch.overdue_at_launch import others_wait, remove_overdue
@@ -133,7 +133,7 @@ def look_fifo(state: State, choice, size, hardware):
     return n
 
 
-@part
+@apart
 def look_keyed(state: State, choice, size, hardware):
     """The same for bins that are heaps: the first ones are taken out and put back."""
     n, _ = _look(state, hardware, choice, size, 0, NOTHING_TAKEN)

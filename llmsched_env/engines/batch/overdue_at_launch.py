@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llmsched_env.compiler.parts import part
+from llmsched_env.compiler.parts import apart
 from llmsched_env.core.constants import AT_DEADLINE
 from llmsched_env.core.latency import prefill_s
 from llmsched_env.core.layout import NONE, WAITING
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmsched_env.core.rows import State
 
 
-@part
+@apart
 def remove_overdue(state: State, hardware, n):
     """Move those of the ``n`` in ``state.members`` that become overdue to the overdue queue, or refuse them; return how
     many stay.
@@ -46,7 +46,7 @@ def remove_overdue(state: State, hardware, n):
     return kept
 
 
-@part
+@apart
 def others_wait(state: State, choice):
     """Whether a request that is not overdue waits in ``choice``."""
     row = next_row(state, choice, 0)

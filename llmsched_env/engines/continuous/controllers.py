@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from llmsched_env.compiler.parts import exposed
+from llmsched_env.compiler.parts import part
 from llmsched_env.core.controllers import update_memory, update_sla
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ COMPLETION_WEIGHT = 0.1
 """Share of `ema` that a single completion weighs in the memory controller of the engine `continuous`."""
 
 
-@exposed
+@part
 def feed_completion(params, row, length, output):
     """Update one memory controller with a completed request of ``length`` tokens in all, ``output`` of them decoded."""
     row.batches += 1
@@ -23,7 +23,7 @@ def feed_completion(params, row, length, output):
     update_memory(params, row, 1, length, length * length, output - 1, weight)
 
 
-@exposed
+@part
 def feed_window(state: State, server):
     """Algorithm 2 for one server of the engine `continuous`, where its window is over and it has decoded in it."""
     own, now = server.set, state.lane.now
@@ -34,7 +34,7 @@ def feed_window(state: State, server):
     own.window_time = own.window_steps = own.window_members = 0.0
 
 
-@exposed
+@part
 def server_target(params, row, server):
     """Batch size that a scheduler reads on ``server`` of the engine `continuous`: at least what decodes there."""
     sla = math.floor((server.set.low + server.set.high) / 2.0)

@@ -26,8 +26,7 @@ def rule(name: str) -> float:
 def seconds_to(bar: float) -> list[float]:
     """By seed: the training time after which it first earns ``bar``."""
     return [
-        next((point["seconds"] for point in curve if point["return"] >= bar), float("inf"))
-        for curve in CURVES.values()
+        next((point["seconds"] for point in curve if point["return"] >= bar), float("inf")) for curve in CURVES.values()
     ]
 
 

@@ -84,7 +84,9 @@ def test_a_table_of_any_command(tmp_path: Path) -> None:
         r"\| static \| [\d.]+ ± [\d.]+ \|", rows[2]
     )
     assert rows[3].startswith("<!--")
-    other = about.replace("keep: static", "where: {policy: 'dyn.*'}").replace("--policies static", "--policies dynamic,static")
+    other = about.replace("keep: static", "where: {policy: 'dyn.*'}").replace(
+        "--policies static", "--policies dynamic,static"
+    )
     page = page_with(tmp_path, other)
     assert regenerate(page).returncode == 0
     rows = page.read_text(encoding="utf-8").split("-->\n")[1].splitlines()

@@ -12,6 +12,7 @@ one thread: what it takes on a machine with a free core.
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
@@ -49,8 +50,8 @@ def returns_of_rules() -> dict[str, float]:
     return {name: float(re.search(rf"^{name} +(-[\d.]+) ±", text, re.M)[1]) for name in RIVALS}  # type: ignore[index]
 
 
-def train(seed: int) -> list[dict[str, float]]:
-    """Steps, CPU seconds of training and mean return at every evaluation of one seed."""
+def train(seed: int, until: float = math.inf) -> list[dict[str, float]]:
+    """Steps, CPU seconds of training and mean return at every evaluation of one seed, up to the step ``until``."""
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.evaluation import evaluate_policy
     from stable_baselines3.common.vec_env import VecNormalize
@@ -77,7 +78,7 @@ def train(seed: int) -> list[dict[str, float]]:
             self.began = time.process_time() - seconds
 
         def _on_step(self) -> bool:
-            return True
+            return self.num_timesteps < until
 
         def _on_rollout_start(self) -> None:
             if self.num_timesteps >= EVERY * len(found):
@@ -139,11 +140,10 @@ def figure() -> Figure:
     for row, (seed, curve) in enumerate(curves.items()):
         x, y = [point["seconds"] for point in curve], [point["return"] for point in curve]
         axes.plot(x, y, color=colour_of(row), marker=".", label=f"seed {seed}")
-    end = max(curve[-1]["seconds"] for curve in curves.values())
     for name, value in bars.items():
         axes.axhline(value, color=MUTED, linestyle="--", linewidth=1)
         above = name == "longest-queue"
-        axes.text(end, value, name, ha="right", va="bottom" if above else "top", color=MUTED)
+        axes.text(0.0, value, name, ha="left", va="bottom" if above else "top", color=MUTED)
     axes.set_xlabel("training time, CPU s (one thread)")
     axes.set_ylabel("return")
     axes.set_ylim(-0.2, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -330,3 +331,20 @@ def test_the_example_trains_exports_and_enters_an_agent(tmp_path: Path) -> None:
         run = subprocess.run([sys.executable, *word], cwd=tmp_path, env=path, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr[-2000:]
     assert "agent:path=runs/first/agent" in run.stdout
+
+
+TOLERANCE = 0.03
+"""Most that the return after a quarter of a million steps may differ from the published one on another machine."""
+
+
+def test_the_published_curve_begins_as_it_did() -> None:
+    """Seed 0 of docs/results/first_agent.json up to its second point: the same lines, trained again."""
+    published = json.loads((ROOT / "docs" / "results" / "first_agent.json").read_text())["0"]
+    code = f"import json, make_first_agent as tool\nprint(json.dumps(tool.train(0, until={published[1]['steps']})))"
+    path = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'docs' / 'tools'}"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    first, last = json.loads(run.stdout.splitlines()[-1])
+    assert abs(first["return"] - published[0]["return"]) < TOLERANCE
+    assert last["steps"] == published[1]["steps"]
+    assert abs(last["return"] - published[1]["return"]) < TOLERANCE and last["return"] > first["return"] + 0.02

@@ -70,7 +70,7 @@ policy(
     "ppo",
     engines=("batch",),
     summary="The network's choice on weights from gradient training: cloning, then PPO (docs/results/learned.md)",
-    adapt=lambda config, values: settings.adapt(config),
+    adapt=lambda config, values: settings.adapt_batch(config, *settings.OVERDUE_OF_PPO),
     details=True,
     load=load_ppo,
 )(NETWORK)

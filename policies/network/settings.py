@@ -14,6 +14,10 @@ alone in `continuous`); by engine (config.Queueing)."""
 OVERDUE_BATCH_FACTOR = 0.75
 """It becomes overdue too when it has less left than this factor x the time of the batch being formed (`batch`)."""
 
+OVERDUE_OF_PPO = (0.5, 0.65)
+"""Both factors of the policy `ppo`, chosen on arrivals of seeds 300 to 304: predictions are noisy, and with less a request
+is given up that would have been in time (docs/results/learned.md)."""
+
 FEW_SERVERS = 2
 """Up to this number of servers, every one has to serve all lengths."""
 
@@ -39,13 +43,15 @@ def choose_token_budget(servers: tuple[Server, ...], tpot_s: float, max_batch: i
     return float(max(max_batch, round(DECODE_TOKENS + CHUNK_SHARE * tpot_s / token_s)))
 
 
-def adapt_batch(config: SimConfig) -> SimConfig:
-    """``config`` with the discipline and the overdue queue that go with the network of the engine `batch`."""
+def adapt_batch(
+    config: SimConfig, factor: float = OVERDUE_FACTOR["batch"], batch_factor: float = OVERDUE_BATCH_FACTOR
+) -> SimConfig:
+    """``config`` with the discipline and the overdue queue that go with a network of the engine `batch`."""
     queueing = replace(
         config.queueing,
         discipline=choose_discipline(config),
-        overdue_factor=OVERDUE_FACTOR["batch"],
-        overdue_batch_factor=OVERDUE_BATCH_FACTOR,
+        overdue_factor=factor,
+        overdue_batch_factor=batch_factor,
     )
     return replace(config, queueing=queueing)
 

@@ -15,8 +15,8 @@ OVERDUE_BATCH_FACTOR = 0.75
 """It becomes overdue too when it has less left than this factor x the time of the batch being formed (`batch`)."""
 
 OVERDUE_OF_PPO = (0.5, 0.65)
-"""Both factors of the policy `ppo`, chosen on arrivals of seeds 300 to 304: predictions are noisy, and with less a request
-is given up that would have been in time (docs/results/learned.md)."""
+"""Both factors of the policy `ppo`, chosen on arrivals of seeds 300 to 304: predictions are noisy, and with larger ones
+more requests are given up that would have been in time (docs/results/learned.md)."""
 
 FEW_SERVERS = 2
 """Up to this number of servers, every one has to serve all lengths."""

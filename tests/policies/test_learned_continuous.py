@@ -280,7 +280,8 @@ def test_no_torch_is_loaded() -> None:
 
 def test_the_benchmark_takes_it(capsys: pytest.CaptureFixture[str]) -> None:
     few = ["--requests", "300", "--seeds", "2", "--loads", "0.8", "--cases", "1 server", "--jobs", "1"]
-    assert benchmark.main(["--engine", "continuous", "--rivals", "sarathi", *few]) == 0
+    of_2023 = ["--scenario", "llama2-h100"]
+    assert benchmark.main(["--engine", "continuous", "--rivals", "sarathi", *of_2023, *few]) == 0
     told = capsys.readouterr().out
     assert "engine continuous, TTFT target 4 x and TPOT target 3.5 x" in told and "sarathi" in told
     with pytest.raises(SystemExit):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from llmsched.policies import get, names, parse, parse_list
+from llmsched.policies.network.settings import OVERDUE_OF_PPO
 from llmsched.policies.parameters import show
 from llmsched.policies.selection import label_notes
 from llmsched_env.config import Controller, Queueing, Server, SimConfig
@@ -185,4 +187,7 @@ def test_ppo_is_a_policy_of_its_own_and_says_what_it_is() -> None:
     assert ours.policy is get("ppo") is not get("network") and "gradient" in get("ppo").summary
     assert "ppo" in names("batch") and "ppo" not in names("continuous")
     assert ours.ready(SYSTEM).params.tolist() != evolved.ready(SYSTEM).params.tolist()
-    assert ours.ready(SYSTEM).config == evolved.ready(SYSTEM).config
+    own, theirs = ours.ready(SYSTEM).config, evolved.ready(SYSTEM).config
+    assert (own.queueing.overdue_factor, own.queueing.overdue_batch_factor) == OVERDUE_OF_PPO
+    assert replace(own, queueing=theirs.queueing) == theirs
+    assert parse("ppo:overdue=2:overdue_batch=0.75").ready(SYSTEM).config == theirs

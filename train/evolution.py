@@ -32,7 +32,7 @@ from llmsched.train.arguments import (
     setting,
 )
 from llmsched.train.systems import TRAINING_SEED, TrainingSystem
-from llmsched.train.validation import ScoredRun, make_runs, misses_by_load, score_weights
+from llmsched.train.validation import Budgets, ScoredRun, best_budgets, make_runs, misses_by_load, score_weights
 from llmsched_env.commands.parser import OneLineParser
 from llmsched_env.commands.process import INTERRUPTED, run_guarded, was_interrupted
 from llmsched_env.commands.terminal import say, show
@@ -92,9 +92,15 @@ class SearchProblem:
         """The engine of the systems, and so of the network."""
         return self.systems[0].engine
 
-    def runs(self, seeds: range, requests: int) -> list[ScoredRun]:
+    def budgets(self, seeds: range, requests: int) -> Budgets | None:
+        """Tokens of an iteration that the weights at the start would choose; None in the engine `batch`."""
+        if self.engine != "continuous":
+            return None
+        return best_budgets(self.systems, seeds, requests, self.loads, self.pack(self.start))
+
+    def runs(self, seeds: range, requests: int, budgets: Budgets | None) -> list[ScoredRun]:
         """The runs with these arrival seeds."""
-        return make_runs(self.systems, seeds, requests, self.loads, self.rivals)
+        return make_runs(self.systems, seeds, requests, self.loads, self.rivals, budgets)
 
 
 LossesOf = Callable[[list[int], Sequence[NDArray[np.float64]]], Sequence[float]]
@@ -181,7 +187,9 @@ def digest_of(settings: SearchSettings) -> NDArray[np.uint8]:
 def evolve(settings: SearchSettings, problem: SearchProblem, folder: Path, command: str) -> None:
     """Search, keep the losses of every generation, and save the centre of the search as ``folder``/best."""
     kept = read_losses(folder / STATE, settings)
-    pool = problem.runs(range(FIRST_SEED, FIRST_SEED + settings.pool), settings.requests)
+    seeds = range(FIRST_SEED, FIRST_SEED + settings.pool)
+    budgets = problem.budgets(seeds, settings.requests)
+    pool = problem.runs(seeds, settings.requests, budgets)
     search, layout = Search(settings, problem.start, len(pool)), LAYOUTS[problem.engine]
     about = {"engine": problem.engine, "command": command}
     checkpoint.save(folder / "start", layout.unpack(problem.pack(problem.start)), about)
@@ -205,7 +213,7 @@ def evolve(settings: SearchSettings, problem: SearchProblem, folder: Path, comma
             centre = None
         say_generation(generation, losses, (time.monotonic() - began) / (generation - len(kept) or 1), settings)
     best = checkpoint.load(folder / "best").packed
-    report_validation(problem.runs(problem.validation_seeds, settings.requests), best)
+    report_validation(problem.runs(problem.validation_seeds, settings.requests, budgets), best)
 
 
 def write_state(folder: Path, settings: SearchSettings, search: Search, rows: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched.policies import Bound, get, parse_list
+from llmsched.policies.network.hardware import with_hardware
+from llmsched.policies.rules.grids import TOKEN_BUDGETS
 from llmsched.train.systems import ReusedSimulator, TrainingSystem
 from llmsched_env.requests import Requests
 
@@ -48,6 +50,11 @@ class ScoredRun:
     best: float  # share of the requests that the best heuristic misses
     rival: str  # the best heuristic
     first: int = 0  # requests before this number are not scored
+    budget: float | None = None  # tokens of an iteration, in `continuous`; None: those that the policy chooses
+
+
+Budgets = Mapping[tuple[str, float], float]
+"""Tokens of an iteration by name of the system and load."""
 
 
 def make_runs(
@@ -56,8 +63,12 @@ def make_runs(
     requests: int,
     loads: Sequence[float] = LOADS,
     rivals: str = RIVALS,
+    budgets: Budgets | None = None,
 ) -> list[ScoredRun]:
-    """Runs of every system at every load with every seed of the split "validation"; the heuristics are run here."""
+    """Runs of every system at every load with every seed of the split "validation"; the heuristics are run here.
+
+    ``budgets``: those of the network's runs (`best_budgets`).
+    """
     heuristics = parse_list(rivals)
     runs = []
     for system in systems:
@@ -67,13 +78,40 @@ def make_runs(
                 drawn = system.arrivals(load * system.capacity, requests).draw(seed, "validation")
                 misses = [simulator.misses(heuristic, drawn) for heuristic in heuristics]
                 place = int(np.argmin(misses))
-                runs.append(ScoredRun(system, load, simulator, drawn, misses[place], heuristics[place].text))
+                budget = (budgets or {}).get((system.name, load))
+                about = misses[place], heuristics[place].text
+                runs.append(ScoredRun(system, load, simulator, drawn, *about, budget=budget))
     return runs
 
 
-def network_policy() -> Bound:
-    """The policy `network`; the weights are given at every run."""
-    return get("network").bind()
+def best_budgets(
+    systems: Sequence[TrainingSystem],
+    seeds: Sequence[int],
+    requests: int,
+    loads: Sequence[float],
+    params: NDArray[np.float64],
+) -> Budgets:
+    """What `budget=auto` finds for packed weights (P,): the tokens of an iteration that miss the fewest on ``seeds``."""
+    found = {}
+    for system in systems:
+        simulator = ReusedSimulator(system.config, requests)
+        for load in loads:
+            drawn = [system.arrivals(load * system.capacity, requests).draw(seed, "validation") for seed in seeds]
+            missed = [
+                sum(
+                    simulator.misses(network_policy(budget), each, with_hardware(params, system.config, budget))
+                    for each in drawn
+                )
+                for budget in TOKEN_BUDGETS
+            ]
+            found[system.name, load] = float(TOKEN_BUDGETS[int(np.argmin(missed))])
+    return found
+
+
+def network_policy(budget: float | None = None) -> Bound:
+    """The policy `network` with this many tokens an iteration; the weights are given at every run."""
+    policy = get("network").bind()
+    return policy if budget is None else policy.with_params(budget=budget)
 
 
 @dataclass(frozen=True)
@@ -86,10 +124,10 @@ class WeightScore:
 
 def score_weights(runs: Sequence[ScoredRun], params: NDArray[np.float64]) -> WeightScore:
     """The score of packed weights (P,) on ``runs``."""
-    policy = network_policy()
     rows = []
     for run in runs:
-        misses = run.simulator.misses(policy, run.requests, params, run.first)
+        numbers = with_hardware(params, run.simulator.config, run.budget)
+        misses = run.simulator.misses(network_policy(run.budget), run.requests, numbers, run.first)
         ratio = math.log((misses + FLOOR) / (run.best + FLOOR))
         about = {"system": run.system.name, "load": run.load, "best": run.best, "rival": run.rival}
         rows.append({**about, "misses": misses, "log": ratio})

@@ -20,9 +20,10 @@ def squash(x, scale):
 
 
 @njit
-def write_shared(record, out):
+def write_shared(record, token_s, budget, out):
     """Write the inputs that all bins share into ``out`` (INPUTS,).
 
+    ``token_s``: time of a prompt token on the asked server; ``budget``: tokens of an iteration.
     Returns (TTFT target in s, TPOT target in s, mean tokens of a completed request, waiting requests that are not
     overdue), which `write_head` takes.
     """
@@ -38,11 +39,13 @@ def write_shared(record, out):
     out[10] = squash((record.waiting - overdue) / record.num_servers, 4.0)
     out[11] = squash(overdue / record.num_servers, 4.0)
     out[14] = squash(record.rate_slow * ttft_s / record.num_servers, 8.0)
+    out[23] = squash(token_s * budget / tpot_s, 4.0)
+    out[24] = min(record.rate_fast * mean * token_s / record.num_servers, 3.0)
     return ttft_s, tpot_s, mean, max(record.waiting - overdue, 1)
 
 
 @njit
-def write_head(record, k, ttft_s, tpot_s, mean, waiting, out):
+def write_head(record, k, token_s, ttft_s, tpot_s, mean, waiting, out):
     """Write the inputs that belong to the head of choice ``k`` into ``out`` (INPUTS,)."""
     prompt, predicted = float(record.head_prompt[k]), max(float(record.head_predicted[k]), 1.0)
     target, members = max(record.target[record.num_bins], 1), record.running + 1.0
@@ -60,3 +63,9 @@ def write_head(record, k, ttft_s, tpot_s, mean, waiting, out):
     out[16] = 0.0 if overdue else record.queue_length[k] / waiting
     out[17] = max(1.0 - 2.0 * members / max(record.low[k] + record.high[k], 2.0), -2.0)
     out[18] = 1.0 if record.head_number[k] == record.head_number[record.num_bins] else 0.0
+    prefill_s = token_s * prompt
+    ahead_s = token_s * record.prefill_left + prefill_s
+    out[19] = min(max((record.head_deadline[k] - record.now - ahead_s) / ttft_s, -2.0), 2.0)
+    out[20] = squash(ahead_s / ttft_s, 1.0)
+    out[21] = squash(prefill_s / tpot_s, 4.0)
+    out[22] = min(max(record.batch_time[k] - prefill_s, 0.0) / max(predicted - 1.0, 1.0) / tpot_s, 3.0)

@@ -1,7 +1,8 @@
 """What the network of the engine `continuous` reads, which weights it has, and what its scores mean.
 
 The network scores the head (the first request) of every bin: should it join the running set of the asked server now?
-The inputs are computed in llmsched.policies.network.continuous_features.
+The inputs are computed in llmsched.policies.network.continuous_features, from the record and from what the hardware
+takes for a prompt token (llmsched.policies.network.hardware).
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ FEATURES = (
     "share",  # requests in this bin / all that wait and are not overdue
     "room_for_tokens",  # as room, with the middle of the bounds of the server's SLA controller as the target
     "first",  # 1 for the bin whose head is that of `any`
+    "urgency",  # (deadline of the head - end of its prefill after those that are left) / TTFT target, -2 to 2
+    "prefill_ahead",  # time of the prefills that are left, with the head's / TTFT target, x / (x + 1)
+    "prefill_steps",  # time of the head's prefill / TPOT target, x / (x + 4)
+    "step_next",  # predicted decode step with the head / TPOT target, at most 3
+    "chunk",  # time of an iteration's budget of prompt tokens / TPOT target, x / (x + 4)
+    "prefill_load",  # tokens that arrive in a second x time of a prompt token / servers, at most 3
 )
 """Inputs computed from the head of a bin, as if it were admitted now."""
 

@@ -16,7 +16,7 @@ from llmsched.policies.network.continuous_layout import INPUTS
 
 @njit
 def score_head(weights, inputs):
-    """The score of ``inputs`` (INPUTS,); ``weights`` (P,) are packed (layouts.Layout.pack)."""
+    """The score of ``inputs`` (INPUTS,); ``weights`` (P,) begin with the packed ones (layouts.Layout.pack)."""
     hidden, at = int(weights[0]), 1
     of_inputs = at + hidden
     out = of_inputs + hidden * INPUTS
@@ -33,20 +33,28 @@ def score_head(weights, inputs):
 
 
 @njit
+def hidden_numbers(hidden):
+    """Packed numbers of a network with ``hidden`` hidden units, without the first."""
+    return hidden * (INPUTS + 2) + INPUTS + 1
+
+
+@njit
 def choose_admission(record, weights):
     """The answer (bin, size): the bin whose head joins the running set now, and a size that has room for it.
 
-    Size 0 admits none.
+    Size 0 admits none.  ``weights`` (P,): those of hardware.with_hardware.
     """
     bins, inputs = record.num_bins, np.zeros(INPUTS)
-    ttft_s, tpot_s, mean, waiting = write_shared(record, inputs)
+    facts = 1 + hidden_numbers(int(weights[0]))
+    token_s = weights[facts + 1 + record.server]
+    ttft_s, tpot_s, mean, waiting = write_shared(record, token_s, weights[facts], inputs)
     only_overdue = record.overdue >= 0 and record.queue_length[record.overdue] == record.waiting
     best, most = bins, 0.0
     for queue in range(bins + only_overdue):
         k = queue if queue < bins else record.overdue
         if record.queue_length[k] == 0:
             continue
-        write_head(record, k, ttft_s, tpot_s, mean, waiting, inputs)
+        write_head(record, k, token_s, ttft_s, tpot_s, mean, waiting, inputs)
         score = score_head(weights, inputs)
         if score > most:
             best, most = k, score

@@ -11,8 +11,10 @@ from pathlib import Path
 from llmsched.policies.network import checkpoint, settings
 from llmsched.policies.network.batch_scores import choose_batch
 from llmsched.policies.network.continuous_scores import choose_admission
+from llmsched.policies.network.hardware import with_hardware
 from llmsched.policies.parameters import Text, Value
 from llmsched.policies.registry import Floats, Function, policy
+from llmsched.policies.rules.grids import token_budget
 from llmsched.policies.sources import sources_of
 from llmsched_env.config import SimConfig
 
@@ -35,20 +37,20 @@ def build_function(sources: str) -> Function:
 
 
 def load_weights(values: Mapping[str, Value], config: SimConfig) -> tuple[Floats, int]:
-    """(packed weights (P,), 0 numbers of memory) of the network of the engine of ``config``.
+    """(packed weights and hardware (P,), 0 numbers of memory) of the network of the engine of ``config``.
 
     They come from the checkpoint at ``path``, or are shipped.  ``ValueError`` where ``path`` is of the other engine.
     """
-    path = values["path"]
+    path, budget = values["path"], values["budget"]
     if path is None:
-        return checkpoint.load_shipped(config.engine).packed, 0
+        return with_hardware(checkpoint.load_shipped(config.engine).packed, config, budget), 0
     found = checkpoint.load(str(path))
     if found.engine != config.engine:
         raise ValueError(
             f"{path}: trained for the engine {found.engine!r}, but this run is of {config.engine!r}: "
             f"give a checkpoint for {config.engine!r}."
         )
-    return found.packed, 0
+    return with_hardware(found.packed, config, budget), 0
 
 
 def load_ppo(values: Mapping[str, Value], config: SimConfig) -> tuple[Floats, int]:
@@ -60,8 +62,11 @@ NETWORK = build_function(sources_of(Path(__file__).parent))
 
 policy(
     "network",
-    params={"path": Text(None, allowed="a checkpoint that train/ wrote, or none for the shipped weights")},
-    adapt=lambda config, values: settings.adapt(config),
+    params={
+        "path": Text(None, allowed="a checkpoint that train/ wrote, or none for the shipped weights"),
+        "budget": token_budget(),
+    },
+    adapt=lambda config, values: settings.adapt(config, values["budget"]),
     details=True,
     load=load_weights,
 )(NETWORK)

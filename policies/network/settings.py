@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from llmsched_env.config import Continuous, Server, SimConfig
 
-OVERDUE_FACTOR = {"batch": 2.0, "continuous": 2.5}
+OVERDUE_FACTOR = {"batch": 2.0, "continuous": 5.0}
 """A request becomes overdue when the time it has left is less than this factor x its service time alone (its prefill
 alone in `continuous`); by engine (config.Queueing)."""
 
@@ -37,10 +37,14 @@ def choose_discipline(config: SimConfig) -> str:
     return "sjf" if len(config.servers) <= FEW_SERVERS or not config.queueing.edges else "fifo"
 
 
-def choose_token_budget(servers: tuple[Server, ...], tpot_s: float, max_batch: int) -> float:
+def prompt_token_s(server: Server) -> float:
+    """Time of a token of a prompt of PROBE_TOKENS, s."""
+    return server.profile.prefill_ms([PROBE_TOKENS]) / PROBE_TOKENS / 1000.0
+
+
+def choose_token_budget(servers: tuple[Server, ...], tpot_s: float) -> float:
     """Tokens per iteration whose prompt chunks take CHUNK_SHARE of the TPOT target (s) on the fastest server."""
-    token_s = min(server.profile.prefill_ms([PROBE_TOKENS]) for server in servers) / PROBE_TOKENS / 1000.0
-    return float(max(max_batch, round(DECODE_TOKENS + CHUNK_SHARE * tpot_s / token_s)))
+    return float(round(DECODE_TOKENS + CHUNK_SHARE * tpot_s / min(prompt_token_s(server) for server in servers)))
 
 
 def adapt_batch(
@@ -56,17 +60,26 @@ def adapt_batch(
     return replace(config, queueing=queueing)
 
 
-def adapt_continuous(config: SimConfig) -> SimConfig:
-    """``config`` with the order, the overdue queue and the chunks that go with the network of `continuous`."""
-    budget = config.continuous.token_budget
+def adapt_continuous(config: SimConfig, budget: float | None = None) -> SimConfig:
+    """``config`` with the order, the overdue queue and the chunks that go with the network of `continuous`.
+
+    ``budget``: tokens of an iteration where they are given.  The running set is at most as large, so that decoding
+    alone never takes more.
+    """
     tpot_s = config.slos[0].tpot_s
-    if math.isfinite(tpot_s):
-        budget = choose_token_budget(config.servers, tpot_s, config.max_batch)
+    if budget is None:
+        unknown = math.isinf(tpot_s)
+        budget = config.continuous.token_budget if unknown else choose_token_budget(config.servers, tpot_s)
+    most = int(min(config.max_batch, budget))
     own: Continuous = replace(config.continuous, admission="prompt", prefill="chunked", token_budget=budget)
     queueing = replace(config.queueing, discipline="fifo", overdue_factor=OVERDUE_FACTOR["continuous"])
-    return replace(config, queueing=queueing, continuous=own)
+    return replace(config, queueing=queueing, continuous=own, max_batch=most)
 
 
-def adapt(config: SimConfig) -> SimConfig:
-    """``config`` with what the network of its engine sets."""
-    return adapt_continuous(config) if config.engine == "continuous" else adapt_batch(config)
+def adapt(config: SimConfig, budget: float | None = None) -> SimConfig:
+    """``config`` with what the network of its engine sets; ``budget``: tokens of an iteration, in `continuous`."""
+    if config.engine == "continuous":
+        return adapt_continuous(config, budget)
+    if budget is not None:
+        raise ValueError(f"budget={budget:g} belongs to the engine 'continuous': drop it, or give engine='continuous'.")
+    return adapt_batch(config)

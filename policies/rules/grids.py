@@ -16,6 +16,9 @@ WAITS_MS = (50, 100, 200, 500, 1000, 2000, 5000)
 TBTS_MS = (35, 40, 45, 50, 55, 60, 70, 80, 100, 150)
 """Targets between tokens (ms) that `auto` tries."""
 
+TOKEN_BUDGETS = (256, 320, 384, 512, 768, 1024, 2048, 4096, 8192)
+"""Tokens of an iteration that `auto` tries."""
+
 
 def batch(default: int) -> Number:
     """The parameter of a batch size of at least 1."""
@@ -35,6 +38,11 @@ def wait(default_ms: float) -> Number:
 def tbt() -> Number:
     """The parameter of D, the SLA controller's target between tokens, in ms; none: that of the scenario."""
     return setting("controller.tbt_s", unit="ms", auto=TBTS_MS)
+
+
+def token_budget() -> Number:
+    """The parameter of the tokens of an iteration; none: those of the scenario."""
+    return setting("token_budget", auto=TOKEN_BUDGETS)
 
 
 def set_tbt(params: Mapping[str, float]) -> dict[str, float]:

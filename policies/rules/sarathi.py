@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from llmsched.policies.parameters import setting
 from llmsched.policies.registry import Decision, Floats, Record, policy
+from llmsched.policies.rules.grids import token_budget
+from llmsched_env.config import SimConfig
 
 
-def chunked_prefill(params: Mapping[str, float]) -> dict[str, Any]:
-    """Admission by the prompt, chunked prefill, and ``budget`` in place of the scenario's token budget if given."""
-    budget = {"token_budget": params["budget"]} if params["budget"] < float("inf") else {}
-    return {"admission": "prompt", "prefill": "chunked", **budget}
+def chunked_prefill(config: SimConfig, values: Mapping[str, Any]) -> SimConfig:
+    """``config`` with admission by the prompt, chunked prefill, and ``budget`` in place of its token budget if given.
+
+    The running set is then at most as large as the budget: ``vllm serve`` caps it so (``vllm/engine/arg_utils.py``).
+    """
+    rules: dict[str, Any] = {"admission": "prompt", "prefill": "chunked"}
+    budget = values["budget"]
+    if budget is not None:
+        rules["token_budget"] = budget
+        config = dataclasses.replace(config, max_batch=int(min(config.max_batch, budget)))
+    return dataclasses.replace(config, continuous=dataclasses.replace(config.continuous, **rules))
 
 
 @policy(
     "sarathi",
     engines=("continuous",),
-    params={"budget": setting("token_budget", auto=(256, 512, 1024, 2048, 4096, 8192))},
-    continuous=chunked_prefill,
+    params={"budget": token_budget()},
+    adapt=chunked_prefill,
 )
 def sarathi(record: Record, params: Floats, memory: Floats, rng: np.random.Generator) -> Decision:
     """The oldest requests of all bins; prompt chunks fill what decoding leaves of budget (arXiv 2403.02310)."""

@@ -116,7 +116,11 @@ def test_the_command_line_refuses_it_in_one_line() -> None:
 # The network -------------------------------------------------------------------------------------------------------
 
 
-def plain_features(r: Any, k: int) -> list[float]:
+TOKEN_S, BUDGET = 2e-4, 700.0
+"""Time of a prompt token on every server of the records below, s, and the tokens of an iteration."""
+
+
+def plain_features(r: Any, k: int, token_s: float = TOKEN_S, budget: float = BUDGET) -> list[float]:
     """The features of the head of bin ``k``, written anew, in the order of their names."""
     any_, members = int(r.num_bins), int(r.running) + 1
     deadline = min(r.slo_ttft, r.slo_e2e)
@@ -129,6 +133,9 @@ def plain_features(r: Any, k: int) -> list[float]:
     target, is_overdue = max(int(r.target[any_]), 1), bool(k == r.overdue)
     bounds = float(r.low[k] + r.high[k]) / 2.0
     expected = float(r.rate_slow) * ttft / servers
+    ahead = (float(r.prefill_left) + prompt) * token_s
+    steps, chunk = prompt * token_s / tpot, budget * token_s / tpot
+    decoding = max(float(r.batch_time[k]) - prompt * token_s, 0.0) / max(predicted - 1, 1)
     named = {
         "room": max(1.0 - members / target, -2.0),
         "crowded": members / int(r.max_batch),
@@ -149,6 +156,12 @@ def plain_features(r: Any, k: int) -> list[float]:
         "share": 0.0 if is_overdue else int(r.queue_length[k]) / max(on_time, 1),
         "room_for_tokens": max(1.0 - members / max(bounds, 1.0), -2.0),
         "first": float(r.head_number[k] == r.head_number[any_]),
+        "urgency": float(np.clip((float(r.head_deadline[k]) - float(r.now) - ahead) / ttft, -2.0, 2.0)),
+        "prefill_ahead": ahead / (ahead + ttft),
+        "prefill_steps": steps / (steps + 4.0),
+        "step_next": min(decoding / tpot, 3.0),
+        "chunk": chunk / (chunk + 4.0),
+        "prefill_load": min(float(r.rate_fast) * mean * token_s / servers, 3.0),
     }
     assert tuple(named) == FEATURES
     return list(named.values())
@@ -177,6 +190,7 @@ def random_record(rng: np.random.Generator, bins: int) -> Any:
     r.slo_ttft, r.slo_tpot, r.slo_e2e = (math.inf,) * 3 if endless else (2.0, 0.1, 60.0)
     r.kv_tokens = math.inf if endless else 40_000.0
     r.running, r.in_service = rng.integers(0, 60), rng.integers(0, 300)
+    r.rate_fast, r.server = rng.uniform(0, 60), rng.integers(0, r.num_servers)
     r.rate_slow, r.kv_used, r.prefill_left = rng.uniform(0, 40), rng.uniform(0, 30_000), rng.uniform(0, 3_000)
     r.queue_length[:bins] = rng.integers(0, 9, bins) * (rng.random(bins) < 0.6)
     if rng.random() < 0.3:
@@ -203,7 +217,9 @@ def test_the_compiled_network_is_the_plain_one(bins: int) -> None:
     answers = set()
     for seed in range(120):
         arrays, record = random_arrays(3, seed), random_record(rng, bins)
-        found = continuous_scores.choose_admission(record, checkpoint.Checkpoint(arrays, ABOUT).packed)
+        times = np.where(np.arange(record.num_servers) == record.server, TOKEN_S, 1.0)
+        numbers = np.concatenate([checkpoint.Checkpoint(arrays, ABOUT).packed, [BUDGET], times])
+        found = continuous_scores.choose_admission(record, numbers)
         assert found == plain_choice(record, arrays)
         answers.add(found[0])
     assert answers == set(range(bins + 2))
@@ -214,9 +230,9 @@ def test_every_feature_is_the_plain_one(bins: int) -> None:
     rng = np.random.default_rng(7)
     for _ in range(60):
         record, inputs = random_record(rng, bins), np.zeros(INPUTS)
-        ttft_s, tpot_s, mean, waiting = continuous_features.write_shared(record, inputs)
+        ttft_s, tpot_s, mean, waiting = continuous_features.write_shared(record, TOKEN_S, BUDGET, inputs)
         for k in (*range(bins), bins + 1):
-            continuous_features.write_head(record, k, ttft_s, tpot_s, mean, waiting, inputs)
+            continuous_features.write_head(record, k, TOKEN_S, ttft_s, tpot_s, mean, waiting, inputs)
             np.testing.assert_allclose(inputs, plain_features(record, k), atol=1e-12)
 
 
@@ -226,18 +242,41 @@ def test_every_feature_is_the_plain_one(bins: int) -> None:
 def test_what_it_sets() -> None:
     found = parse("network").configure(config())
     assert found.continuous.admission == "prompt" and found.continuous.prefill == "chunked"
-    assert found.queueing.overdue_factor == 2.5 and found.queueing.overdue_batch_factor is None
+    assert found.queueing.overdue_factor == 5.0 and found.queueing.overdue_batch_factor is None
     # 0.4 x the TPOT target of chunks at 218.2 ms for 2,048 tokens, and 100
     assert found.continuous.token_budget == round(100 + 0.4 * found.slos[0].tpot_s / (0.21815 / 2048))
+    assert found.max_batch == 256
     assert parse("network:overdue=4").configure(config()).queueing.overdue_factor == 4.0
     slow = config(profile="a100-80gb_llama2-70b_tp4")
-    assert 256 <= parse("network").configure(slow).continuous.token_budget < found.continuous.token_budget
+    assert parse("network").configure(slow).continuous.token_budget < found.continuous.token_budget
+
+
+def test_a_budget_takes_the_place_of_its_own_and_bounds_the_running_set() -> None:
+    found = parse("network:budget=200").configure(config())
+    assert found.continuous.token_budget == 200.0 and found.max_batch == 200
+    assert parse("network:budget=8192").configure(config()).max_batch == 256
+    with pytest.raises(ValueError, match=r"budget=512 belongs to the engine 'continuous': drop it, or give") as caught:
+        parse("network:budget=512").configure(SimConfig((Server(load_profile("ideal")),), slos=(SLO(e2e_s=9.0),)))
+    assert "\n" not in str(caught.value)
+
+
+def test_it_is_told_what_the_hardware_takes() -> None:
+    """After the weights: tokens of an iteration, then the time of a prompt token on every server."""
+    fast, slow = (Server(load_profile(f"{gpu}-80gb_llama2-70b_tp4")) for gpu in ("h100", "a100"))
+    mixed = replace(config(), servers=(fast, slow))
+    numbers = parse("network:budget=300").ready(mixed).params
+    weights = checkpoint.load_shipped("continuous").packed
+    assert numbers[: len(weights)].tolist() == weights.tolist()
+    times = [server.profile.prefill_ms([2048.0]) / 2048.0 / 1000.0 for server in (fast, slow)]
+    np.testing.assert_allclose(numbers[len(weights) :], [300.0, *times], rtol=1e-12)
+    endless = replace(mixed, slos=(SLO(e2e_s=9.0),))
+    assert np.isfinite(parse("network").ready(endless).params).all()
 
 
 def test_equal_runs_are_equal_and_weights_matter(tmp_path: Path) -> None:
-    first, again = (run(parse("network"), config()).requests.tobytes() for _ in range(2))
+    first, again = (run(parse("network"), config(), load=4.0).requests.tobytes() for _ in range(2))
     assert first == again
-    assert first != run(parse(saved(tmp_path)), config()).requests.tobytes()
+    assert first != run(parse(saved(tmp_path)), config(), load=4.0).requests.tobytes()
 
 
 @pytest.mark.parametrize("profile", USABLE)

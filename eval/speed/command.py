@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llmsched.eval.cli.frame import plain_parser
 from llmsched.eval.runs.machine import processor
-from llmsched.eval.speed import env, kernel, process, train
+from llmsched.eval.speed import env, kernel, limits, process, train
 from llmsched.eval.speed.table import SpeedRow, table_text
 from llmsched_env.commands.parser import OneLineParser
 from llmsched_env.commands.process import run_guarded
@@ -23,7 +23,9 @@ from llmsched_env.commands.terminal import say, show
 from llmsched_env.files.writing import check_file, write_text
 
 PROGRAM = "bench.py"
-GROUPS = ("kernel", "continuous", "cache", "stream", "env", "train", "compare", "import")
+GROUPS = ("limits", "kernel", "continuous", "cache", "stream", "env", "train", "compare", "import")
+LANES_OF_LIMITS = 10_000
+"""Lanes whose memory is measured."""
 HUNDRED_MILLION = 100_000_000
 
 
@@ -68,6 +70,7 @@ def measure(argv: list[str]) -> int:
         options_parser.error("--requests, --repeats, --seconds, --lanes and --stream must be above 0.")
     streamed = HUNDRED_MILLION if options.hundred_million else options.stream
     groups: dict[str, Callable[[], list[SpeedRow]]] = {
+        "limits": lambda: limits.measure(options.repeats, options.requests, LANES_OF_LIMITS),
         "kernel": lambda: kernel.measure(options.requests, options.repeats),
         "continuous": lambda: kernel.measure_continuous(options.requests, options.repeats),
         "cache": lambda: kernel.measure_cache(options.requests, options.repeats, options.hashed_trace),

@@ -71,15 +71,21 @@ def add_gaps(state: State, n, base, slope, first, last):
 
 
 @part
-def add_stall(state: State, i, gap):
-    """Add the gap that a preemption tore between two tokens of request ``i``."""
+def add_gap(state: State, count, gap):
+    """Add a gap between two tokens that ``count`` scored members have."""
     counts = state.counts
-    if len(state.gaps) == 0 or i < state.lane.warmup:
+    if len(state.gaps) == 0 or count == 0:
         return
-    counts.itl_count += 1.0
-    counts.itl_sum += gap
-    counts.itl_sum2 += gap * gap
-    state.gaps[gap_bin(gap)] += 1
+    counts.itl_count += count
+    counts.itl_sum += count * gap
+    counts.itl_sum2 += count * (gap * gap)
+    state.gaps[gap_bin(gap)] += count
+
+
+@part
+def add_stall(state: State, i, gap):
+    """Add a gap between two tokens of request ``i`` alone: it was preempted, or began to decode before others did."""
+    add_gap(state, int(i >= state.lane.warmup), gap)
 
 
 @part

@@ -152,6 +152,7 @@ RUNNING_SET = np.dtype(  # engine `continuous`
         ("iteration", "i8"),  # iterations in which a member decoded
         ("last_step", "f8"),  # end of the last of them
         ("stalled", "i4"),  # 1: a prefill came between two tokens of a member
+        ("fresh", "i4"),  # prefill_first: members that began to decode since then, a list through REQUEST.next
         # asynchronous scheduling (engines/continuous/ahead.py)
         ("composed", "i4"),  # 1: the decisions of this instant were due one boundary earlier
         ("known", "f8"),  # ... at this time

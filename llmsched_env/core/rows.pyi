@@ -288,6 +288,7 @@ class RunningSet(Fields):
     iteration: int  # iterations in which a member decoded
     last_step: float  # end of the last of them
     stalled: int  # 1: a prefill came between two tokens of a member
+    fresh: int  # prefill_first: members that began to decode since then, a list through REQUEST.next
     composed: int  # 1: the decisions of this instant were due one boundary earlier
     known: float  # ... at this time
     quiet: int  # 1: a member was preempted, nobody joins

@@ -160,7 +160,7 @@ def server_rows(config: SimConfig) -> NDArray:
     for name in ("number", "drop", "preempted_head", "preempted_tail"):
         rows["batch"][name] = layout.NONE
     rows["set"]["most"] = math.inf
-    for name in ("prefill_head", "prefill_tail"):
+    for name in ("prefill_head", "prefill_tail", "fresh"):
         rows["set"][name] = layout.NONE
     rows["set"]["low"], rows["set"]["high"] = config.controller.b_min, config.max_batch
     return rows

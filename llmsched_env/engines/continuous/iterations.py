@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from llmsched_env.compiler.parts import part
 from llmsched_env.core.constants import BLOCK_TOKENS
-from llmsched_env.core.itl import add_run, add_stall
+from llmsched_env.core.itl import add_gap, add_run, add_stall
 from llmsched_env.core.layout import DECODING, NONE, PREFILLING
 from llmsched_env.engines.continuous.ahead import limit_chunks, note_composition
 from llmsched_env.engines.continuous.cache.composing import compose
@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 @part
 def _count_gaps(state: State, s, k):
     """The gaps that ``k`` iterations of the segment end, for every decoding member."""
-    server, slots = state.servers[s], state.slots[s]
-    if len(state.gaps) == 0:
-        return
+    server = state.servers[s]
     if not server.set.stalled:
         add_run(state, server.set.scored, server.set.iteration_s, server.set.growth_s, k)
         return
     end = boundary_s(server, 1.0)
-    for place in range(server.set.decoding):
-        i = slots[place].request
-        add_stall(state, i, end - max(state.requests[i].last_token, server.set.last_step))
+    others, i = server.set.scored, server.set.fresh
+    while i != NONE:  # theirs began with their first token, that of the others with the last iteration
+        others -= i >= state.lane.warmup
+        add_stall(state, i, end - state.requests[i].last_token)
+        i = state.requests[i].next
+    add_gap(state, others, end - server.set.last_step)
     add_run(state, server.set.scored, server.set.iteration_s + server.set.growth_s, server.set.growth_s, k - 1)
 
 
@@ -69,7 +70,7 @@ def pass_iterations(state: State, s, k):
         server.set.iteration += k
         server.set.context += k * b
         server.set.promised -= k * b
-        server.set.last_step, server.set.stalled = lane.now, 0
+        server.set.last_step, server.set.stalled, server.set.fresh = lane.now, 0, NONE
     if state.params.cached:
         server.set.blocks = in_use(state.pools[s])
     server.peak_ever = max(server.peak_ever, BLOCK_TOKENS * server.set.blocks)

@@ -119,6 +119,20 @@ def begin_decoding(state: State, s, i):
     change_residue(server, context, 1)
     if state.params.cached:
         enter_list(state, s, i, context - server.set.iteration)
+    if state.params.prefill_first:
+        request.next, server.set.fresh = server.set.fresh, i
+
+
+@part
+def _forget_fresh(state: State, server, i):
+    """Decoding member ``i`` leaves before its first iteration: it is not among the fresh ones any more."""
+    if server.set.fresh == i:
+        server.set.fresh = state.requests[i].next
+        return
+    before = server.set.fresh
+    while state.requests[before].next != i:
+        before = state.requests[before].next
+    state.requests[before].next = state.requests[i].next
 
 
 @part
@@ -133,6 +147,8 @@ def end_decoding(state: State, s, at):
     server, slots = state.servers[s], state.slots[s]
     i, lacking = slots[at].request, _lacking(state, s, at)
     request = state.requests[i]
+    if server.set.fresh != NONE and request.last_token > server.set.last_step:
+        _forget_fresh(state, server, i)
     server.set.decoding -= 1
     last = server.set.decoding
     if at < last:

@@ -55,7 +55,8 @@ class ContinuousSystem(TrainingSystem):
     @property
     def name(self) -> str:
         """A short text that tells it from the other systems."""
-        return super().name + ("" if self.token_factor is None else f" tokens x{self.token_factor:g}")
+        tokens = "" if self.token_factor is None else f" tokens x{self.token_factor:g}"
+        return f"{super().name}{tokens} {self.predictor}"
 
     @cached_property
     def slo(self) -> SLO:

@@ -91,7 +91,7 @@ def best_budgets(
     loads: Sequence[float],
     params: NDArray[np.float64],
 ) -> Budgets:
-    """What `budget=auto` finds for packed weights (P,): the tokens of an iteration that miss the fewest on ``seeds``."""
+    """The tokens of an iteration with which packed weights (P,) miss the fewest on ``seeds``, as `budget=auto` does."""
     found = {}
     for system in systems:
         simulator = ReusedSimulator(system.config, requests)

@@ -157,10 +157,13 @@ class Capacity:
     scenario: Scenario
 
 
-def capacity(policy: Bound, scenario: Scenario, jobs: int | Crew, goal: Goal | None = None) -> Capacity:
+def capacity(
+    policy: Bound, scenario: Scenario, jobs: int | Crew, goal: Goal | None = None, else_give: str = ""
+) -> Capacity:
     """Capacity by bracketing and bisection, with common arrivals at every rate, on the validation seeds.
 
-    ``goal``: what a rate has to keep (default: CAPACITY_ATTAINMENT of the arrivals meet their SLO).
+    ``goal``: what a rate has to keep (default: CAPACITY_ATTAINMENT of the arrivals meet their SLO).  ``else_give``: an
+    option that makes the capacity unnecessary, for the refusal.
 
     Raises ``ValueError`` when the SLO is missed even in a nearly empty system, or kept at any rate.
     """
@@ -181,19 +184,19 @@ def capacity(policy: Bound, scenario: Scenario, jobs: int | Crew, goal: Goal | N
 
     search = RateSearch(scenario.workload.mean_rate, RATE_TOLERANCE)
     run_alone(search, keeps)
-    rate = _rate_found(search, policy.label)
+    rate = _rate_found(search, policy.label, f", or give {else_give}" if else_give else "")
     bound, best = choices[last[0]]
     return Capacity(rate, bound.text, best.at_rate(rate))
 
 
-def _rate_found(search: RateSearch, name: str) -> float:
+def _rate_found(search: RateSearch, name: str, or_give: str) -> float:
     """The rate that ``search`` found; ``ValueError`` in one line where it has no end."""
     if search.high is None:
-        raise ValueError(f"--load: {name} keeps its SLO at any rate, so its capacity is unbounded; give --rate.")
+        raise ValueError(f"{name} keeps its SLO at any rate, so its capacity is unbounded; tighten --goodput{or_give}.")
     if search.low is None:
         raise ValueError(
-            f"--load: {name} misses the SLO of more than {100 * (1 - CAPACITY_ATTAINMENT):.0f} % at any rate, "
-            f"so it has no capacity; loosen --goodput, or give --rate."
+            f"{name} misses the SLO of more than {100 * (1 - CAPACITY_ATTAINMENT):.0f} % at any rate, "
+            f"so it has no capacity; loosen --goodput{or_give}."
         )
     return search.low
 
@@ -201,5 +204,5 @@ def _rate_found(search: RateSearch, name: str) -> float:
 def at_load(scenario: Scenario, jobs: int | Crew) -> tuple[Scenario, Capacity]:
     """The scenario at ``scenario.load`` times the capacity of REFERENCE."""
     assert scenario.load is not None
-    found = capacity(parse(REFERENCE), scenario, jobs)
+    found = capacity(parse(REFERENCE), scenario, jobs, else_give="--rate")
     return scenario.at_rate(scenario.load * found.rate), found

@@ -1,9 +1,9 @@
 """Learned against tuned schedulers: every case at every load, on held-out arrivals, with the announced bars.
 
-Loads are multiples of the capacity of ``static:batch=auto`` in that case (of ``sarathi``, in the scenario `default` with
-its best token budget, in the engine `continuous`).
-Every heuristic has the best parameters of its grid for that case and load, on the validation seeds.  The best heuristic
-is then chosen per case and load in hindsight, on the scored seeds, which favours it.
+Loads are multiples of the capacity of ``static:batch=auto`` in that case; in the engine `continuous` of ``sarathi``, in
+the scenario `default` with its best token budget.  Every heuristic has the best parameters of its grid for that case
+and load, on the validation seeds.  The best heuristic is then chosen per case and load in hindsight, on the scored
+seeds, which favours it.
 """
 
 from __future__ import annotations

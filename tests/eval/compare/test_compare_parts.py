@@ -162,15 +162,18 @@ def test_nothing_is_waited_for_when_the_listener_stops():
 def test_capacity_search_finds_the_highest_rate(true):
     search = RateSearch(2.5, tune.RATE_TOLERANCE)
     run_alone(search, lambda rate: rate <= true)
-    assert true / (1 + tune.RATE_TOLERANCE) <= tune._rate_found(search, "static") <= true
+    assert true / (1 + tune.RATE_TOLERANCE) <= tune._rate_found(search, "static", "") <= true
 
 
-@pytest.mark.parametrize(("answer", "said"), [(True, "unbounded"), (False, "no capacity")])
-def test_capacity_search_without_an_end_is_refused(answer, said):
+@pytest.mark.parametrize(("answer", "said"), [(True, "unbounded; tighten"), (False, "no capacity; loosen")])
+@pytest.mark.parametrize(("or_give", "ends"), [("", "--goodput."), (", or give --rate", "--goodput, or give --rate.")])
+def test_capacity_search_without_an_end_is_refused(answer, said, or_give, ends):
+    """Only a command that takes --rate names it."""
     search = RateSearch(2.5, tune.RATE_TOLERANCE)
     run_alone(search, lambda rate: answer)
-    with pytest.raises(ValueError, match=said):
-        tune._rate_found(search, "static")
+    with pytest.raises(ValueError, match=said) as caught:
+        tune._rate_found(search, "static", or_give)
+    assert str(caught.value).endswith(ends)
 
 
 def test_capacity_keeps_95_percent_and_a_little_more_does_not():

@@ -36,12 +36,17 @@ def build_function(sources: str) -> Function:
     return network
 
 
+def given_budget(values: Mapping[str, Value]) -> float | None:
+    """Tokens of an iteration, where they are given."""
+    return None if values["budget"] is None else float(values["budget"])
+
+
 def load_weights(values: Mapping[str, Value], config: SimConfig) -> tuple[Floats, int]:
     """(packed weights and hardware (P,), 0 numbers of memory) of the network of the engine of ``config``.
 
     They come from the checkpoint at ``path``, or are shipped.  ``ValueError`` where ``path`` is of the other engine.
     """
-    path, budget = values["path"], values["budget"]
+    path, budget = values["path"], given_budget(values)
     if path is None:
         return with_hardware(checkpoint.load_shipped(config.engine).packed, config, budget), 0
     found = checkpoint.load(str(path))
@@ -66,7 +71,7 @@ policy(
         "path": Text(None, allowed="a checkpoint that train/ wrote, or none for the shipped weights"),
         "budget": token_budget(),
     },
-    adapt=lambda config, values: settings.adapt(config, values["budget"]),
+    adapt=lambda config, values: settings.adapt(config, given_budget(values)),
     details=True,
     load=load_weights,
 )(NETWORK)

@@ -204,5 +204,8 @@ def _rate_found(search: RateSearch, name: str, or_give: str) -> float:
 def at_load(scenario: Scenario, jobs: int | Crew) -> tuple[Scenario, Capacity]:
     """The scenario at ``scenario.load`` times the capacity of REFERENCE."""
     assert scenario.load is not None
-    found = capacity(parse(REFERENCE), scenario, jobs, else_give="--rate")
+    try:
+        found = capacity(parse(REFERENCE), scenario, jobs, else_give="--rate")
+    except ValueError as error:
+        raise ValueError(f"--load: {error}") from None
     return scenario.at_rate(scenario.load * found.rate), found

@@ -69,7 +69,6 @@ def test_the_policy_reads_the_weights_of_its_engine_alone(engine: str) -> None:
     ready = parse("network").ready(replace(config(), engine=engine))
     weights = checkpoint.load_shipped(engine).packed.tolist()
     assert ready.params.tolist()[: len(weights)] == weights and ready.memory_size == 0
-    assert engine == "continuous" or len(ready.params) == len(weights)
 
 
 @pytest.mark.parametrize("engine", LAYOUTS)

@@ -38,6 +38,7 @@ from llmsched_env.engines.continuous.cache.stays import (
     start_of,
 )
 from llmsched_env.engines.continuous.controllers import feed_completion
+from llmsched_env.engines.continuous.fresh import forget_fresh
 from llmsched_env.engines.continuous.memory import blocks_of, change_residue, first_end, need, to_prefill
 
 if TYPE_CHECKING:
@@ -124,18 +125,6 @@ def begin_decoding(state: State, s, i):
 
 
 @part
-def _forget_fresh(state: State, server, i):
-    """Decoding member ``i`` leaves before its first iteration: it is not among the fresh ones any more."""
-    if server.set.fresh == i:
-        server.set.fresh = state.requests[i].next
-        return
-    before = server.set.fresh
-    while state.requests[before].next != i:
-        before = state.requests[before].next
-    state.requests[before].next = state.requests[i].next
-
-
-@part
 def _lacking(state: State, s, at):
     """Tokens that the decoding member at place ``at`` of server ``s`` lacks."""
     return state.slots[s][at].finish - state.servers[s].set.iteration
@@ -148,7 +137,7 @@ def end_decoding(state: State, s, at):
     i, lacking = slots[at].request, _lacking(state, s, at)
     request = state.requests[i]
     if server.set.fresh != NONE and request.last_token > server.set.last_step:
-        _forget_fresh(state, server, i)
+        forget_fresh(state, server, i)
     server.set.decoding -= 1
     last = server.set.decoding
     if at < last:

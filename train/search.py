@@ -8,6 +8,7 @@ continues a search that was stopped.  train/ppo.py can start from the result.
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 from pathlib import Path
@@ -73,7 +74,19 @@ def searched_places(hidden: int, frozen: int = 0) -> NDArray[np.int64]:
     used["wait_straight"][: SHARED + CHOICE] = True
     for name in ("bias", "context", "choice", "size"):
         used[name][:frozen] = False
-    return 1 + np.flatnonzero(np.concatenate([used[name].ravel() for name in used]))  # after the hidden units
+    searched = np.concatenate([mask.ravel() for mask in used.values()])
+    return packed_places(hidden)[searched]
+
+
+def packed_places(hidden: int) -> NDArray[np.int64]:
+    """Place, in a packed row of weights, of every weight when the arrays are read row by row."""
+    shapes_of, count = shapes(hidden), 0
+    numbers = {}
+    for name, shape in shapes_of.items():
+        size = math.prod(shape)
+        numbers[name] = np.arange(count, count + size).reshape(shape).astype(float)
+        count += size
+    return 1 + np.argsort(LAYOUTS["batch"].pack(numbers)[1:])  # after the hidden units
 
 
 def put_weights(x: NDArray[np.float64], places: NDArray[np.int64], start: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -122,12 +122,15 @@ class WeightScore:
     rows: list[dict[str, Any]]
 
 
-def score_weights(runs: Sequence[ScoredRun], params: NDArray[np.float64]) -> WeightScore:
-    """The score of packed weights (P,) on ``runs``."""
+def score_weights(
+    runs: Sequence[ScoredRun], params: NDArray[np.float64], policy: Bound | None = None
+) -> WeightScore:
+    """The score of packed weights (P,) on ``runs``, with the queues of ``policy`` (those of `network` if none)."""
     rows = []
     for run in runs:
         numbers = with_hardware(params, run.simulator.config, run.budget)
-        misses = run.simulator.misses(network_policy(run.budget), run.requests, numbers, run.first)
+        bound = policy or network_policy(run.budget)
+        misses = run.simulator.misses(bound, run.requests, numbers, run.first)
         ratio = math.log((misses + FLOOR) / (run.best + FLOOR))
         about = {"system": run.system.name, "load": run.load, "best": run.best, "rival": run.rival}
         rows.append({**about, "misses": misses, "log": ratio})

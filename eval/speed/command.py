@@ -15,7 +15,7 @@ from pathlib import Path
 
 from llmsched.eval.cli.frame import plain_parser
 from llmsched.eval.runs.machine import processor
-from llmsched.eval.speed import env, kernel, limits, process, train
+from llmsched.eval.speed import decision, env, kernel, limits, process, train
 from llmsched.eval.speed.table import SpeedRow, table_text
 from llmsched_env.commands.parser import OneLineParser
 from llmsched_env.commands.process import run_guarded
@@ -23,7 +23,7 @@ from llmsched_env.commands.terminal import say, show
 from llmsched_env.files.writing import check_file, write_text
 
 PROGRAM = "bench.py"
-GROUPS = ("limits", "kernel", "continuous", "cache", "stream", "env", "train", "compare", "import")
+GROUPS = ("limits", "kernel", "continuous", "decision", "cache", "stream", "env", "train", "compare", "import")
 LANES_OF_LIMITS = 10_000
 """Lanes whose memory is measured."""
 HUNDRED_MILLION = 100_000_000
@@ -73,6 +73,7 @@ def measure(argv: list[str]) -> int:
         "limits": lambda: limits.measure(options.repeats, options.requests, LANES_OF_LIMITS),
         "kernel": lambda: kernel.measure(options.requests, options.repeats),
         "continuous": lambda: kernel.measure_continuous(options.requests, options.repeats),
+        "decision": lambda: decision.measure(options.repeats),
         "cache": lambda: kernel.measure_cache(options.requests, options.repeats, options.hashed_trace),
         "stream": lambda: process.measure_stream(streamed),
         "env": lambda: env.measure(options.seconds, options.repeats, options.lanes),

@@ -16,6 +16,9 @@ from llmsched_env.workload.workload import NothingComesError, Series, Workload
 MOST_AHEAD = 8
 """Episodes drawn in one go, at most (1, 2, 4, 8, 8, ... after a seeding): a draw has a fixed price."""
 
+AHEAD_BYTES, REQUEST_BYTES = 2.0**28, 24.0
+"""Memory that the episodes of all lanes that are drawn but not begun may take, about; and of one of their requests."""
+
 MOST_EMPTY = 1000
 """Draws in which nothing comes before `duration_s`, after which it is refused; an episode has a request at least."""
 
@@ -24,15 +27,15 @@ SAMPLE = 1000
 
 
 class Episodes:
-    """The endless series of episodes of one lane.
+    """The endless series of episodes of one lane of ``lanes``.
 
     Where the options fix one generator, its rate and the number of requests, several episodes are cut from one
     draw: an episode then continues the arrival process of the one before.  The n-th episode after a seeding depends
     on the seed and on n alone.
     """
 
-    def __init__(self, options: EnvOptions) -> None:
-        self._options = options
+    def __init__(self, options: EnvOptions, lanes: int = 1) -> None:
+        self._options, self._lanes = options, lanes
         self._workloads = options.workloads
         first = self._workloads[0]
         self._rates = options.rates
@@ -103,7 +106,8 @@ class Episodes:
     def _several(self, rng: np.random.Generator) -> list[Requests]:
         first, n, count = self._workloads[0], int(self._options.requests or 0), self._ahead
         assert isinstance(first, Workload)
-        self._ahead = min(2 * self._ahead, MOST_AHEAD)
+        most = int(AHEAD_BYTES / (self._lanes * n * REQUEST_BYTES))
+        self._ahead = min(2 * self._ahead, MOST_AHEAD, max(1, most))
         if self._series is None:
             self._series = first.series(int(rng.integers(2**62)))
         requests = self._series.take(count * n)

@@ -54,10 +54,10 @@ class Lanes:
         self.limits = spaces.Limits(
             bins, self.config.max_batch, queueing.has_overdue, cached, queueing.refusals == "on"
         )
-        first = Episodes(options)
+        first = Episodes(options, lanes)
         check_memory(f"{lanes:,} environments", float(lanes) * (EPISODES_BYTES + 48.0 * first.capacity))
         self._entry  # noqa: B018  (compiled first, while another process compiles the rest: compiler.beside)
-        self.episodes = [first, *(Episodes(options) for _ in range(lanes - 1))]
+        self.episodes = [first, *(Episodes(options, lanes) for _ in range(lanes - 1))]
         check_fits(self.episodes[0].shortest_prompt, self.config.max_eta)
         capacity = self.episodes[0].capacity
         rows = log_rows(self.config, capacity) if log else 0

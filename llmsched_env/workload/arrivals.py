@@ -107,8 +107,7 @@ class CoxArrivals:
         self._rng = rng
         self._rate = rate if on_off is None else rate / on_off.share_on
         self._step = np.array([f.tau_s / STEPS_PER_TAU for f in factors])
-        rows = [gamma_quantile_table(f.var) for f in factors]
-        self._tables = np.array(rows) if rows else np.zeros((0, 1))
+        self._tables = quantile_tables(tuple(f.var for f in factors))
         self._periods = np.zeros((2, 2))  # shape and scale of the durations: row 0 OFF, row 1 ON
         if on_off is not None:
             for row, mean, cv in ((0, on_off.off_mean_s, on_off.off_cv), (1, on_off.on_mean_s, on_off.on_cv)):
@@ -147,6 +146,12 @@ def gamma_quantile_table(var: float) -> Floats:
     table = np.where(x < 0, below, above) * var
     table.flags.writeable = False  # shared by every process of this variance
     return table
+
+
+@lru_cache(maxsize=64)
+def quantile_tables(variances: tuple[float, ...]) -> Floats:
+    """The tables of ``variances``, one above the other; thousands of lanes read the same ones."""
+    return np.array([gamma_quantile_table(var) for var in variances]) if variances else np.zeros((0, 1))
 
 
 @nb.njit(cache=True)

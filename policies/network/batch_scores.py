@@ -13,6 +13,7 @@ from numba import njit
 
 from llmsched.policies.network.batch_features import is_open, write_choices, write_context, write_size
 from llmsched.policies.network.batch_layout import CHOICE, CONTEXT, OVERDUE, OWN, SHARED, SIZES
+from llmsched_env.compiler.columns import add_columns
 from llmsched_env.core.view.observation import write_observation
 
 SCALE_S = 30.0
@@ -25,21 +26,6 @@ def read_vector(weights, at, out):
     for h in range(len(out)):
         out[h] = weights[at + h]
     return at + len(out)
-
-
-@njit
-def add_product(weights, at, inputs, out):
-    """Add the matrix (len(out), len(inputs)) that begins at ``weights[at]``, times ``inputs``, to ``out``.
-
-    Returns the place behind the matrix.
-    """
-    for h in range(len(out)):
-        total = 0.0
-        for j in range(len(inputs)):
-            total += weights[at] * inputs[j]
-            at += 1
-        out[h] += total
-    return at
 
 
 @njit
@@ -73,14 +59,14 @@ def score_actions(image, bins, max_batch, can_wait, weights, scores):
     write_context(image, bins, choices, skips_overdue, context)
     shared, unit, units, own = np.empty(hidden), np.empty(hidden), np.empty(hidden), np.empty(hidden)
     at = read_vector(weights, 1, shared)
-    at = add_product(weights, at, context, shared)
+    at = add_columns(weights, at, context, shared, shared)
     of_choice = at
     of_size = of_choice + hidden * CHOICE
     out = of_size + hidden * SIZES
     straight = out + hidden
     at = straight + CHOICE + SIZES
     at = read_vector(weights, at, units)
-    at = add_product(weights, at, context, units)
+    at = add_columns(weights, at, context, units, units)
     scores[:] = -np.inf
     if can_wait:
         scores[0] = score_waiting(weights, at, units, context)
@@ -88,8 +74,7 @@ def score_actions(image, bins, max_batch, can_wait, weights, scores):
     for k in range(total_choices):
         if not is_open(choices[k], skips_overdue):
             continue
-        own[:] = shared
-        add_product(weights, of_choice, choices[k], own)
+        add_columns(weights, of_choice, choices[k], shared, own)
         line = 0.0
         for j in range(CHOICE):
             line += weights[straight + j] * choices[k, j]
@@ -102,8 +87,7 @@ def score_actions(image, bins, max_batch, can_wait, weights, scores):
             before = size
             taken = min(size, count)
             write_size(taken, 1.0 if last else 0.0, count, facts[k, 1], facts[k, 2], facts[k, 3], sized)
-            unit[:] = own
-            add_product(weights, of_size, sized, unit)
+            add_columns(weights, of_size, sized, own, unit)
             total = line
             for j in range(SIZES):
                 total += weights[straight + CHOICE + j] * sized[j]

@@ -23,6 +23,7 @@ from llmsched.train.grouped.sparse import features_of, log_probabilities
 from llmsched.train.grouped.training import Training
 from llmsched.train.network import Scorer, initialise
 from llmsched.train.systems import TrainingSystem
+from llmsched_env.core.view.observation import size
 
 TINY = [
     *("--systems", "2", "--requests", "80", "--groups", "2", "--runs", "2", "--iterations", "12", "--hidden", "3"),
@@ -38,10 +39,10 @@ def test_costs_to_come() -> None:
     assert found == pytest.approx([e(-1.0) + e(-2.0), 1.0 + e(-1.0), e(-0.5), 0.0])
 
 
-@pytest.fixture(scope="module")
-def group() -> Group:
-    """A small system with two bins, short of capacity."""
-    return Group(0, TrainingSystem(bins=2, servers=2, max_batch=16), 120, make_recorder())
+@pytest.fixture(scope="module", params=["network", "ppo:refuse=yes"])
+def group(request: pytest.FixtureRequest) -> Group:
+    """A small system with two bins, short of capacity; with an overdue queue, and with refusals in its place."""
+    return Group(0, TrainingSystem(bins=2, servers=2, max_batch=16), 120, make_recorder(), parse(request.param))
 
 
 def played(group: Group, scorer: Scorer, seed: int = 0) -> list:
@@ -60,6 +61,8 @@ def test_probabilities_are_those_of_the_network(group: Group) -> None:
     """The sparse form is a softmax of `Scorer.forward`, and every action that was drawn is allowed there."""
     scorer = small_scorer().double()
     for run in played(group, scorer):
+        if not group.ready.config.queueing.has_overdue:
+            assert not run.images[:, size(MAX_BINS) :].any()  # what nothing writes is 0
         images, actions = torch.from_numpy(run.images).double(), torch.from_numpy(run.actions)
         features = features_of(scorer, images, actions)
         whole = torch.log_softmax(scorer(images), dim=-1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmsched.policies import get
+from llmsched.policies import Bound
 from llmsched.train.grouped.costs import Floats, charged, costs_to_go
 from llmsched.train.grouped.recording import log_for, make_recorder, read_log
 from llmsched.train.systems import TrainingSystem
@@ -41,12 +41,12 @@ class Played:
 
 
 class Group:
-    """Runs the recorder in one system."""
+    """Runs the recorder in one system, with the queues of ``policy``."""
 
-    def __init__(self, number: int, system: TrainingSystem, requests: int, recorder: Callable) -> None:
+    def __init__(self, number: int, system: TrainingSystem, requests: int, recorder: Callable, policy: Bound) -> None:
         self.number = number
         self.system, self.requests, self.recorder = system, requests, recorder
-        self.ready = get("network").bind().ready(system.config)
+        self.ready = policy.ready(system.config)
         self.simulator = Simulator(self.ready.config, requests)
         self.memory = log_for(requests)
 
@@ -92,7 +92,7 @@ class Group:
         return played
 
 
-def make_groups(systems: list[TrainingSystem], requests: int) -> list[Group]:
-    """A group for every system."""
+def make_groups(systems: list[TrainingSystem], requests: int, policy: Bound) -> list[Group]:
+    """A group for every system, with the queues of ``policy``."""
     recorder = make_recorder()
-    return [Group(number, system, requests, recorder) for number, system in enumerate(systems)]
+    return [Group(number, system, requests, recorder, policy) for number, system in enumerate(systems)]

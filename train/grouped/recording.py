@@ -43,7 +43,7 @@ def make_recorder() -> Callable:
     @njit(DECIDE_SIGNATURE)
     def recorder(record, params, memory, rng):
         """Draw an action from the scores, and keep the instant, the action and the image in ``memory``."""
-        image = np.empty(ENTRIES, np.float32)
+        image = np.zeros(ENTRIES, np.float32)  # a system without an overdue queue writes no entries for it
         write_image(record, MAX_BINS, image)
         rungs = rungs_of(record.max_batch)
         scores = np.empty(1 + (MAX_BINS + 2) * rungs)
@@ -92,7 +92,7 @@ def make_watcher(decide: Callable) -> Callable:
             place = 1 + kind * rungs + rung
         at = 1 + WIDTH * int(memory[0])
         if at + WIDTH <= len(memory):
-            image = np.empty(ENTRIES, np.float32)
+            image = np.zeros(ENTRIES, np.float32)  # a system without an overdue queue writes no entries for it
             write_image(record, MAX_BINS, image)
             memory[at], memory[at + 1] = record.now, place
             for j in range(ENTRIES):

@@ -22,6 +22,7 @@ class GroupedSettings:
     clone: int = setting(100, "passes over what the teacher did")
     sharpen: float = setting(2.0, "the scores are multiplied by it after cloning: less is left to chance")
     temperature: float = setting(0.2, "the scores at the start are divided by it")
+    queues: str = setting("network", "policy whose queues are used: network, or for example ppo:refuse=yes")
     seed: int = setting(0, "seed of weights, actions and arrivals")
     iterations: int = setting(60, "updates")
     groups: int = setting(16, "groups in an iteration, each of another system")

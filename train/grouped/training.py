@@ -22,7 +22,7 @@ from llmsched.train.grouped.recording import MAX_BINS
 from llmsched.train.grouped.settings import GroupedSettings
 from llmsched.train.network import Scorer, initialise
 from llmsched.train.systems import TRAINING_SEED, TrainingSystem
-from llmsched.train.validation import make_runs, misses_by_load, score_weights
+from llmsched.train.validation import WeightScore, make_runs, misses_by_load, score_weights
 from llmsched_env.commands.terminal import say, show
 from llmsched_env.files.reading import read_bytes
 from llmsched_env.files.writing import write_bytes, write_text
@@ -71,7 +71,8 @@ class Training:
     def __init__(self, settings: GroupedSettings, systems: list[TrainingSystem], command: str) -> None:
         self.settings, self.folder, self.command = settings, Path(settings.out), command
         self.learner = Learner(start_scorer(settings, systems[0].max_batch), settings.update)
-        self.groups = make_groups(systems, settings.requests)
+        self.policy = parse(settings.queues)
+        self.groups = make_groups(systems, settings.requests, self.policy)
         self.validation = make_runs(systems, range(1), settings.evaluation_requests)
         self.done, self.best, self.spent_s = 0, np.inf, 0.0
         self.curve: list[str] = []
@@ -102,8 +103,11 @@ class Training:
         self._evaluate()
         self._keep("last", {})
         self._save()
-        for load, (misses, best) in misses_by_load(score_weights(self.validation, self._best_weights)).items():
+        for load, (misses, best) in misses_by_load(self._score(self._best_weights)).items():
             show(f"load {load:g}: {100 * misses:.2f} % missed, {100 * best:.2f} % by the best heuristic of every run")
+
+    def _score(self, weights: NDArray[np.float64]) -> WeightScore:
+        return score_weights(self.validation, weights, self.policy)
 
     @property
     def _best_weights(self) -> NDArray[np.float64]:
@@ -116,7 +120,7 @@ class Training:
         agreed = clone(scorer, parts, settings.clone, np.random.default_rng(settings.seed))
         scorer.load_arrays({n: a * settings.sharpen if n in OUTPUTS else a for n, a in scorer.arrays().items()})
         self.spent_s += time.process_time() - began
-        found = score_weights(self.validation, self.weights).mean
+        found = self._score(self.weights).mean
         self._keep("cloned", {"agreement": round(agreed, 4), "validation_log_ratio": found})
         say(f"{settings.teacher} cloned: {100 * agreed:.1f} % of {sum(x.count for x in parts):,} decisions agree")
 
@@ -138,7 +142,7 @@ class Training:
 
     def _evaluate(self) -> None:
         """Score the weights on validation arrivals; keep them when they are the best so far."""
-        found = score_weights(self.validation, self.weights).mean
+        found = self._score(self.weights).mean
         better = found < self.best
         if better:
             self.best = found

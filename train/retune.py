@@ -46,6 +46,7 @@ from llmsched.train.retuning.evolving import Budget, claim, evolve
 from llmsched.train.retuning.judging import Verdict, both_table, held_out_cells, parts_table, verdict
 from llmsched.train.retuning.losses import Losses, packing, searched, training_runs
 from llmsched.train.retuning.parts import Split, as_trace, split
+from llmsched.train.retuning.queues import OF_NETWORK, Overdue, choose_overdue, with_overdue
 from llmsched_env.commands.parser import OneLineParser
 from llmsched_env.commands.process import run_and_exit
 from llmsched_env.workload.traces import Trace
@@ -134,25 +135,37 @@ def settings_of(options: argparse.Namespace) -> SearchSettings:
     )
 
 
-def search(session: Session, task: Task, settings: SearchSettings) -> tuple[NDArray[np.float64], int]:
-    """(packed weights (P,), generations) of the search in the folder of --out."""
+@dataclass(frozen=True)
+class Found:
+    """What a search came to: packed weights (P,), generations, and the factors of the overdue queue, if chosen."""
+
+    packed: NDArray[np.float64]
+    generations: int
+    overdue: Overdue | None
+
+
+def search(session: Session, task: Task, settings: SearchSettings) -> Found:
+    """The search in the folder of --out: first the factors of the overdue queue (engine `batch`), then the weights."""
     options, folder = session.options, Path(session.options.out)
     config, engine = task.scenario.config, task.generic.engine
     claim(folder, facts(task, settings))
-    generic = task.generic.packed
+    generic, overdue = task.generic.packed, task.generic.overdue
     places = searched(engine, generic)
     pack = packing(places, generic)
-    runs = training_runs(config, task.split.trained, range(options.seed, options.seed + SEEDS), generic)
+    seeds = range(options.seed, options.seed + SEEDS)
+    runs = training_runs(config, task.split.trained, seeds, generic, with_overdue(overdue))
     if not any(run.best for run in runs):
         session.notes.append(
             "The generic weights miss no request of the first half: nothing was searched. Give a higher --rate-scale "
             "or --load, or a tighter --goodput."
         )
-        return generic, 0
-    losses = Losses(config, runs, pack, options.jobs)
+        return Found(generic, 0, overdue)
+    if engine == "batch":
+        overdue = choose_overdue(config, runs, generic, overdue, options.jobs)
+    losses = Losses(config, runs, pack, options.jobs, with_overdue(overdue))
     budget = Budget(60.0 * options.minutes, settings.generations)
     centre, generations = evolve(settings, generic[places], len(runs), losses, budget, folder)
-    return pack(centre), generations
+    return Found(pack(centre), generations, overdue)
 
 
 def facts(task: Task, settings: SearchSettings) -> Mapping[str, Any]:
@@ -188,32 +201,46 @@ def bound_to(path: str | None) -> Bound:
 def find(session: Session) -> Findings:
     """Search, judge, keep."""
     folder, task, settings = Path(session.options.out), prepare(session), settings_of(session.options)
-    packed, generations = search(session, task, settings)
+    found = search(session, task, settings)
     layout = LAYOUTS[task.generic.engine]
     about = {
         "engine": task.generic.engine,
         "command": f"python train/{PROGRAM}",
         **facts(task, settings),
-        "generations": generations,
+        "generations": found.generations,
     }
-    checkpoint.save(folder / "candidate", layout.unpack(packed), about)
-    found = judge(session, task, folder / "candidate")
-    kept = packed if found.better else task.generic.packed
-    outcome = {"retuned": found.better, **found.numbers}
-    checkpoint.save(folder / "network", layout.unpack(kept), {**about, **outcome})
+    checkpoint.save(folder / "candidate", layout.unpack(found.packed), {**about, **of_json(found.overdue)})
+    judged = judge(session, task, folder / "candidate")
+    outcome = {"retuned": judged.better, **judged.numbers}
+    kept, own = (found.packed, found.overdue) if judged.better else (task.generic.packed, task.generic.overdue)
+    checkpoint.save(folder / "network", layout.unpack(kept), {**about, **outcome, **of_json(own)})
     train, held = task.split.trained, task.split.held_out
-    size = {"rows": held[-1].last, "rate": task.scenario.workload.mean_rate, "generations": generations}
+    size = {"rows": held[-1].last, "rate": task.scenario.workload.mean_rate, "generations": found.generations}
     return Findings(
         heading=heading(task.scenario, session.seeds),
-        tables=[both_table(found), parts_table(found, held)],
-        about={**outcome, **size, "system": task.scenario.describe()},
+        tables=[both_table(judged), parts_table(judged, held)],
+        about={**outcome, **size, **of_json(found.overdue), "system": task.scenario.describe()},
         notes=[
-            f"Searched on rows 1 to {train[-1].last:,} ({generations} generations), judged on rows "
+            f"Searched on rows 1 to {train[-1].last:,} ({found.generations} generations), judged on rows "
             f"{held[0].first + 1:,} to {held[-1].last:,}, each row as it comes in the trace; the interval says nothing "
-            f"about another trace."
+            f"about another trace.",
+            *in_words(found.overdue, task.generic.overdue),
         ],
-        answer=[answer(found, folder)],
+        answer=[answer(judged, folder)],
     )
+
+
+def of_json(overdue: Overdue | None) -> dict[str, list[float]]:
+    """The factors as a checkpoint and the summary carry them."""
+    return {} if overdue is None else {"overdue_factors": list(overdue)}
+
+
+def in_words(chosen: Overdue | None, generic: Overdue | None) -> list[str]:
+    """A note on the factors that were chosen, if any were."""
+    if chosen is None:
+        return []
+    pairs = [f"{factor:g} and {share:g}" for factor, share in (chosen, generic or OF_NETWORK)]
+    return [f"Overdue factor and overdue batch factor: {pairs[0]}, chosen on the same rows (generic: {pairs[1]})."]
 
 
 def answer(found: Verdict, folder: Path) -> str:

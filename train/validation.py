@@ -122,9 +122,7 @@ class WeightScore:
     rows: list[dict[str, Any]]
 
 
-def score_weights(
-    runs: Sequence[ScoredRun], params: NDArray[np.float64], policy: Bound | None = None
-) -> WeightScore:
+def score_weights(runs: Sequence[ScoredRun], params: NDArray[np.float64], policy: Bound | None = None) -> WeightScore:
     """The score of packed weights (P,) on ``runs``, with the queues of ``policy`` (those of `network` if none)."""
     rows = []
     for run in runs:

@@ -29,7 +29,7 @@ CASES = {  # trace: the words that name it ({} is the folder of the trace files)
     "Azure 2023, code (drawn)": "--workload azure-code --requests 10000 --rate 12",
 }
 GENERATIONS = 60
-KEPT = ("retuned", "generations", "rows", "rate", "missed", "difference", "gain")
+KEPT = ("retuned", "generations", "rows", "rate", "overdue_factors", "missed", "difference", "gain")
 
 
 def words_of(case: str, folder: str) -> list[str]:
@@ -59,13 +59,23 @@ def spread(found: Mapping[str, float], digits: int) -> str:
 
 def table() -> str:
     """A row per trace."""
-    heads = ("trace", "rows", "generic, % missed", "retuned, % missed", "difference, points", "fewer misses, %", "kept")
+    heads = (
+        "trace",
+        "rows",
+        "overdue factors",
+        "generic, % missed",
+        "retuned, % missed",
+        "difference, points",
+        "fewer misses, %",
+        "kept",
+    )
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for case, row in json.loads(RESULTS.read_text(encoding="utf-8")).items():
         generic, retuned = (f"{100 * share:.2f}" for share in row["missed"])
+        factors = " and ".join(f"{x:g}" for x in row["overdue_factors"])
         change, gain = spread(row["difference"], 2), spread(row["gain"], 1)
         kept = "**retuned**" if row["retuned"] else "generic"
-        cells = (case, f"{row['rows']:,}", generic, retuned, change, gain, kept)
+        cells = (case, f"{row['rows']:,}", factors, generic, retuned, change, gain, kept)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

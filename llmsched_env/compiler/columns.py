@@ -32,7 +32,9 @@ else:
     def _sum_rows(typing_context, matrix, at, stride, inputs, start, out, row):
         """Write ``out[row : row + ROWS]`` as `add_columns` says; all arrays are contiguous float64."""
         array = types.Array(types.float64, 1, "C")
-        if not all(isinstance(kind, types.Array) and kind.dtype == types.float64 for kind in (matrix, inputs, start, out)):
+        if not all(
+            isinstance(kind, types.Array) and kind.dtype == types.float64 for kind in (matrix, inputs, start, out)
+        ):
             return None
 
         def codegen(context, builder, signature, arguments):

@@ -36,6 +36,9 @@ OF_ZIP = "give the checkpoint that training wrote beside it (.npz and .json)"
 
 MOST_HIDDEN = 2**16
 
+MOST_FACTOR = 100.0
+"""Largest factor of the overdue queue in a checkpoint."""
+
 WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = {"batch": WEIGHTS / "network-batch", "continuous": WEIGHTS / "network-continuous"}
 """Shipped checkpoints by engine, without suffix."""
@@ -65,6 +68,11 @@ class Checkpoint:
         return str(self.about.get("engine", "batch"))
 
     @property
+    def overdue(self) -> tuple[float, float] | None:
+        """The overdue factor and the overdue batch factor that were chosen with the weights; none: the network's."""
+        return overdue_of(self.about)
+
+    @property
     def packed(self) -> NDArray[np.float64]:
         """The weights (P,) as the compiled scores read them (layouts.Layout.pack)."""
         return LAYOUTS[self.engine].pack(self.arrays)
@@ -84,6 +92,25 @@ def save(path: str | Path, arrays: Mapping[str, NDArray[np.float64]], about: Map
         **about,
     }
     write_files(stem, kept, document)
+
+
+def overdue_of(about: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The factors under ``overdue_factors`` in the JSON of a checkpoint; ``ValueError`` where they are none."""
+    found = about.get("overdue_factors")
+    if found is None:
+        return None
+    fits = isinstance(found, list) and len(found) == 2 and all(type(x) in (int, float) for x in found)
+    if not fits or not all(0.0 <= x <= MOST_FACTOR for x in found) or about.get("engine", "batch") != "batch":
+        raise ValueError(
+            f"overdue_factors {shortened(str(found), 40)!r} is not allowed in a checkpoint: give two factors from 0 to "
+            f"{MOST_FACTOR:g}, in the engine batch."
+        )
+    return float(found[0]), float(found[1])
+
+
+def load_overdue(path: str | Path) -> tuple[float, float] | None:
+    """`overdue_of` the checkpoint at ``path``, of which the weights are not read."""
+    return overdue_of(read_document(stem_of(path), maker=MAKER, of_zip=OF_ZIP))
 
 
 def load_shipped(engine: str) -> Checkpoint:
@@ -117,4 +144,5 @@ def load(path: str | Path) -> Checkpoint:
             f"export it again."
         )
     check_weights(stem, arrays, about.get("sha256"))
+    overdue_of(about)
     return Checkpoint(arrays, about)

@@ -45,7 +45,10 @@ class Layout:
         if len(packed) != ends[-1]:
             raise ValueError(f"{len(packed)} packed numbers: {ends[-1]} make {int(packed[0])} hidden units.")
         parts = np.split(packed, ends)[1:-1]
-        return {name: part.reshape(shape, order=self.order) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
+        return {
+            name: part.reshape(shape, order=self.order)
+            for part, (name, shape) in zip(parts, shapes.items(), strict=True)
+        }
 
     def zeros(self, hidden: int) -> dict[str, NDArray[np.float64]]:
         """The arrays of a network that scores everything 0."""

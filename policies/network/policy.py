@@ -41,6 +41,13 @@ def given_budget(values: Mapping[str, Value]) -> float | None:
     return None if values["budget"] is None else float(values["budget"])
 
 
+def adapt_network(config: SimConfig, values: Mapping[str, Value]) -> SimConfig:
+    """``config`` with what the network sets; the factors of the overdue queue are those of the checkpoint, if any."""
+    path = values["path"]
+    overdue = checkpoint.load_overdue(str(path)) if path is not None and config.engine == "batch" else None
+    return settings.adapt(config, given_budget(values), overdue)
+
+
 def load_weights(values: Mapping[str, Value], config: SimConfig) -> tuple[Floats, int]:
     """(packed weights and hardware (P,), 0 numbers of memory) of the network of the engine of ``config``.
 
@@ -71,7 +78,7 @@ policy(
         "path": Text(None, allowed="a checkpoint that train/ wrote, or none for the shipped weights"),
         "budget": token_budget(),
     },
-    adapt=lambda config, values: settings.adapt(config, given_budget(values)),
+    adapt=adapt_network,
     details=True,
     load=load_weights,
 )(NETWORK)

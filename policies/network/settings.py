@@ -76,10 +76,13 @@ def adapt_continuous(config: SimConfig, budget: float | None = None) -> SimConfi
     return replace(config, queueing=queueing, continuous=own, max_batch=most)
 
 
-def adapt(config: SimConfig, budget: float | None = None) -> SimConfig:
-    """``config`` with what the network of its engine sets; ``budget``: tokens of an iteration, in `continuous`."""
+def adapt(config: SimConfig, budget: float | None = None, overdue: tuple[float, float] | None = None) -> SimConfig:
+    """``config`` with what the network of its engine sets.
+
+    ``budget``: tokens of an iteration, in `continuous`; ``overdue``: both factors of the overdue queue, in `batch`.
+    """
     if config.engine == "continuous":
         return adapt_continuous(config, budget)
     if budget is not None:
         raise ValueError(f"budget={budget:g} belongs to the engine 'continuous': drop it, or give engine='continuous'.")
-    return adapt_batch(config)
+    return adapt_batch(config, *(overdue or ()))

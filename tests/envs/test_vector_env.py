@@ -16,6 +16,8 @@ from gymnasium.wrappers.vector import NormalizeObservation, NormalizeReward, Rec
 from numpy.typing import NDArray
 
 import llmsched_env  # noqa: F401  (registers the environments)
+from llmsched_env.envs.episodes import Episodes
+from llmsched_env.envs.options import EnvOptions
 from llmsched_env.envs.scalar import LLMSchedEnv
 from llmsched_env.envs.vector import LLMSchedVectorEnv
 from tests.envs.env_tools import CASES, assert_equal, options_of, own_requests, rollout
@@ -129,6 +131,20 @@ def test_number_of_lanes_changes_nothing() -> None:
     for _ in range(60):
         action = rng.integers([5, 6], size=(40, 2))
         assert_equal(list(few.step(action[:2])[:4]), [part[:2] for part in many.step(action)[:4]])
+
+
+def test_many_lanes_hold_few_episodes_and_draw_the_same() -> None:
+    """How many episodes are drawn in one go depends on the lanes, what they hold does not."""
+    options = EnvOptions(requests=40)
+    few, many = Episodes(options), Episodes(options, 10**6)
+    drawn = []
+    for episodes in (few, many):
+        rng = np.random.default_rng(3)
+        drawn.append([episodes.draw(rng) for _ in range(12)])
+    for one, other in zip(*drawn, strict=True):
+        for name in ("arrival_s", "prompt_tokens", "output_tokens", "predicted_tokens"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert len(few._ready) == 3 and not many._ready  # 1 + 2 + 4 + 8 were drawn, and 1 at a time
 
 
 def test_seeds() -> None:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmsched.eval.runs.runner import run_tasks
+from llmsched.policies import Bound
 from llmsched.train.retuning.parts import Part
 from llmsched.train.search import put_weights, searched_places
 from llmsched.train.systems import ReusedSimulator
-from llmsched.train.validation import ScoredRun, network_policy, score_weights
+from llmsched.train.validation import ScoredRun, score_weights
 from llmsched_env.config import SimConfig
 
 FACTORS = (0.9, 1.0, 1.1)
@@ -35,9 +36,12 @@ def packing(places: NDArray[np.int64], generic: Floats) -> Callable[[Floats], Fl
     return lambda point: put_weights(point, places, generic)
 
 
-def training_runs(config: SimConfig, parts: Sequence[Part], seeds: Sequence[int], generic: Floats) -> list[ScoredRun]:
-    """Every window at every speed of its clock and with every seed, and what the generic weights (P,) miss there."""
-    policy, runs = network_policy(), []
+def training_runs(
+    config: SimConfig, parts: Sequence[Part], seeds: Sequence[int], generic: Floats, policy: Bound
+) -> list[ScoredRun]:
+    """Every window at every speed of its clock and with every seed, and what the generic weights (P,) miss there, with
+    the queues of ``policy``."""
+    runs = []
     simulator = ReusedSimulator(config, max(part.last - part.first for part in parts))
     for part in parts:
         for factor in FACTORS:
@@ -50,10 +54,18 @@ def training_runs(config: SimConfig, parts: Sequence[Part], seeds: Sequence[int]
 
 
 class Losses:
-    """The losses of points on drawn runs, several points at a time; they do not depend on how many."""
+    """The losses of points on drawn runs with the queues of ``policy``, several points at a time; they do not depend on
+    how many."""
 
-    def __init__(self, config: SimConfig, runs: Sequence[ScoredRun], pack: Callable[[Floats], Floats], jobs: int):
-        self._runs, self._pack, self._jobs = runs, pack, jobs
+    def __init__(
+        self,
+        config: SimConfig,
+        runs: Sequence[ScoredRun],
+        pack: Callable[[Floats], Floats],
+        jobs: int,
+        policy: Bound,
+    ):
+        self._runs, self._pack, self._jobs, self._policy = runs, pack, jobs, policy
         self._idle: queue.SimpleQueue[ReusedSimulator] = queue.SimpleQueue()  # a simulator serves one thread at a time
         for _ in range(jobs):
             self._idle.put(ReusedSimulator(config, max(len(run.requests) for run in runs)))
@@ -70,7 +82,7 @@ class Losses:
             simulator = self._idle.get()
             try:
                 own = [replace(run, simulator=simulator) for run in runs]
-                return place, score_weights(own, self._pack(point)).mean
+                return place, score_weights(own, self._pack(point), self._policy).mean
             finally:
                 self._idle.put(simulator)
 

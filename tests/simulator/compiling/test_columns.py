@@ -13,7 +13,11 @@ from llmsched_env.compiler.columns import ROWS, add_columns
 def test_the_sums_of_a_plain_loop(rows: int, columns: int) -> None:
     """Columns in order, without fused additions; what lies before and behind the matrix is not read."""
     rng = np.random.default_rng(rows + 100 * columns)
-    matrix, inputs, start = rng.standard_normal((rows, columns)), rng.standard_normal(columns), rng.standard_normal(rows)
+    matrix, inputs, start = (
+        rng.standard_normal((rows, columns)),
+        rng.standard_normal(columns),
+        rng.standard_normal(rows),
+    )
     packed = np.concatenate([np.full(3, np.nan), matrix.ravel("F"), np.full(ROWS, np.nan)])
     wanted = []
     for h in range(rows):

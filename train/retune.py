@@ -43,7 +43,16 @@ from llmsched.policies.network import checkpoint
 from llmsched.policies.network.layouts import LAYOUTS
 from llmsched.train.evolution import MOST, SearchSettings
 from llmsched.train.retuning.evolving import Budget, claim, evolve
-from llmsched.train.retuning.judging import Verdict, both_table, held_out_cells, parts_table, verdict
+from llmsched.train.retuning.judging import (
+    FACTORS,
+    GENERIC,
+    RETUNED,
+    Verdict,
+    all_table,
+    held_out_cells,
+    parts_table,
+    verdict,
+)
 from llmsched.train.retuning.losses import Losses, packing, searched, training_runs
 from llmsched.train.retuning.parts import Split, as_trace, split
 from llmsched.train.retuning.queues import OF_NETWORK, Overdue, choose_overdue, with_overdue
@@ -52,6 +61,9 @@ from llmsched_env.commands.process import run_and_exit
 from llmsched_env.workload.traces import Trace
 
 PROGRAM = "retune.py"
+Weights = tuple[NDArray[np.float64], Overdue | None]
+"""Packed weights (P,), and the factors that go with them; none: those that the network sets."""
+
 POPULATION, SIGMA, RUNS, SEEDS = 16, 0.05, 8, 2
 """Weights tried in a generation, first step size, runs drawn in a generation, seeds of every window."""
 
@@ -183,14 +195,14 @@ def facts(task: Task, settings: SearchSettings) -> Mapping[str, Any]:
     }
 
 
-def judge(session: Session, task: Task, file: Path) -> Verdict:
-    """The weights in ``file`` beside the generic ones on the held-out parts."""
+def judge(session: Session, task: Task, files: Mapping[str, Path]) -> Verdict:
+    """The candidates in ``files``, by label, beside the generic weights on the held-out parts."""
     scenarios = [task.of_part(place) for place in range(len(task.split.held_out))]
-    policies = [bound_to(session.options.start), bound_to(str(file))]
+    policies = {GENERIC: bound_to(session.options.start)} | {label: bound_to(str(files[label])) for label in files}
     cells = held_out_cells(scenarios, policies, list(session.seeds))
     each = len(session.seeds) * len(policies)
     factors = [{"part": 1 + place // each} for place in range(len(cells))]
-    return verdict(session.runs(cells, "judging", factors), len(scenarios))
+    return verdict(list(policies), session.runs(cells, "judging", factors), len(scenarios))
 
 
 def bound_to(path: str | None) -> Bound:
@@ -202,23 +214,32 @@ def find(session: Session) -> Findings:
     """Search, judge, keep."""
     folder, task, settings = Path(session.options.out), prepare(session), settings_of(session.options)
     found = search(session, task, settings)
-    layout = LAYOUTS[task.generic.engine]
     about = {
         "engine": task.generic.engine,
         "command": f"python train/{PROGRAM}",
         **facts(task, settings),
         "generations": found.generations,
     }
-    checkpoint.save(folder / "candidate", layout.unpack(found.packed), {**about, **of_json(found.overdue)})
-    judged = judge(session, task, folder / "candidate")
-    outcome = {"retuned": judged.better, **judged.numbers}
-    kept, own = (found.packed, found.overdue) if judged.better else (task.generic.packed, task.generic.overdue)
-    checkpoint.save(folder / "network", layout.unpack(kept), {**about, **outcome, **of_json(own)})
+    layout, generic = LAYOUTS[task.generic.engine], (task.generic.packed, task.generic.overdue)
+
+    def write(name: str, weights: Weights, **more: Any) -> Path:
+        """A checkpoint of packed weights (P,) and their factors, in the folder."""
+        packed, overdue = weights
+        checkpoint.save(folder / name, layout.unpack(packed), {**about, **of_json(overdue), **more})
+        return folder / name
+
+    made: dict[str, Weights] = {RETUNED: (found.packed, found.overdue)}
+    if found.overdue not in (None, task.generic.overdue or OF_NETWORK):
+        made = {FACTORS: (task.generic.packed, found.overdue), **made}
+    files = {label: write("candidate" if label == RETUNED else label, weights) for label, weights in made.items()}
+    judged = judge(session, task, files)
+    outcome = {"retuned": judged.kept is not None, **judged.numbers}
+    write("network", generic if judged.kept is None else made[judged.labels[judged.kept]], **outcome)
     train, held = task.split.trained, task.split.held_out
     size = {"rows": held[-1].last, "rate": task.scenario.workload.mean_rate, "generations": found.generations}
     return Findings(
         heading=heading(task.scenario, session.seeds),
-        tables=[both_table(judged), parts_table(judged, held)],
+        tables=[all_table(judged), parts_table(judged, held)],
         about={**outcome, **size, **of_json(found.overdue), "system": task.scenario.describe()},
         notes=[
             f"Searched on rows 1 to {train[-1].last:,} ({found.generations} generations), judged on rows "
@@ -243,13 +264,16 @@ def in_words(chosen: Overdue | None, generic: Overdue | None) -> list[str]:
     return [f"Overdue factor and overdue batch factor: {pairs[0]}, chosen on the same rows (generic: {pairs[1]})."]
 
 
-def answer(found: Verdict, folder: Path) -> str:
+KEPT = {FACTORS: "The generic weights with other factors are kept", RETUNED: "The retuned weights are kept"}
+
+
+def answer(judged: Verdict, folder: Path) -> str:
     """The outcome in words, and how to use it."""
-    change = found.difference.times(100.0)
+    change = judged.difference(judged.shown).times(100.0)
     text = f"{change.mean:+.2f} ± {change.half or 0.0:.2f} points of missed requests on held-out parts"
     use = f"Use: --policies network:path={shlex.quote(str(folder / 'network'))}"
-    if found.better:
-        return f"The retuned weights are kept: {text}. {use}"
+    if judged.kept is not None:
+        return f"{KEPT[judged.labels[judged.kept]]}: {text}. {use}"
     return f"The generic weights are kept: the retuned ones are not better by the interval ({text}). {use}"
 
 

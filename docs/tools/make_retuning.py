@@ -29,7 +29,7 @@ CASES = {  # trace: the words that name it ({} is the folder of the trace files)
     "Azure 2023, code (drawn)": "--workload azure-code --requests 10000 --rate 12",
 }
 GENERATIONS = 60
-KEPT = ("retuned", "generations", "rows", "rate", "overdue_factors", "missed", "difference", "gain")
+KEPT = ("retuned", "generations", "rows", "rate", "overdue_factors", "judged", "missed", "difference", "gain")
 
 
 def words_of(case: str, folder: str) -> list[str]:
@@ -63,6 +63,7 @@ def table() -> str:
         "trace",
         "rows",
         "overdue factors",
+        "judged",
         "generic, % missed",
         "retuned, % missed",
         "difference, points",
@@ -74,8 +75,8 @@ def table() -> str:
         generic, retuned = (f"{100 * share:.2f}" for share in row["missed"])
         factors = " and ".join(f"{x:g}" for x in row["overdue_factors"])
         change, gain = spread(row["difference"], 2), spread(row["gain"], 1)
-        kept = "**retuned**" if row["retuned"] else "generic"
-        cells = (case, f"{row['rows']:,}", factors, generic, retuned, change, gain, kept)
+        kept = f"**{row['judged']}**" if row["retuned"] else "generic"
+        cells = (case, f"{row['rows']:,}", factors, row["judged"], generic, retuned, change, gain, kept)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -32,8 +32,8 @@ class Interval:
         return Interval(self.mean * factor, None if self.half is None else self.half * abs(factor))
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """Mean of ``values`` (one per seed) +- t(0.975, n-1) s / sqrt(n).
+def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Mean of ``values`` (one per seed) +- t(0.975, n-1) s / sqrt(n), or another quantile for another ``confidence``.
 
     With an undefined value (NaN) the mean is undefined: a policy without a value under one seed has no mean.
     """
@@ -44,7 +44,7 @@ def interval(values: Sequence[float]) -> Interval:
     if len(array) == 1:
         return Interval(mean, None)
     error = float(array.std(ddof=1)) / math.sqrt(len(array))
-    return Interval(mean, float(stdtrit(len(array) - 1, 0.5 + CONFIDENCE / 2)) * error)
+    return Interval(mean, float(stdtrit(len(array) - 1, 0.5 + confidence / 2)) * error)
 
 
 def paired_interval(values: dict[int, float], baseline: dict[int, float]) -> Interval:

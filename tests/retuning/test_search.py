@@ -99,6 +99,34 @@ def test_the_command_leaves_weights_that_compare_runs(tmp_path: Path, capsys: py
     assert kept.tobytes() == source.packed.tobytes() and about["generations"] == 2
 
 
+def test_what_is_kept_is_what_the_verdict_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other factors alone, or with searched weights; each checkpoint carries them, and the answer says which it is."""
+    shipped = checkpoint.load_shipped("batch").packed.tobytes()
+    monkeypatch.setattr(retune, "choose_overdue", lambda *_: (0.25, 0.5))
+    for place, name in ((1, "factors"), (2, "candidate")):
+        monkeypatch.setattr(retune.Verdict, "kept", place)
+        folder = tmp_path / name
+        assert run(folder) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        kept, own = checkpoint.load(folder / "network"), checkpoint.load(folder / name)
+        assert kept.overdue == own.overdue == (0.25, 0.5) and kept.packed.tobytes() == own.packed.tobytes()
+        assert (kept.packed.tobytes() == shipped) is (name == "factors")
+        said = "generic weights with other factors are kept" if name == "factors" else "The retuned weights are kept"
+        assert said in out and "Overdue factor and overdue batch factor: 0.25 and 0.5" in out
+
+
+def test_factors_that_are_the_generic_ones_are_no_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then one is judged, at 95 %."""
+    monkeypatch.setattr(retune, "choose_overdue", lambda *_: retune.OF_NETWORK)
+    seen: list[list[str]] = []
+    whole = retune.verdict
+    monkeypatch.setattr(retune, "verdict", lambda labels, *more: seen.append(list(labels)) or whole(labels, *more))
+    assert run(tmp_path / "out") == 0
+    assert seen == [["generic", "retuned"]] and not (tmp_path / "out" / "factors.npz").exists()
+
+
 def test_the_generic_weights_are_kept_where_nothing_can_be_gained(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

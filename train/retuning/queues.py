@@ -25,7 +25,7 @@ Overdue = tuple[float, float]
 
 OF_NETWORK: Overdue = (OVERDUE_FACTOR["batch"], OVERDUE_BATCH_FACTOR)
 
-GRID = (*product((0.0, 0.5, 1.0, 2.0, 3.0), (0.5, 0.65, 0.8)), OF_NETWORK)
+GRID = (*product((0.0, 0.5, 1.0, 2.0, 3.0), (0.5, 0.65, 0.8, 1.0)), OF_NETWORK)
 
 MOST_RUNS = 48
 """Runs that the factors are chosen on, at most: evenly spaced ones of all."""

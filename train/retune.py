@@ -149,15 +149,15 @@ def settings_of(options: argparse.Namespace) -> SearchSettings:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search came to: packed weights (P,), generations, and the factors of the overdue queue, if chosen."""
+    """What a search came to: by label weights with the factors that were chosen for them, and generations."""
 
-    packed: NDArray[np.float64]
+    candidates: Mapping[str, Weights]
     generations: int
-    overdue: Overdue | None
 
 
 def search(session: Session, task: Task, settings: SearchSettings) -> Found:
-    """The search in the folder of --out: first the factors of the overdue queue (engine `batch`), then the weights."""
+    """The search in the folder of --out: the weights, then the factors of the overdue queue (engine `batch`) for the
+    generic weights and for the new ones."""
     options, folder = session.options, Path(session.options.out)
     config, engine = task.scenario.config, task.generic.engine
     claim(folder, facts(task, settings))
@@ -171,13 +171,17 @@ def search(session: Session, task: Task, settings: SearchSettings) -> Found:
             "The generic weights miss no request of the first half: nothing was searched. Give a higher --rate-scale "
             "or --load, or a tighter --goodput."
         )
-        return Found(generic, 0, overdue)
-    if engine == "batch":
-        overdue = choose_overdue(config, runs, generic, overdue, options.jobs)
+        return Found({RETUNED: (generic, overdue)}, 0)
     losses = Losses(config, runs, pack, options.jobs, with_overdue(overdue))
     budget = Budget(60.0 * options.minutes, settings.generations)
     centre, generations = evolve(settings, generic[places], len(runs), losses, budget, folder)
-    return Found(pack(centre), generations, overdue)
+    found = {RETUNED: (pack(centre), overdue)}
+    if engine == "batch":
+        for label, packed in ((FACTORS, generic), (RETUNED, pack(centre))):
+            found[label] = (packed, choose_overdue(config, runs, packed, overdue, options.jobs))
+        if found[FACTORS][1] == (overdue or OF_NETWORK):
+            del found[FACTORS]
+    return Found({label: found[label] for label in (FACTORS, RETUNED) if label in found}, generations)
 
 
 def facts(task: Task, settings: SearchSettings) -> Mapping[str, Any]:
@@ -221,6 +225,7 @@ def find(session: Session) -> Findings:
         "generations": found.generations,
     }
     layout, generic = LAYOUTS[task.generic.engine], (task.generic.packed, task.generic.overdue)
+    made = found.candidates
 
     def write(name: str, weights: Weights, **more: Any) -> Path:
         """A checkpoint of packed weights (P,) and their factors, in the folder."""
@@ -228,9 +233,6 @@ def find(session: Session) -> Findings:
         checkpoint.save(folder / name, layout.unpack(packed), {**about, **of_json(overdue), **more})
         return folder / name
 
-    made: dict[str, Weights] = {RETUNED: (found.packed, found.overdue)}
-    if found.overdue not in (None, task.generic.overdue or OF_NETWORK):
-        made = {FACTORS: (task.generic.packed, found.overdue), **made}
     files = {label: write("candidate" if label == RETUNED else label, weights) for label, weights in made.items()}
     judged = judge(session, task, files)
     outcome = {"retuned": judged.kept is not None, **judged.numbers}
@@ -240,12 +242,12 @@ def find(session: Session) -> Findings:
     return Findings(
         heading=heading(task.scenario, session.seeds),
         tables=[all_table(judged), parts_table(judged, held)],
-        about={**outcome, **size, **of_json(found.overdue), "system": task.scenario.describe()},
+        about={**outcome, **size, **of_json(made[judged.labels[judged.shown]][1]), "system": task.scenario.describe()},
         notes=[
             f"Searched on rows 1 to {train[-1].last:,} ({found.generations} generations), judged on rows "
             f"{held[0].first + 1:,} to {held[-1].last:,}, each row as it comes in the trace; the interval says nothing "
             f"about another trace.",
-            *in_words(found.overdue, task.generic.overdue),
+            *in_words(made, task.generic.overdue),
         ],
         answer=[answer(judged, folder)],
     )
@@ -256,12 +258,13 @@ def of_json(overdue: Overdue | None) -> dict[str, list[float]]:
     return {} if overdue is None else {"overdue_factors": list(overdue)}
 
 
-def in_words(chosen: Overdue | None, generic: Overdue | None) -> list[str]:
+def in_words(made: Mapping[str, Weights], generic: Overdue | None) -> list[str]:
     """A note on the factors that were chosen, if any were."""
-    if chosen is None:
+    chosen = {GENERIC: generic or OF_NETWORK} | {label: pair for label, (_, pair) in made.items() if pair is not None}
+    if len(chosen) == 1:
         return []
-    pairs = [f"{factor:g} and {share:g}" for factor, share in (chosen, generic or OF_NETWORK)]
-    return [f"Overdue factor and overdue batch factor: {pairs[0]}, chosen on the same rows (generic: {pairs[1]})."]
+    pairs = ", ".join(f"{label} {factor:g} and {share:g}" for label, (factor, share) in chosen.items())
+    return [f"Overdue factor and overdue batch factor, chosen on the rows of the search: {pairs}."]
 
 
 KEPT = {FACTORS: "The generic weights with other factors are kept", RETUNED: "The retuned weights are kept"}
@@ -274,7 +277,8 @@ def answer(judged: Verdict, folder: Path) -> str:
     use = f"Use: --policies network:path={shlex.quote(str(folder / 'network'))}"
     if judged.kept is not None:
         return f"{KEPT[judged.labels[judged.kept]]}: {text}. {use}"
-    return f"The generic weights are kept: the retuned ones are not better by the interval ({text}). {use}"
+    label = judged.labels[judged.shown]
+    return f"The generic weights are kept: {label} is the best candidate and not better by the interval ({text}). {use}"
 
 
 EXPERIMENT = Experiment(

@@ -114,7 +114,7 @@ def test_what_is_kept_is_what_the_verdict_names(
         assert kept.overdue == own.overdue == (0.25, 0.5) and kept.packed.tobytes() == own.packed.tobytes()
         assert (kept.packed.tobytes() == shipped) is (name == "factors")
         said = "generic weights with other factors are kept" if name == "factors" else "The retuned weights are kept"
-        assert said in out and "Overdue factor and overdue batch factor: 0.25 and 0.5" in out
+        assert said in out and "generic 2 and 0.75, factors 0.25 and 0.5, retuned 0.25 and 0.5." in out
 
 
 def test_factors_that_are_the_generic_ones_are_no_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The factors of the overdue queue, chosen on the first part of the trace before the weights are searched.
+"""The factors of the overdue queue, chosen on the first part of the trace.
 
 Which requests to give up depends on the load, which a configuration does not hold: at light load nearly none, in
 overload many.

@@ -7,7 +7,11 @@ import re
 import numpy as np
 import pytest
 
+from llmsched.eval.scenarios.variants import scenario_of
 from llmsched.eval.speed import decision
+from llmsched.eval.speed.kernel import with_requests
+from llmsched.policies import parse
+from llmsched_env.simulation.simulator import simulate
 
 
 def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,5 +23,19 @@ def test_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     with_forecasts, without = (float(x) for x in re.findall(r"([0-9.]+) us", forecasts.note))
     assert forecasts.unit == "us" and forecasts.value == pytest.approx(with_forecasts - without, abs=0.011)
     for row in networks:
-        (whole,) = (float(x) for x in re.findall(r"([0-9.]+) us", row.note))
-        assert np.isfinite(row.value) and row.value == pytest.approx(whole - with_forecasts, abs=0.011)
+        whole, asked_twice = (float(x) for x in re.findall(r"([0-9.]+) us", row.note))
+        assert np.isfinite(row.value) and row.value == pytest.approx(asked_twice - whole, abs=0.011)
+
+
+def test_a_policy_that_decides_twice_does_the_same() -> None:
+    """The same stamps, and a decision more of every decision."""
+    scenario = scenario_of("--bins", "2").at_rate(20.0)
+    requests = with_requests(scenario, 300).draw(0)
+    bound = parse("network")
+    ready = bound.ready(scenario.config)
+    once, twice = (
+        simulate(ready.config, requests, decide, **ready.options).requests["completion"]
+        for decide in (ready.decide, decision.twice(bound.decide))
+    )
+    assert np.isfinite(once).all()
+    np.testing.assert_array_equal(once, twice)

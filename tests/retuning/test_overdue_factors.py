@@ -22,7 +22,7 @@ def saved(folder: Path, **fields: Any) -> str:
     return str(folder / "mine")
 
 
-def factors(text: str) -> tuple[float | None, float]:
+def factors(text: str) -> tuple[float | None, float | None]:
     """Those that a run of the policy has."""
     queueing = parse(text).ready(CONFIG).config.queueing
     return queueing.overdue_factor, queueing.overdue_batch_factor

@@ -122,7 +122,12 @@ def test_factors_that_are_the_generic_ones_are_no_candidate(tmp_path: Path, monk
     monkeypatch.setattr(retune, "choose_overdue", lambda *_: retune.OF_NETWORK)
     seen: list[list[str]] = []
     whole = retune.verdict
-    monkeypatch.setattr(retune, "verdict", lambda labels, *more: seen.append(list(labels)) or whole(labels, *more))
+
+    def noted(labels: Sequence[str], *more: Any) -> Any:
+        seen.append(list(labels))
+        return whole(labels, *more)
+
+    monkeypatch.setattr(retune, "verdict", noted)
     assert run(tmp_path / "out") == 0
     assert seen == [["generic", "retuned"]] and not (tmp_path / "out" / "factors.npz").exists()
 

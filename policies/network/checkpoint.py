@@ -94,15 +94,15 @@ def save(path: str | Path, arrays: Mapping[str, NDArray[np.float64]], about: Map
     write_files(stem, kept, document)
 
 
-def overdue_of(about: Mapping[str, Any]) -> tuple[float, float] | None:
-    """The factors under ``overdue_factors`` in the JSON of a checkpoint; ``ValueError`` where they are none."""
+def overdue_of(about: Mapping[str, Any], file: str = "checkpoint") -> tuple[float, float] | None:
+    """The factors in the JSON ``file`` of a checkpoint, none where it has none; ``ValueError`` where they are no factors."""
     found = about.get("overdue_factors")
     if found is None:
         return None
     fits = isinstance(found, list) and len(found) == 2 and all(type(x) in (int, float) for x in found)
     if not fits or not all(0.0 <= x <= MOST_FACTOR for x in found) or about.get("engine", "batch") != "batch":
         raise ValueError(
-            f"overdue_factors {shortened(str(found), 40)!r} is not allowed in a checkpoint: give two factors from 0 to "
+            f"{file}: overdue_factors {shortened(str(found), 40)!r} is not allowed: give two factors from 0 to "
             f"{MOST_FACTOR:g}, in the engine batch."
         )
     return float(found[0]), float(found[1])
@@ -110,7 +110,8 @@ def overdue_of(about: Mapping[str, Any]) -> tuple[float, float] | None:
 
 def load_overdue(path: str | Path) -> tuple[float, float] | None:
     """`overdue_of` the checkpoint at ``path``, of which the weights are not read."""
-    return overdue_of(read_document(stem_of(path), maker=MAKER, of_zip=OF_ZIP))
+    stem = stem_of(path)
+    return overdue_of(read_document(stem, maker=MAKER, of_zip=OF_ZIP), f"{stem}.json")
 
 
 def load_shipped(engine: str) -> Checkpoint:
@@ -144,5 +145,5 @@ def load(path: str | Path) -> Checkpoint:
             f"export it again."
         )
     check_weights(stem, arrays, about.get("sha256"))
-    overdue_of(about)
+    overdue_of(about, f"{stem}.json")
     return Checkpoint(arrays, about)

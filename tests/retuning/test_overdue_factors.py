@@ -49,7 +49,9 @@ def test_what_are_no_factors_is_refused(tmp_path: Path, value: Any) -> None:
     """In one line, before a run."""
     path = saved(tmp_path, overdue_factors=value)
     for load in (checkpoint.load, lambda path: parse(f"network:path={path}").ready(CONFIG)):
-        with pytest.raises(ValueError, match="overdue_factors .* give two factors from 0 to 100") as caught:
+        with pytest.raises(
+            ValueError, match=r"mine\.json: overdue_factors .* give two factors from 0 to 100"
+        ) as caught:
             load(path)
         assert "\n" not in str(caught.value)
 

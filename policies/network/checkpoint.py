@@ -95,7 +95,7 @@ def save(path: str | Path, arrays: Mapping[str, NDArray[np.float64]], about: Map
 
 
 def overdue_of(about: Mapping[str, Any], file: str = "checkpoint") -> tuple[float, float] | None:
-    """The factors in the JSON ``file`` of a checkpoint, none where it has none; ``ValueError`` where they are no factors."""
+    """The factors in the JSON ``file`` of a checkpoint, or None; ``ValueError`` where what it has are no factors."""
     found = about.get("overdue_factors")
     if found is None:
         return None

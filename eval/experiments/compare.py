@@ -12,11 +12,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llmsched.eval.analysis.against import against_table, measured_summary, simulated_summaries, write_workload
-from llmsched.eval.analysis.client_log import ClientLog
-from llmsched.eval.analysis.reading import choose_run, read_logs
 from llmsched.eval.cli.findings import Drawings, Findings
 from llmsched.eval.cli.frame import Experiment, Session
 from llmsched.eval.cli.options import add_price
@@ -41,6 +38,9 @@ from llmsched_env.commands.interrupts import heed
 from llmsched_env.files.showing import visible
 from llmsched_env.files.writing import check_file, write_text
 from llmsched_env.requests import Requests
+
+if TYPE_CHECKING:
+    from llmsched.eval.analysis.client_log import ClientLog
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -250,6 +250,8 @@ def find(session: Session) -> Findings:
     with tempfile.TemporaryDirectory() as folder:
         resent = log if options.workload is None else None
         if resent is not None:
+            from llmsched.eval.analysis.against import write_workload  # see log_with_times
+
             options.workload = str(write_workload(resent, Path(folder), options.against.stem))
         comparison = prepare(session)
     if resent is not None:  # a file that is gone says nothing to a reader
@@ -275,6 +277,8 @@ def find(session: Session) -> Findings:
     )
     slos = comparison.scenario.config.slos
     if log is not None:
+        from llmsched.eval.analysis.against import against_table, measured_summary, simulated_summaries
+
         if len(slos) > 1:
             raise ValueError("--against with --slo-classes: a log does not say which class a request is of.")
         cells = [cell for cell in comparison.cells(timeline=False) if cell.seed == session.seeds[0]]
@@ -302,6 +306,8 @@ def find(session: Session) -> Findings:
 
 def log_with_times(path: Path) -> ClientLog:
     """The log of ``--against``; ``ValueError`` where it has no times to hold a simulation against."""
+    from llmsched.eval.analysis.reading import choose_run, read_logs  # what logs need takes long to import
+
     log = choose_run(path, read_logs(path, None), None)
     if not log.timed:
         raise ValueError(f"--against {str(path)!r} ({log.kind}) has no times to the first token and to the end.")

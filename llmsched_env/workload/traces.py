@@ -8,13 +8,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from llmsched_env.files.columns import numbers_of
+from llmsched_env.files.columns import numbers_of, pandas
 from llmsched_env.files.reading import CannotReadError, json_of
 from llmsched_env.files.showing import shortened, visible
 from llmsched_env.requests import MAX_TOKENS
@@ -23,6 +22,9 @@ from llmsched_env.workload.sessions.agents import columns_of, is_session, read_f
 from llmsched_env.workload.sessions.links import Links, chat_links, named_links
 from llmsched_env.workload.trace_columns import LARGEST_S, Header, TraceClasses, classes_of, header_of
 from llmsched_env.workload.trace_text import read_text
+
+if TYPE_CHECKING:
+    from pandas import Series
 
 Columns = tuple[Any, ...]
 """Arrival times (s), prompt and output tokens of N rows, and their hashes, SLO classes and links, if any."""
@@ -219,21 +221,21 @@ def _refuse_long_rows(raw: bytes, columns: int, first_rows: list[list[str]]) -> 
         raise ValueError(f"row {number}: {commas[line] + 1} fields under {columns} columns.")
 
 
-def _frame(raw: bytes, wanted: list[int]) -> list[pd.Series]:
+def _frame(raw: bytes, wanted: list[int]) -> list[Series]:
     try:
-        frame = pd.read_csv(io.BytesIO(raw), usecols=wanted, encoding="utf-8-sig", low_memory=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        frame = pandas().read_csv(io.BytesIO(raw), usecols=wanted, encoding="utf-8-sig", low_memory=False)
+    except (pandas().errors.ParserError, pandas().errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ValueError(f"not readable as CSV ({str(error).strip().splitlines()[0]}).") from error
     return [frame.iloc[:, sorted(wanted).index(place)] for place in wanted]
 
 
-def _numbers(label: str, column: pd.Series, wanted: str) -> NDArray[np.float64]:
+def _numbers(label: str, column: Series, wanted: str) -> NDArray[np.float64]:
     values = numbers_of(column)
     _refuse(~np.isfinite(values) | (values < 0), label, column, wanted)
     return values
 
 
-def _seconds(header: Header, known: float | None, column: pd.Series) -> NDArray[np.float64]:
+def _seconds(header: Header, known: float | None, column: Series) -> NDArray[np.float64]:
     factor, stated = header.seconds(known)
     values = _numbers(header.label, column, "a time of at least 0") * factor
     _refuse_large(values, header.label, stated)
@@ -249,21 +251,21 @@ def _refuse_large(seconds: NDArray[np.float64], label: str, stated: bool) -> Non
         )
 
 
-def _tokens(label: str, column: pd.Series) -> NDArray[np.float64]:
+def _tokens(label: str, column: Series) -> NDArray[np.float64]:
     wanted = f"a whole number of tokens from 0 to {MAX_TOKENS}"
     values = _numbers(label, column, wanted)
     _refuse((values > MAX_TOKENS) | (values != np.floor(values)), label, column, wanted)
     return values
 
 
-def _dates(label: str, column: pd.Series) -> NDArray[np.float64]:
-    parsed = pd.to_datetime(column.astype("str"), format="ISO8601", utc=True, errors="coerce")
+def _dates(label: str, column: Series) -> NDArray[np.float64]:
+    parsed = pandas().to_datetime(column.astype("str"), format="ISO8601", utc=True, errors="coerce")
     _refuse(parsed.isna().to_numpy(), label, column, "a date and time like 2023-11-16 18:15:46.6805900")
     ticks = parsed.dt.as_unit("ns").astype("int64").to_numpy()
     return cast(NDArray[np.float64], (ticks - ticks.min()) / 1e9)
 
 
-def _refuse(bad: NDArray[np.bool_], label: str, column: pd.Series, wanted: str) -> None:
+def _refuse(bad: NDArray[np.bool_], label: str, column: Series, wanted: str) -> None:
     if bad.any():
         row = int(np.argmax(bad))
         raise ValueError(f"row {row + 1}: {label}={shortened(str(column.iloc[row]))} is not allowed: give {wanted}.")
@@ -279,7 +281,7 @@ def _read_json(raw: bytes) -> Columns:
     plain = b'"chat_id"' not in raw and b'"slo_class"' not in raw
     found = _JSON_LINE.findall(raw) if plain else []
     if found and len(found) == raw.rstrip().count(b"\n") + 1:
-        time_ms, prompt, output = (pd.Series(c) for c in np.array(found, dtype="S18").astype(np.float64).T)
+        time_ms, prompt, output = (pandas().Series(c) for c in np.array(found, dtype="S18").astype(np.float64).T)
         milliseconds = _numbers(_JSON_KEYS[0], time_ms, "a time in milliseconds of at least 0")
         lengths = _tokens(_JSON_KEYS[1], prompt), _tokens(_JSON_KEYS[2], output)
         lists = lists_in(raw, len(found)) if b'"hash_ids"' in raw else []
@@ -301,7 +303,7 @@ def _of_benchmark(document: Any) -> Columns:
         raise ValueError(f"a benchmark without {', '.join(missing)}: save it with --save-detailed.")
     if len({len(values) for values in lists if values is not None}) != 1:
         raise ValueError(f"{', '.join(keys)} differ in length: the file is not whole.")
-    time, prompt, output = (pd.Series(values, dtype=object) for values in lists)
+    time, prompt, output = (pandas().Series(values, dtype=object) for values in lists)
     lengths = _tokens(keys[1], prompt), _tokens(keys[2], output)
     return _seconds(header_of("start_times_s"), None, time), *lengths, None, None
 
@@ -313,7 +315,7 @@ def _of_rows(rows: list[tuple[Any, ...]]) -> Columns:
         raise ValueError(
             "some rows have a chat_id, or another key for the time, and some have not: their units differ."
         )
-    time, prompt, output = (pd.Series([row[place] for row in rows], dtype=object) for place in (2, 3, 4))
+    time, prompt, output = (pandas().Series([row[place] for row in rows], dtype=object) for place in (2, 3, 4))
     if not rows:
         return np.zeros(0), np.zeros(0), np.zeros(0), None, None
     header, in_chats = header_of(rows[0][0]), rows[0][1]

@@ -5,8 +5,8 @@
 (True, {'batch': 16.0})
 """
 
-import llmsched_env  # noqa: F401  (before Numba, which cannot be imported with some numbers of threads)
-from llmsched.policies.rules import (  # noqa: F401, I001  (importing a scheduler registers it, in the order of `names`)
+import llmsched_env  # noqa: F401, I001  (before Numba, which cannot be imported with some numbers of threads)
+from llmsched.policies.rules import (  # noqa: F401  (importing a scheduler registers it, in the order of `names`)
     static,
     dynamic,
     multibin,
